@@ -1,0 +1,35 @@
+"""VARestorer: one-step real-world image super-resolution with a visual autoregressive model.
+
+The public names are loaded at first use, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CheckpointError": "errors",
+    "ImageError": "errors",
+    "ScaleSchedule": "schedule",
+    "TokenizerConfig": "config",
+    "TransformerConfig": "config",
+    "VARTransformer": "models.transformer",
+    "VARestorerError": "errors",
+    "VisualTokenizer": "models.tokenizer",
+    "get_schedule": "schedule",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

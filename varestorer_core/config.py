@@ -1,0 +1,137 @@
+"""Frozen configurations of the two networks, and the presets that have a name.
+
+A configuration is everything that the shapes of a checkpoint cannot tell on their own, plus what
+they can; `checkpoint` deduces it from keys and shapes, our own safetensors carry it as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CheckpointError
+from .schedule import PIXEL_CLASSES
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of the visual autoregressive transformer (teacher and one-step student alike)."""
+
+    embed_dim: int
+    """Width C of the token stream."""
+    depth: int
+    """Number of blocks."""
+    num_heads: int
+    """Self- and cross-attention heads; must divide `embed_dim` into multiples of 4."""
+    codebook_dim: int
+    """Bits per token, d."""
+    text_channels: int
+    """Width of the text encoder's features."""
+    ffn_dim: int
+    """Hidden width of the feed-forward layers."""
+    text_rows: int = 512
+    """Rows of the learned unconditional text embedding `cfg_uncond`."""
+    level_rows: int = 15
+    """Rows of the level embedding table."""
+    lora_rank: int = 0
+    """Rank of separate adapters on self- and cross-attention; 0 means none (or merged)."""
+    lq_prior: bool = False
+    """Whether logits get a learned log-odds prior towards the bits of the LQ pyramid.
+
+    Not part of the official model; our small models start from copying their input with it.
+    """
+    pixel_class: str = "0.25M"
+    """Prefix of the scale schedule that the model was trained on."""
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.num_heads or (self.embed_dim // self.num_heads) % 4:
+            raise CheckpointError(
+                f"embed_dim must be num_heads times a multiple of 4, got embed_dim={self.embed_dim} "
+                f"and num_heads={self.num_heads}. The file's configuration is damaged."
+            )
+        if self.pixel_class not in PIXEL_CLASSES:
+            raise CheckpointError(
+                f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {self.pixel_class!r}."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per attention head."""
+        return self.embed_dim // self.num_heads
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Shape of the BSQ visual tokenizer (encoder, quantiser, decoder)."""
+
+    codebook_dim: int
+    """Bits per token, d."""
+    base_channels: int = 128
+    """Width of the first level."""
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
+    """Width of each level as a multiple of `base_channels`; one level fewer than halvings plus one."""
+    num_res_blocks: int = 2
+    """Residual blocks per encoder level; the decoder has one more."""
+    norm_groups: int = 32
+    """Groups of every GroupNorm."""
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels per token along one side: 16 with five levels, 8 with four."""
+        return 2 ** (len(self.channel_multipliers) - 1)
+
+
+VARESTORER_2B = TransformerConfig(
+    embed_dim=2048,
+    depth=32,
+    num_heads=16,
+    codebook_dim=32,
+    text_channels=2048,
+    ffn_dim=8192,
+    lora_rank=32,
+)
+"""The released student: Infinity-2B with rank-32 adapters."""
+
+INFINITY_VAE_D32 = TokenizerConfig(codebook_dim=32)
+"""The released tokenizer: 32 bits per token, 16 pixels per token."""
+
+
+def to_dict(config: TransformerConfig | TokenizerConfig) -> dict[str, Any]:
+    """Return the configuration as plain JSON-able values."""
+    return dataclasses.asdict(config)
+
+
+def transformer_config(values: dict[str, Any]) -> TransformerConfig:
+    """Build a transformer configuration from the JSON of a file's metadata.
+
+    Raises:
+        CheckpointError: for fields that are unknown or missing.
+    """
+    return _build(TransformerConfig, values)
+
+
+def tokenizer_config(values: dict[str, Any]) -> TokenizerConfig:
+    """Build a tokenizer configuration from the JSON of a file's metadata.
+
+    Raises:
+        CheckpointError: for fields that are unknown or missing.
+    """
+    values = dict(values)
+    if "channel_multipliers" in values:
+        values["channel_multipliers"] = tuple(values["channel_multipliers"])
+    return _build(TokenizerConfig, values)
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CheckpointError(
+            f"The file's configuration has fields that this version does not know: {', '.join(unknown)}. "
+            "It was written by a newer version; update VARestorer."
+        )
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise CheckpointError(f"The file's configuration is incomplete: {error}.") from error

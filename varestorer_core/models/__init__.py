@@ -1,0 +1,1 @@
+"""Networks and their mathematics: tensors in, tensors out; no files, no devices, no user."""

@@ -1,0 +1,148 @@
+"""Convolutional encoder and decoder of the visual tokenizer.
+
+The VQGAN layout without attention: residual blocks of GroupNorm, SiLU and 3x3 convolutions, halving by
+a strided convolution with one pixel of zero padding at the right and bottom, doubling by nearest neighbour.
+Parameter names follow the checkpoint's flattened spelling (`conv1.weight`, not `conv1.conv.weight`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import TokenizerConfig
+
+_EPS = 1e-6
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with pre-activation, added to the input (projected by a 1x1 if widths differ)."""
+
+    def __init__(self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any):
+        super().__init__()
+        self.norm1 = operations.GroupNorm(groups, in_channels, eps=_EPS, **factory)
+        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory)
+        self.norm2 = operations.GroupNorm(groups, out_channels, eps=_EPS, **factory)
+        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory)
+        self.nin_shortcut = (
+            operations.Conv2d(in_channels, out_channels, 1, **factory) if in_channels != out_channels else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
+
+
+class Downsample(nn.Module):
+    """Halve height and width."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any):
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double height and width."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any):
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class _Level(nn.Module):
+    """The residual blocks of one resolution and, except at the ends, the resampling after them."""
+
+    def __init__(self, blocks: list[ResidualBlock], **resample: nn.Module):
+        super().__init__()
+        self.block = nn.ModuleList(blocks)
+        for name, module in resample.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for child in self.block:
+            x = child(x)
+        for name in ("downsample", "upsample"):
+            if name in self._modules:
+                x = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
+        return x
+
+
+class _Middle(nn.Module):
+    """The two residual blocks at the coarsest resolution."""
+
+    def __init__(self, channels: int, groups: int, operations: Any, **factory: Any):
+        super().__init__()
+        self.block_1 = ResidualBlock(channels, channels, groups, operations, **factory)
+        self.block_2 = ResidualBlock(channels, channels, groups, operations, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.block_1(x))
+
+
+class Encoder(nn.Module):
+    """Picture (B, 3, H, W) in [-1, 1] to features (B, d, H/patch, W/patch), not normalised."""
+
+    def __init__(self, config: TokenizerConfig, operations: Any, **factory: Any):
+        super().__init__()
+        widths = [config.base_channels * m for m in config.channel_multipliers]
+        groups = config.norm_groups
+        self.conv_in = operations.Conv2d(3, config.base_channels, 3, padding=1, **factory)
+        levels, channels = [], config.base_channels
+        for i, width in enumerate(widths):
+            blocks = []
+            for _ in range(config.num_res_blocks):
+                blocks.append(ResidualBlock(channels, width, groups, operations, **factory))
+                channels = width
+            last = i == len(widths) - 1
+            resample = {} if last else {"downsample": Downsample(channels, operations, **factory)}
+            levels.append(_Level(blocks, **resample))
+        self.down = nn.ModuleList(levels)
+        self.mid = _Middle(channels, groups, operations, **factory)
+        self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
+        self.conv_out = operations.Conv2d(channels, config.codebook_dim, 3, padding=1, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        x = self.mid(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class Decoder(nn.Module):
+    """Summed codes (B, d, h, w) to a picture (B, 3, h*patch, w*patch), not clamped."""
+
+    def __init__(self, config: TokenizerConfig, operations: Any, **factory: Any):
+        super().__init__()
+        widths = [config.base_channels * m for m in config.channel_multipliers]
+        groups = config.norm_groups
+        channels = widths[-1]
+        self.conv_in = operations.Conv2d(config.codebook_dim, channels, 3, padding=1, **factory)
+        self.mid = _Middle(channels, groups, operations, **factory)
+        levels: list[_Level] = []
+        for i in reversed(range(len(widths))):
+            blocks = []
+            for _ in range(config.num_res_blocks + 1):
+                blocks.append(ResidualBlock(channels, widths[i], groups, operations, **factory))
+                channels = widths[i]
+            resample = {"upsample": Upsample(channels, operations, **factory)} if i > 0 else {}
+            levels.insert(0, _Level(blocks, **resample))
+        # Checkpoints number the levels by resolution, finest first; they run coarsest first.
+        self.up = nn.ModuleList(levels)
+        self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
+        self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **factory)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(codes))
+        for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
