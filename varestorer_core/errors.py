@@ -11,3 +11,7 @@ class CheckpointError(VARestorerError, ValueError):
 
 class ImageError(VARestorerError, ValueError):
     """A picture cannot be read, or has a shape or values that cannot be restored."""
+
+
+class SettingError(VARestorerError, ValueError):
+    """A setting (upscale, overlap, colour match, ...) is outside the range that it can have."""

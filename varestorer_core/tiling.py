@@ -1,0 +1,247 @@
+"""Cutting a picture into overlapping square tiles and blending the restored tiles back together.
+
+Notable:
+- the fewest tiles that have at least the asked overlap, spread evenly over each axis;
+- a side shorter than the tile is continued at the bottom or right by reflection without repeating
+  the edge pixel; where the picture is too short for that, the reflection bounces back and forth;
+- neighbours are cross-faded with raised-cosine ramps over their actual overlap. The tiles form a
+  grid, so the weights and their sums are separable: they are normalised per axis before any pixel
+  is touched, and one picture-sized accumulator is all that blending needs.
+
+# Deviation from upstream: no padding ring round the picture, an even spread, and blending in float
+# instead of after rounding to 8 bits: fewer tiles, no slivers, no quantisation in the seams.
+# `official_tiling` has the original rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import SettingError
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """Where the tiles of one picture lie: a full grid of square tiles, row-major."""
+
+    height: int
+    """Picture height in pixels."""
+    width: int
+    """Picture width in pixels."""
+    tile: int
+    """Side of every tile in pixels; may exceed the picture."""
+    positions: tuple[tuple[int, int], ...]
+    """(y, x) of each tile's top left corner."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.tile) < 1:
+            raise SettingError(
+                "a tile layout needs positive sides, got "
+                f"height={self.height}, width={self.width}, tile={self.tile}."
+            )
+        grid = tuple((y, x) for y in self.rows for x in self.columns)
+        covered = _covers(self.rows, self.height, self.tile)
+        covered = covered and _covers(self.columns, self.width, self.tile)
+        if self.positions != grid or not covered:
+            raise SettingError(
+                f"{len(self.positions)} tiles of {self.tile} pixels do not form a grid that covers "
+                f"{self.height} x {self.width} pixels. Use a layout made by plan_tiles."
+            )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """Ascending top edges of the tile rows."""
+        return tuple(sorted({y for y, _ in self.positions}))
+
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """Ascending left edges of the tile columns."""
+        return tuple(sorted({x for _, x in self.positions}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layout as plain data, for use inside a LATENT or JSON."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "tile": self.tile,
+            "positions": [list(position) for position in self.positions],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TileLayout:
+        """Rebuild a layout from `to_dict`'s data.
+
+        Raises:
+            SettingError: if an entry is missing or no number, or the picture is not covered.
+        """
+        try:
+            positions = tuple((int(y), int(x)) for y, x in data["positions"])
+            height, width, tile = (int(data[name]) for name in ("height", "width", "tile"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingError(
+                "a tile layout needs height, width, tile and a list of (y, x) positions, got "
+                f"{data!r:.200}."
+            ) from error
+        return cls(height, width, tile, positions)
+
+
+def plan_tiles(height: int, width: int, tile: int, overlap: int) -> TileLayout:
+    """Place the fewest tiles that cover a picture with at least `overlap` pixels in common.
+
+    Args:
+        height, width: of the picture, in pixels.
+        tile: side of the square tiles, in pixels.
+        overlap: least number of pixels shared by neighbours, 0 <= overlap < tile.
+    """
+    if not 0 <= overlap < tile:
+        raise SettingError(
+            f"overlap must satisfy 0 <= overlap < tile, got overlap={overlap} and tile={tile}."
+        )
+    rows = _starts(height, tile, overlap)
+    columns = _starts(width, tile, overlap)
+    return TileLayout(height, width, tile, tuple((y, x) for y in rows for x in columns))
+
+
+def extract_tiles(
+    image: Tensor, layout: TileLayout, start: int = 0, stop: int | None = None
+) -> Tensor:
+    """Cut tiles `start` to `stop` (all by default) out of an image.
+
+    Args:
+        image: (C, H, W), of the layout's height and width.
+
+    Returns:
+        (N, C, T, T), a copy, reflected where a tile reaches beyond the picture.
+    """
+    if image.shape[-2:] != (layout.height, layout.width):
+        raise ValueError(
+            f"the tile layout is for {layout.height} x {layout.width} pixels, got an image of "
+            f"{image.shape[-2]} x {image.shape[-1]}."
+        )
+    return torch.stack([_cut(image, layout, y, x) for y, x in layout.positions[start:stop]])
+
+
+class TileMerger:
+    """Blends restored tiles into one picture, a tile at a time, in any order.
+
+    Holds one float32 accumulator of picture size, on the device of the first tile.
+    """
+
+    def __init__(self, layout: TileLayout) -> None:
+        self.layout = layout
+        self._row_weights = _axis_weights(layout.rows, layout.height, layout.tile)
+        self._column_weights = _axis_weights(layout.columns, layout.width, layout.tile)
+        self._sum: Tensor | None = None
+        self._missing = set(range(len(layout)))
+
+    def add(self, index: int, tile: Tensor) -> None:
+        """Blend in tile number `index` of the layout, (C, T, T), of any float type."""
+        if index not in self._missing:
+            raise ValueError(
+                f"each of the {len(self.layout)} tiles must be added once, got index {index} again "
+                "or out of range."
+            )
+        side = self.layout.tile
+        if tile.shape[-2:] != (side, side):
+            raise ValueError(
+                f"expected a tile of {side} x {side} pixels, got "
+                f"{tile.shape[-2]} x {tile.shape[-1]}."
+            )
+        if self._sum is None:
+            size = (tile.shape[0], self.layout.height, self.layout.width)
+            self._sum = torch.zeros(size, dtype=torch.float32, device=tile.device)
+        self._missing.remove(index)
+        row, column = divmod(index, len(self.layout.columns))
+        row_weight = self._row_weights[row].to(self._sum.device)[:, None]
+        column_weight = self._column_weights[column].to(self._sum.device)
+        y, x = self.layout.positions[index]
+        height, width = row_weight.shape[0], column_weight.shape[0]
+        part = tile[:, :height, :width].to(self._sum) * column_weight
+        self._sum[:, y : y + height, x : x + width].addcmul_(part, row_weight)
+
+    def result(self) -> Tensor:
+        """Return the blended picture (C, H, W), float32: the accumulator itself, not a copy."""
+        if self._sum is None or self._missing:
+            raise RuntimeError(
+                f"result() needs all {len(self.layout)} tiles, {len(self._missing)} were not added."
+            )
+        return self._sum
+
+
+def bounce_indices(start: int, count: int, length: int) -> Tensor:
+    """Map positions start .. start+count-1 of an endlessly reflected axis to pixels 0 .. length-1.
+
+    The edge pixel is not repeated, so the period is 2 (length - 1). A single pixel is replicated.
+    """
+    positions = torch.arange(start, start + count)
+    if length == 1:
+        return torch.zeros_like(positions)
+    period = 2 * (length - 1)
+    positions = positions.remainder(period)
+    return torch.minimum(positions, period - positions)
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Return the ascending, evenly spread left edges of the tiles along one axis."""
+    if length <= tile:
+        return [0]
+    gaps = -(-(length - tile) // (tile - overlap))
+    # Flooring makes steps differ by one pixel at most; none exceeds tile - overlap, an integer.
+    return [index * (length - tile) // gaps for index in range(gaps + 1)]
+
+
+def _covers(starts: tuple[int, ...], length: int, tile: int) -> bool:
+    """Tell whether tiles at these starts cover an axis without a gap or a tile wholly outside."""
+    if not starts or starts[0] != 0 or (length > tile and starts[-1] != length - tile):
+        return False
+    if length <= tile:
+        return len(starts) == 1
+    return all(after - before <= tile for before, after in pairwise(starts))
+
+
+def _cut(image: Tensor, layout: TileLayout, y: int, x: int) -> Tensor:
+    """Return the tile (C, T, T) whose top left corner is (y, x)."""
+    piece = image[:, y : y + layout.tile, x : x + layout.tile]
+    if layout.height < layout.tile:
+        rows = bounce_indices(0, layout.tile, layout.height).to(image.device)
+        piece = piece.index_select(1, rows)
+    if layout.width < layout.tile:
+        columns = bounce_indices(0, layout.tile, layout.width).to(image.device)
+        piece = piece.index_select(2, columns)
+    return piece
+
+
+def _axis_weights(starts: tuple[int, ...], length: int, tile: int) -> list[Tensor]:
+    """Return each tile's weights along one axis, cropped to it; at every pixel they sum to 1."""
+    weights = []
+    for index, start in enumerate(starts):
+        weight = torch.ones(min(tile, length - start), dtype=torch.float64)
+        if index > 0:
+            overlap = starts[index - 1] + tile - start
+            weight[:overlap] *= _ramp(overlap)
+        if index + 1 < len(starts):
+            overlap = start + tile - starts[index + 1]
+            weight[weight.shape[0] - overlap :] *= _ramp(overlap).flip(0)
+        weights.append(weight)
+    total = torch.zeros(length, dtype=torch.float64)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + weight.shape[0]] += weight
+    return [
+        (weight / total[start : start + weight.shape[0]]).float()
+        for start, weight in zip(starts, weights, strict=True)
+    ]
+
+
+def _ramp(length: int) -> Tensor:
+    """Return a raised-cosine rise of `length` samples, never 0, mirrored halves summing to 1."""
+    phase = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
+    return 0.5 - 0.5 * torch.cos(torch.pi * phase)
