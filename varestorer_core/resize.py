@@ -1,0 +1,45 @@
+"""The output size of a picture, and antialiased Lanczos resampling in float precision.
+
+Pillow's Lanczos is what the official code uses, on 8-bit data. Here each channel goes through
+Pillow as a float picture, so 16-bit input keeps its precision and nothing is rounded on the way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .errors import SettingError
+
+
+def target_size(height: int, width: int, upscale: float) -> tuple[int, int]:
+    """Return the output (height, width): sides times `upscale`, halves to even, at least 1."""
+    if not (math.isfinite(upscale) and upscale > 0):
+        raise SettingError(f"upscale must be a positive number, got {upscale}.")
+    return max(1, round(height * upscale)), max(1, round(width * upscale))
+
+
+def resize_lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample an image with an antialiased Lanczos filter.
+
+    Args:
+        image: (C, H, W) in [0, 1], any number of channels.
+        size: (height, width) to resample to.
+
+    Returns:
+        (C, height, width) in [0, 1], same type and device; `image` itself if it has that size.
+    """
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    height, width = size
+    # Channel by channel: Pillow's float pictures have one channel only.
+    resized = torch.empty((image.shape[0], height, width), dtype=torch.float32)
+    for channel, plane in zip(resized, image, strict=True):
+        picture = Image.fromarray(plane.detach().float().cpu().contiguous().numpy())
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        channel.copy_(torch.from_numpy(np.array(picture)))
+    return resized.clamp_(0, 1).to(image)
