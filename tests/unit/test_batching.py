@@ -1,0 +1,125 @@
+"""Batches that shrink on out-of-memory, and errors that pass through."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from varestorer_core.batching import is_out_of_memory, run_batched
+from varestorer_core.errors import SettingError, VARestorerError
+
+
+def limited(limit, log, error=torch.OutOfMemoryError):
+    """Return a run function that has memory for `limit` items."""
+
+    def run(start, stop):
+        if stop - start > limit:
+            raise error("out of memory")
+        log.append((start, stop))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "expected"),
+    [
+        (5, 2, [(0, 2), (2, 4), (4, 5)]),
+        (3, 8, [(0, 3)]),
+        (1, 1, [(0, 1)]),
+        (0, 4, []),
+    ],
+)
+def test_batches(count, batch, expected):
+    log, progress = [], []
+    run_batched(
+        count,
+        batch,
+        limited(99, log),
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert log == expected
+    assert progress == [(stop, count) for _, stop in expected]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_batch_is_halved_and_stays_halved(error):
+    log = []
+    run_batched(10, 8, limited(3, log, error))
+    assert log == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
+
+
+def test_a_short_last_batch_is_halved_by_its_own_size():
+    log = []
+    run_batched(3, 64, limited(1, log))
+    assert log == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_one_item_that_does_not_fit():
+    with pytest.raises(VARestorerError, match="one tile at a time") as caught:
+        run_batched(4, 4, limited(0, []))
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_other_errors_pass_at_once():
+    log = []
+
+    def run(start, stop):
+        log.append((start, stop))
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run_batched(4, 4, run)
+    assert log == [(0, 4)]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, BaseException])
+def test_cancel_passes_untouched_even_where_every_exception_counts_as_out_of_memory(kind):
+    signal = kind("out of memory")  # the words must not matter here
+    log = []
+
+    def cancel(done, total):
+        raise signal
+
+    with pytest.raises(kind) as caught:
+        run_batched(4, 2, limited(9, log), is_oom=lambda error: True, on_progress=cancel)
+    assert caught.value is signal
+    assert signal.__cause__ is None
+    assert log == [(0, 2)]
+
+
+def test_failed_attempt_is_freed_before_the_retry():
+    class Held:
+        pass
+
+    alive = []
+
+    def run(start, stop):
+        gc_state = [reference() is not None for reference in alive]
+        assert not any(gc_state)
+        held = Held()
+        alive.append(weakref.ref(held))
+        if stop - start > 1:
+            raise torch.OutOfMemoryError("out of memory")
+
+    gc.disable()  # freed by reference counts alone, without waiting for a collection
+    try:
+        run_batched(4, 4, run)
+    finally:
+        gc.enable()
+    assert len(alive) == 6
+
+
+def test_default_predicate():
+    assert is_out_of_memory(torch.OutOfMemoryError("x"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: ...)"))
+    assert is_out_of_memory(
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate")
+    )
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(KeyError("out of memory"))
+
+
+def test_batch_is_checked():
+    with pytest.raises(SettingError, match="at least 1, got 0"):
+        run_batched(4, 0, limited(9, []))

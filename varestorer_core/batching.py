@@ -1,0 +1,82 @@
+"""Running tiles in batches that shrink when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from .errors import SettingError, VARestorerError
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with (done, total); raising in it cancels."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of torch means that a device ran out of memory."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Some back ends and the CPU allocator raise a plain RuntimeError: words are all there is.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "not enough memory" in text
+    )
+
+
+def run_batched(
+    count: int,
+    batch: int,
+    run: Callable[[int, int], None],
+    *,
+    is_oom: Callable[[BaseException], bool] = is_out_of_memory,
+    on_progress: ProgressCallback | None = None,
+) -> None:
+    """Call `run(start, stop)` over 0 .. count in steps of at most `batch`, halved on out-of-memory.
+
+    Args:
+        run: handles items start .. stop-1; is called again for the same start with fewer items
+            after running out of memory, so it must only keep results of calls that succeed.
+        is_oom: recognises an out-of-memory error; the host knows more kinds than torch does.
+        on_progress: called with (items done, count) after every batch. What it raises is passed on
+            untouched, that is how a run is cancelled.
+
+    Raises:
+        VARestorerError: if a single item does not fit.
+    """
+    if batch < 1:
+        raise SettingError(f"the tile batch must be at least 1, got {batch}.")
+    done = 0
+    while done < count:
+        stop = min(done + batch, count)
+        if _fits(run, done, stop, is_oom):
+            done = stop
+            if on_progress is not None:
+                on_progress(done, count)
+        else:
+            batch = (stop - done) // 2
+
+
+def _fits(
+    run: Callable[[int, int], None],
+    start: int,
+    stop: int,
+    is_oom: Callable[[BaseException], bool],
+) -> bool:
+    """Run one batch and tell whether it fitted into memory.
+
+    The caller retries after this frame and the error's traceback, which hold the tensors of the
+    failed attempt, are gone.
+    """
+    try:
+        run(start, stop)
+    except Exception as error:
+        if not is_oom(error):
+            raise
+        if stop - start == 1:
+            raise VARestorerError(
+                "out of memory with one tile at a time, which is as small as the work gets. Close "
+                "other programs that use the device, load the model in a smaller type (bf16), or "
+                "run on the CPU."
+            ) from error
+        return False
+    return True
