@@ -1,0 +1,149 @@
+"""Write a picture file, whole or not at all.
+
+The bytes go to a temporary file in the same folder, which takes the final name only when it is
+complete and on the disk. EXIF data is not carried over: its orientation is already applied, its
+thumbnail is old.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ImageError
+from . import png16
+
+FORMATS = {
+    ".bmp": "BMP",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+"""File name endings that can be written, with Pillow's name of the format."""
+ALPHA_FORMATS = frozenset({"PNG", "TIFF", "WEBP"})
+"""Formats that can hold transparency."""
+DEEP_FORMATS = frozenset({"PNG"})
+"""Formats that we write with 16 bits per channel."""
+
+_MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
+_OPTIONS = {
+    # Full colour resolution: the default would halve it, which a restored picture shows.
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "TIFF": {"compression": "tiff_deflate"},
+}
+
+
+def check_target(path: str | Path, size: tuple[int, int]) -> str:
+    """Return the format that a file name asks for, if it can hold a picture of (height, width).
+
+    Raises:
+        ImageError: for a name without a known ending, or a picture too large for the format.
+    """
+    path = Path(path)
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise ImageError(
+            f"{path} cannot be written: the name must end in {', '.join(sorted(FORMATS))}, "
+            f"got {path.suffix or 'no ending'!r}."
+        )
+    limit = _MAX_SIDE.get(file_format)
+    if limit is not None and max(size) > limit:
+        raise ImageError(
+            f"{path} cannot be written: {file_format} holds at most {limit} pixels a side, "
+            f"got {size[1]} x {size[0]}. Use .png."
+        )
+    return file_format
+
+
+def write_picture(
+    path: str | Path,
+    rgb: Tensor,
+    alpha: Tensor | None = None,
+    *,
+    bit_depth: int = 8,
+    icc_profile: bytes | None = None,
+) -> None:
+    """Write a picture in the format that its file name asks for, replacing what was there.
+
+    Args:
+        rgb: (3, H, W) in [0, 1]; values outside are clipped.
+        alpha: (1, H, W) in [0, 1], for the formats that hold transparency.
+        bit_depth: 8, or 16 for PNG.
+        icc_profile: RGB profile to embed; None writes none, which means sRGB.
+
+    Raises:
+        ImageError: if the format cannot hold the picture or the file cannot be written.
+    """
+    path = Path(path)
+    file_format = check_target(path, (rgb.shape[-2], rgb.shape[-1]))
+    if alpha is not None and file_format not in ALPHA_FORMATS:
+        raise ImageError(
+            f"{path} cannot be written: {file_format} holds no transparency. Use .png."
+        )
+    if bit_depth != 8 and not (bit_depth == 16 and file_format in DEEP_FORMATS):
+        raise ImageError(
+            f"{path} cannot be written with {bit_depth} bits per channel: {file_format} is written "
+            f"with 8{', PNG with 8 or 16' if file_format != 'PNG' else ' or 16'}."
+        )
+    channels = rgb if alpha is None else torch.cat([rgb, alpha])
+    if not torch.isfinite(channels).all():
+        raise ImageError(
+            f"{path} was not written: the picture has values that are not numbers. "
+            "Try --dtype fp32; if that does not help, the model file is damaged."
+        )
+    samples = to_uint8(channels) if bit_depth == 8 else _to_uint16(channels)
+    try:
+        _replace(path, file_format, samples, icc_profile)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
+    """Return samples (H, W, channels) of a picture (channels, H, W) in [0, 1].
+
+    Cut, not rounded, exactly as the official script and ComfyUI's Save Image do it, so that the
+    same result has the same pixels whichever way it was saved. Values k / 255 come back as k.
+    """
+    values = picture.detach().float().cpu().numpy().transpose(1, 2, 0)
+    return np.ascontiguousarray(np.clip(255.0 * values, 0, 255).astype(np.uint8))
+
+
+def _to_uint16(picture: Tensor) -> NDArray[np.uint16]:
+    values = picture.detach().double().cpu().numpy().transpose(1, 2, 0)
+    return np.ascontiguousarray(np.rint(np.clip(65535 * values, 0, 65535)).astype(np.uint16))
+
+
+def _replace(path: Path, file_format: str, samples: NDArray, icc_profile: bytes | None) -> None:
+    """Write under a temporary name beside `path`, then rename; leave nothing behind on failure."""
+    temporary = path.with_name(f".varestorer-{secrets.token_hex(6)}.part")
+    try:
+        with temporary.open("xb") as file:
+            _encode(file, file_format, samples, icc_profile)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems report a full disk only here
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _encode(file: BinaryIO, file_format: str, samples: NDArray, icc_profile: bytes | None) -> None:
+    if samples.dtype == np.uint16:
+        png16.encode(file, samples, icc_profile)
+        return
+    options = dict(_OPTIONS.get(file_format, {}))
+    if icc_profile is not None:
+        options["icc_profile"] = icc_profile
+    Image.fromarray(samples).save(file, format=file_format, **options)
