@@ -1,0 +1,79 @@
+"""The cleaner: spandrel's SwinIR called without clamping; small networks built here, no weights."""
+
+import sys
+
+import pytest
+import torch
+
+from varestorer_core.cleaner import _pad, load_cleaner
+from varestorer_core.errors import CheckpointError, VARestorerError
+
+
+def tiny_swinir():
+    """Return the state dict of a small network in the layout of general_swinir_v1.ckpt."""
+    architecture = pytest.importorskip(
+        "spandrel.architectures.SwinIR", reason="spandrel is not installed"
+    )
+    network = architecture.SwinIR(
+        img_size=16,
+        embed_dim=12,
+        depths=[2],
+        num_heads=[2],
+        window_size=8,
+        mlp_ratio=2,
+        upscale=8,
+        upsampler="nearest+conv",
+        start_unshuffle=8,
+    )
+    state_dict = network.state_dict()
+    for leaf in ("weight", "bias"):
+        state_dict[f"conv_first.1.{leaf}"] = state_dict.pop(f"conv_first.{leaf}")
+    return state_dict
+
+
+def test_the_network_is_called_on_zero_to_one_and_not_clamped():
+    cleaner = load_cleaner(tiny_swinir(), name="a.ckpt")
+    images = torch.rand(2, 3, 64, 128) * 2 - 1
+    cleaned = cleaner(images)
+    assert cleaned.shape == images.shape
+    with torch.inference_mode():
+        assert torch.equal(cleaned, 2 * cleaner.network((images + 1) / 2) - 1)
+    last = cleaner.network.get_parameter("conv_last.bias")
+    last.data.fill_(3.0)
+    assert cleaner(images).max() > 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 126), (1, 5), (65, 1)])
+def test_any_size_is_padded_by_reflection_and_cropped(height, width):
+    images = torch.rand(1, 3, height, width)
+    padded = _pad(images)
+    assert padded.shape[-2] % 64 == padded.shape[-1] % 64 == 0
+    assert torch.equal(padded[..., :height, :width], images)
+    if (height, width) == (60, 126):
+        assert torch.equal(padded, torch.nn.functional.pad(images, (0, 2, 0, 4), mode="reflect"))
+    cleaner = load_cleaner(tiny_swinir(), name="a.ckpt")
+    assert cleaner(images).shape == images.shape
+
+
+def test_lightning_layout_is_unwrapped():
+    state_dict = tiny_swinir()
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in state_dict.items()}}
+    images = torch.rand(1, 3, 64, 64)
+    plain = load_cleaner(state_dict, name="a")(images)
+    assert torch.equal(plain, load_cleaner(wrapped, name="b")(images))
+
+
+def test_other_files_are_refused():
+    pytest.importorskip("spandrel", reason="spandrel is not installed")
+    with pytest.raises(CheckpointError, match=r"vae\.pth is not a model that spandrel knows"):
+        load_cleaner({"encoder.conv_in.weight": torch.zeros(1)}, name="vae.pth")
+    damaged = tiny_swinir()
+    damaged["conv_last.weight"] = torch.zeros(1, 2, 3)
+    with pytest.raises(CheckpointError, match=r"bad\.ckpt"):
+        load_cleaner(damaged, name="bad.ckpt")
+
+
+def test_missing_spandrel_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(VARestorerError, match=r"pip install 'varestorer\[cleaner\]'"):
+        load_cleaner({}, name="a.ckpt")

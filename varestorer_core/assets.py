@@ -1,0 +1,29 @@
+"""The files that come with the package: the tiny model and the demonstration picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import VARestorerError
+
+TINY_TRANSFORMER = "tiny_transformer.safetensors"
+TINY_TOKENIZER = "tiny_tokenizer.safetensors"
+DEMO_ORIGINAL = "demo_original.png"
+DEMO_LQ = "demo_lq.png"
+
+_FOLDER = Path(__file__).parent / "assets"
+
+
+def asset_path(name: str) -> Path:
+    """Return the path of a bundled file.
+
+    Raises:
+        VARestorerError: if the installation lacks it.
+    """
+    path = _FOLDER / name
+    if not path.is_file():
+        raise VARestorerError(
+            f"The bundled file {path} is missing, so the installation is incomplete. "
+            "Install the package again."
+        )
+    return path

@@ -1,0 +1,97 @@
+"""The cleaner: SwinIR, which removes degradation before the picture becomes tokens.
+
+The network is spandrel's. It is called below spandrel's own front, because that clamps to [0, 1]
+and the official pipeline does not: the encoder sees what SwinIR gives, a little outside the range
+included.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import CheckpointError, VARestorerError
+
+_MULTIPLE = 64
+"""Eight pixels per token of SwinIR's map times a window of eight tokens."""
+
+_EXPECTED = (
+    "Expected a SwinIR restorer, such as general_swinir_v1.ckpt from huggingface.co/lxq007/DiffBIR."
+)
+
+
+class Cleaner:
+    """A SwinIR restorer as the pipeline calls it."""
+
+    def __init__(self, network: torch.nn.Module):
+        self.network = network
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return cleaned images (B, 3, H, W) of images in [-1, 1]; not clamped, same size and type.
+
+        Sides that are not multiples of 64 are padded by reflection at the bottom and right.
+        """
+        weight = next(self.network.parameters())
+        padded = _pad(((images + 1) / 2).to(weight.device, weight.dtype))
+        cleaned = self.network(padded)[..., : images.shape[-2], : images.shape[-1]]
+        return (2 * cleaned.to(images.dtype) - 1).to(images.device)
+
+
+def load_cleaner(
+    state_dict: dict[str, Any],
+    *,
+    name: str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Cleaner:
+    """Build the cleaner from a SwinIR state dict such as general_swinir_v1.ckpt.
+
+    Args:
+        state_dict: possibly nested under `state_dict`, keys possibly prefixed `module.`.
+        name: of the file, for error messages.
+
+    Raises:
+        CheckpointError: if the state dict is not a SwinIR restorer that keeps the picture's size.
+        VARestorerError: if spandrel is not installed.
+    """
+    try:
+        import spandrel
+    except ImportError as error:
+        raise VARestorerError(
+            "The cleaner needs the package spandrel, which is not installed. "
+            "Run: pip install 'varestorer[cleaner]'"
+        ) from error
+    try:
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state_dict))
+    except spandrel.UnsupportedModelError as error:
+        raise CheckpointError(f"{name} is not a model that spandrel knows. {_EXPECTED}") from error
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())  # torch lists keys on lines of their own
+        raise CheckpointError(f"{name} is damaged: {reason} {_EXPECTED}") from error
+    kind = descriptor.architecture.id
+    if kind != "SwinIR" or descriptor.scale != 1 or descriptor.input_channels != 3:
+        raise CheckpointError(
+            f"{name} is a {kind} model for {descriptor.input_channels} channels that enlarges "
+            f"{descriptor.scale} times. {_EXPECTED}"
+        )
+    network = descriptor.model.eval().requires_grad_(False)
+    return Cleaner(network.to(device=device, dtype=dtype))
+
+
+def _pad(images: Tensor) -> Tensor:
+    """Pad (B, C, H, W) at the bottom and right to multiples of 64 by reflection.
+
+    A side shorter than the padding keeps bouncing, which a single reflect pad cannot do.
+    """
+    for axis in (-2, -1):
+        while missing := -images.shape[axis] % _MULTIPLE:
+            side = images.shape[axis]
+            step = min(missing, side - 1)
+            mode = "reflect" if side > 1 else "replicate"
+            extent = [0, 0, 0, step or missing] if axis == -2 else [0, step or missing, 0, 0]
+            images = F.pad(images, extent, mode=mode)
+    return images
