@@ -1,0 +1,32 @@
+"""The nodes that a canvas user sees, and the entry point through which the host finds them."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .decode import DecodeTiled
+from .encode import EncodePyramid
+from .example import ExampleImage
+from .loaders import LoadModel, LoadTextEncoder, LoadVAE
+from .restore import Restore
+
+
+class VARestorerExtension(ComfyExtension):
+    """All nodes of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the node classes in the order in which a workflow uses them."""
+        return [
+            ExampleImage,
+            LoadModel,
+            LoadVAE,
+            LoadTextEncoder,
+            EncodePyramid,
+            Restore,
+            DecodeTiled,
+        ]
+
+
+async def comfy_entrypoint() -> VARestorerExtension:
+    """Hand the extension to the host."""
+    return VARestorerExtension()

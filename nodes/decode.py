@@ -1,0 +1,55 @@
+"""From codes back to pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import stages
+from .schema import CATEGORY, tile_batch_input, where_known
+
+COLOR_MATCH = ("none", "wavelet", "adain", "lab")
+
+
+class DecodeTiled(io.ComfyNode):
+    """Decode, blend, match colour once after stitching."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerDecodeTiled",
+            display_name="VARestorer Decode (Tiled)",
+            category=CATEGORY,
+            description="Decodes restored tiles, blends them into whole pictures of the final "
+            "size, and matches the colours to the source once, after stitching.",
+            inputs=[
+                io.Latent.Input(
+                    "samples",
+                    tooltip="From VARestorer Restore. Of any other latent of this VAE, each sample "
+                    "becomes a picture of its own.",
+                ),
+                io.Vae.Input("vae", tooltip="From Load VARestorer VAE, the one that encoded."),
+                io.Combo.Input(
+                    "color_match",
+                    options=list(COLOR_MATCH),
+                    default="wavelet",
+                    tooltip="Takes the colours from the resized source. wavelet: its coarse "
+                    "colours, local; adain: mean and contrast of each channel; lab: the same in "
+                    "a perceptual colour space; none: as decoded.",
+                ),
+                tile_batch_input(),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The restored pictures, RGB, of the final size.")
+            ],
+            **where_known(search_aliases=["varestorer decode", "tiled vae decode", "color match"]),
+        )
+
+    @classmethod
+    def execute(
+        cls, samples: dict, vae: Any, color_match: str, tile_batch: int = 0
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            stages.decode(samples, vae, color_match=color_match, tile_batch=tile_batch)
+        )

@@ -1,0 +1,28 @@
+"""The host's attention kernels behind the core's attention function."""
+
+from __future__ import annotations
+
+import torch
+from comfy.ldm.modules import attention as kernels
+from torch import Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(D) + mask) v with the kernel that the user chose for the host.
+
+    Args:
+        q: (B, H, Lq, D).
+        k, v: (B, H, Lk, D).
+        mask: additive, floating point, broadcastable to (B, H, Lq, Lk).
+
+    Returns:
+        (B, H, Lq, D).
+    """
+    # The default 1 / sqrt(D) is kept: older hosts ignore another scale without a word.
+    # Fast kernels exist for half types only and may approximate. In float32, and so on a CPU, the
+    # plain fused kernel runs: the command line then gives the same bits.
+    half = q.dtype in (torch.float16, torch.bfloat16) and q.device.type != "cpu"
+    kernel = kernels.optimized_attention if half else kernels.attention_pytorch
+    if mask is not None:  # not every kernel broadcasts
+        mask = mask.expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
+    return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)

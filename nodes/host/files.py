@@ -1,0 +1,119 @@
+"""Model files: what the host's folders hold, which file a name means, and reading it safely."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import comfy.utils
+import folder_paths
+
+from ...varestorer_core.assets import asset_path
+from ...varestorer_core.errors import CheckpointError
+
+BUNDLED = "varestorer-tiny (bundled)"
+"""Menu entry of the model that comes with the pack; stored in workflows, so it never changes."""
+
+_EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
+
+
+def file_names(folder: str, *, bundled: bool) -> list[str]:
+    """Return the menu of one of the host's model folders, the bundled model first."""
+    names = [n for n in folder_paths.get_filename_list(folder) if n.lower().endswith(_EXTENSIONS)]
+    return [BUNDLED, *names] if bundled else names
+
+
+def missing_reason(folder: str, name: str | None, *, bundled: bool, source: str) -> str | None:
+    """Return why a menu entry cannot be used, in one sentence, or None if it can.
+
+    Args:
+        name: None if it comes through a link and is not known yet.
+        source: where the official file can be had.
+    """
+    if name is None or (bundled and name == BUNDLED):
+        return None
+    if name in folder_paths.get_filename_list(folder):
+        return None
+    choice = f", or choose {BUNDLED!r}" if bundled else ""
+    return (
+        f"{name!r} is not in models/{folder}. Put it there ({source}) and press R to refresh the "
+        f"menus{choice}."
+    )
+
+
+def read_model(folder: str, name: str, bundled_file: str | None = None) -> tuple[dict, dict]:
+    """Read the weights of a menu entry.
+
+    Args:
+        bundled_file: the asset that `BUNDLED` stands for.
+
+    Returns:
+        The state dict and the metadata (empty if the file has none). Files of a split model
+        ("-00001-of-00002") are read together, whichever of them was chosen.
+
+    Raises:
+        CheckpointError: if the file is gone, is damaged, or holds more than tensors.
+    """
+    if bundled_file is not None and name == BUNDLED:
+        return _read(asset_path(bundled_file), name)
+    state_dict, metadata = {}, {}
+    for part in _all_parts(name):
+        path = folder_paths.get_full_path(folder, part)
+        if path is None:
+            raise CheckpointError(
+                f"{part} is not in models/{folder}. Put it there, under this name, and try again."
+            )
+        tensors, values = _read(Path(path), part)
+        state_dict.update(tensors)
+        metadata.update(values)
+    return state_dict, metadata
+
+
+def _all_parts(name: str) -> list[str]:
+    """Return the names of all files of a split model, or just the name."""
+    match = _SHARD.search(name)
+    if match is None:
+        return [name]
+    stem, total, extension = name[: match.start()], match[2], match[3]
+    return [f"{stem}-{part:05d}-of-{total}{extension}" for part in range(1, int(total) + 1)]
+
+
+def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    read = comfy.utils.load_torch_file
+    wants_metadata = "return_metadata" in inspect.signature(read).parameters
+    options = {"return_metadata": True} if wants_metadata else {}
+    try:
+        result = read(str(path), safe_load=True, **options)
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{name} is no plain weights file: it holds something other than tensors, or is "
+            "damaged. It was refused and nothing in it was run. Use the official file or a "
+            ".safetensors."
+        ) from error
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{name} cannot be read: it is damaged, incomplete or no model file "
+            f"({_first_line(error)}). Download it again."
+        ) from error
+    except Exception as error:
+        # The safetensors reader raises a type of its own, which only its package names.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise CheckpointError(
+            f"{name} cannot be read: it is damaged, incomplete or no safetensors file "
+            f"({_first_line(error)}). Download it again."
+        ) from error
+    state_dict, metadata = result if wants_metadata else (result, None)
+    if not isinstance(state_dict, dict):
+        raise CheckpointError(
+            f"{name} holds a {type(state_dict).__name__}, not named tensors. Use a model file."
+        )
+    return state_dict, metadata or {}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

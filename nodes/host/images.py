@@ -1,0 +1,64 @@
+"""Between the host's IMAGE batches (B, H, W, C) and the core's pictures (3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...varestorer_core.assets import asset_path
+from ...varestorer_core.errors import ImageError
+
+
+def to_pictures(image: Tensor) -> list[Tensor]:
+    """Split an IMAGE batch into pictures.
+
+    Args:
+        image: (B, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA, alpha is left out) channels.
+
+    Returns:
+        B pictures (3, H, W), float32 in [0, 1], on the CPU.
+
+    Raises:
+        ImageError: for another shape, an empty batch, or values that are no numbers.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        raise ImageError(
+            "expected an IMAGE batch (B, H, W, C) with 1, 3 or 4 channels, got shape "
+            f"{tuple(image.shape)}. Connect the output of Load Image or another picture node."
+        )
+    if 0 in image.shape:
+        raise ImageError(
+            f"the IMAGE batch is empty, its shape is {tuple(image.shape)}. Nothing can be "
+            "restored; check the node that makes the batch."
+        )
+    pixels = image.detach().to(device="cpu", dtype=torch.float32)
+    broken = int((~torch.isfinite(pixels)).sum())
+    if broken:
+        raise ImageError(
+            f"{broken} of the picture's {pixels.numel()} values are NaN or infinite. An earlier "
+            "node failed, often a model in fp16; run it in bf16 or fp32."
+        )
+    pixels = pixels[..., :3].movedim(-1, 1).clamp(0, 1)  # BHWC -> BCHW
+    return list(pixels.expand(-1, 3, -1, -1).contiguous())
+
+
+def to_image(pictures: list[Tensor]) -> Tensor:
+    """Join pictures (3, H, W) of one size to an IMAGE batch (B, H, W, 3)."""
+    batch = torch.stack([picture.cpu() for picture in pictures]).movedim(1, -1)  # BCHW -> BHWC
+    return to_intermediate(batch.clamp(0, 1))
+
+
+def to_intermediate(tensor: Tensor) -> Tensor:
+    """Move a result to the device and the type in which the host passes results on."""
+    dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
+    return tensor.to(device=mm.intermediate_device(), dtype=dtype)
+
+
+def read_asset(name: str) -> Tensor:
+    """Return a bundled picture as an IMAGE batch of one."""
+    with Image.open(asset_path(name)) as file:
+        pixels = np.asarray(file.convert("RGB"), dtype=np.float32)
+    return to_intermediate(torch.from_numpy(pixels / 255.0)[None])

@@ -1,0 +1,61 @@
+"""The host's memory manager: patchers, tile batches that fit, and what counts as out-of-memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import torch
+
+from ...varestorer_core.batching import is_out_of_memory
+
+_AUTO_BATCH = 4
+"""Most tiles per pass if the user does not say; with 3545 tokens in one, more gain little."""
+
+
+def make_patcher(
+    model: torch.nn.Module, load_device: torch.device, offload_device: torch.device
+) -> Any:
+    """Return the host's own kind of ModelPatcher around a model with loaded weights."""
+    # Looked up at call time: the host replaces the class while it starts.
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(model, load_device=load_device, offload_device=offload_device)
+
+
+def load_for_tiles(patcher: Any, tile_bytes: int, tiles: int, tile_batch: int) -> int:
+    """Bring a model to its device, with room to work, and return how many tiles to run at once.
+
+    Args:
+        tile_bytes: memory that one tile needs besides the weights.
+        tiles: number of tiles to do.
+        tile_batch: what the user asked for; 0 means as many as fit.
+    """
+    wanted = min(tiles, tile_batch or _AUTO_BATCH)
+    if mm.is_device_cpu(patcher.load_device) and not tile_batch:
+        wanted = 1  # the cores are busy with one tile already
+    mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)
+    if tile_batch or wanted == 1:
+        return wanted
+    return max(1, min(wanted, int(_free_memory(patcher) // tile_bytes)))
+
+
+def is_oom(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out; a cancel never does."""
+    if isinstance(error, mm.InterruptProcessingException):
+        return False
+    if is_out_of_memory(error):
+        return True
+    # Without CUDA, OOM_EXCEPTION can be Exception itself: then the host's opinion says nothing.
+    if mm.OOM_EXCEPTION is Exception:
+        return False
+    if hasattr(mm, "is_oom"):
+        return bool(mm.is_oom(error))
+    return isinstance(error, mm.OOM_EXCEPTION)
+
+
+def _free_memory(patcher: Any) -> float:
+    """Return the free bytes on a device; younger hosts count weights that can go as free."""
+    if hasattr(patcher, "get_free_memory"):
+        return patcher.get_free_memory(patcher.load_device)
+    return mm.get_free_memory(patcher.load_device)

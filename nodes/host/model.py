@@ -1,0 +1,72 @@
+"""The transformer as the host manages it: types, devices, offload-aware layers, ModelPatcher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.ops
+import torch
+
+from ...varestorer_core.assets import TINY_TRANSFORMER
+from .attention import attention
+from .files import read_model
+from .memory import make_patcher
+
+MODEL_FOLDER = "diffusion_models"
+WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
+    "default": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+}
+"""Menu of weight types; "default" lets the host decide."""
+
+# fp16 only on request: its range is too small for activations that were trained in bf16.
+_SUPPORTED = [torch.bfloat16, torch.float32]
+
+
+def load_model(name: str, weight_dtype: str) -> Any:
+    """Return a ModelPatcher around the transformer of a menu entry.
+
+    Args:
+        weight_dtype: a key of `WEIGHT_DTYPES`.
+
+    Raises:
+        CheckpointError: if the file is not a VARestorer transformer.
+    """
+    from ...varestorer_core.checkpoint import load_transformer
+
+    state_dict, metadata = read_model(MODEL_FOLDER, name, TINY_TRANSFORMER)
+    load_device, offload_device = mm.get_torch_device(), mm.unet_offload_device()
+    parameters = sum(t.numel() for t in state_dict.values() if isinstance(t, torch.Tensor))
+    dtype = WEIGHT_DTYPES[weight_dtype]
+    if dtype is None:
+        dtype = mm.unet_dtype(load_device, parameters, supported_dtypes=_SUPPORTED)
+    compute_dtype = mm.unet_manual_cast(dtype, load_device, _SUPPORTED) or dtype
+    model = load_transformer(
+        state_dict,
+        metadata,
+        name=name,
+        operations=comfy.ops.manual_cast,
+        dtype=dtype,
+        device=offload_device,
+        compute_dtype=compute_dtype,
+        attention=attention,
+    )
+    # Younger hosts remember the types before the weights move about.
+    if hasattr(mm, "archive_model_dtypes"):
+        mm.archive_model_dtypes(model)
+    return make_patcher(model, load_device, offload_device)
+
+
+def tile_bytes(transformer: Any, tokens: int) -> int:
+    """Return the memory that one tile of that many tokens needs besides the weights.
+
+    Counts what is alive at the fullest point of a block: the float32 stream, its normalised copy,
+    queries and keys in float32 (normalised and rotated), and the hidden layer of the feed-forward.
+    """
+    config = transformer.config
+    size = torch.empty((), dtype=transformer.compute_dtype).element_size()
+    per_token = config.embed_dim * (4 * 8 + size * 6) + config.ffn_dim * size * 3
+    return tokens * per_token

@@ -1,0 +1,20 @@
+"""The host's progress bar and cancel button behind the core's `on_progress` callback."""
+
+from __future__ import annotations
+
+import comfy.model_management as mm
+import comfy.utils
+
+
+class Progress:
+    """Callable with (done, total): moves the bar, and raises if the user pressed cancel."""
+
+    def __init__(self) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        self._bar: comfy.utils.ProgressBar | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total)
+        self._bar.update_absolute(done, total)

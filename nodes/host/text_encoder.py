@@ -1,0 +1,154 @@
+"""flan-t5-xl as a native CLIP.
+
+The host's own loader takes flan-t5-xl for the T5 of another model (other tokenizer, other position
+biases) and computes something else without a word, so the pack brings a loader. Shapes are read off
+the file: any encoder of the T5 v1.1 family will do (gated feed-forward, position biases in the
+first block only).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.sd1_clip
+import comfy.text_encoders.t5
+import torch
+
+from ...varestorer_core.errors import CheckpointError
+from .files import read_model
+
+TEXT_ENCODER_FOLDER = "text_encoders"
+
+_NAME = "flan_t5"
+_MAX_TOKENS = 512
+_FIRST_BLOCK = "encoder.block.0.layer."
+
+
+def load_text_encoder(name: str) -> comfy.sd.CLIP:
+    """Return the CLIP of a menu entry.
+
+    Raises:
+        CheckpointError: if the file is not the encoder of a flan-t5 model.
+    """
+    state_dict, _ = read_model(TEXT_ENCODER_FOLDER, name)
+    weights = {
+        key: tensor
+        for key, tensor in state_dict.items()
+        if key == "shared.weight"
+        or (key.startswith("encoder.") and key != "encoder.embed_tokens.weight")
+    }
+    if "shared.weight" not in weights and "encoder.embed_tokens.weight" in state_dict:
+        weights["shared.weight"] = state_dict["encoder.embed_tokens.weight"]
+    config = _config(weights, name)
+
+    class Model(comfy.sd1_clip.SD1ClipModel):
+        def __init__(self, device="cpu", dtype=None, model_options=None):  # noqa: ANN001
+            super().__init__(
+                device=device,
+                dtype=dtype,
+                model_options=model_options or {},
+                name=_NAME,
+                clip_model=lambda **options: _encoder(dict(config), **options),
+            )
+
+    class Target:
+        params: dict[str, Any] = {}  # noqa: RUF012 - the host copies it
+        clip = Model
+        tokenizer = _Tokenizer
+
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    return comfy.sd.CLIP(Target, parameters=parameters, state_dict=[weights])
+
+
+def _config(weights: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
+    """Read the encoder's shape off its weights."""
+    try:
+        vocabulary, width = weights["shared.weight"].shape
+        bias = weights[_FIRST_BLOCK + "0.SelfAttention.relative_attention_bias.weight"]
+        inner = weights[_FIRST_BLOCK + "0.SelfAttention.q.weight"].shape[0]
+        hidden = weights[_FIRST_BLOCK + "1.DenseReluDense.wi_1.weight"].shape[0]
+    except (KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(_wrong_file(name, f"{error} is missing")) from error
+    blocks = {int(key.split(".")[2]) for key in weights if key.startswith("encoder.block.")}
+    expected = {f"encoder.block.{i}.layer.1.DenseReluDense.wo.weight" for i in range(len(blocks))}
+    absent = sorted(expected - weights.keys())
+    other = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight" in weights
+    if absent or other or "encoder.final_layer_norm.weight" not in weights:
+        problem = "position biases in every block" if other else "blocks are missing"
+        raise CheckpointError(_wrong_file(name, problem))
+    heads = bias.shape[1]
+    return {
+        "d_ff": hidden,
+        "d_kv": inner // heads,
+        "d_model": width,
+        "num_heads": heads,
+        "num_layers": len(blocks),
+        "vocab_size": vocabulary,
+        "dense_act_fn": "gelu_pytorch_tanh",
+        "is_gated_act": True,
+        "model_type": "t5",
+    }
+
+
+def _wrong_file(name: str, problem: str) -> str:
+    return (
+        f"{name} is not the encoder of flan-t5-xl ({problem}). Use the safetensors files of "
+        "huggingface.co/google/flan-t5-xl; of a split model, keep all parts in one folder."
+    )
+
+
+def _encoder(
+    config: dict[str, Any],
+    device: Any = "cpu",
+    dtype: torch.dtype | None = None,
+    model_options: dict | None = None,
+) -> comfy.sd1_clip.SDClipModel:
+    return comfy.sd1_clip.SDClipModel(
+        device=device,
+        dtype=dtype,
+        textmodel_json_config=config,
+        special_tokens={"end": 1, "pad": 0},
+        model_class=comfy.text_encoders.t5.T5,
+        enable_attention_masks=True,
+        return_attention_masks=True,
+        model_options=model_options or {},
+    )
+
+
+class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
+    """The host's T5 vocabulary, unpadded, without prompt weights, cut at the model's length."""
+
+    def __init__(self, tokenizer_data: dict | None = None, **_: Any):
+        # The host also passes a folder of embeddings, which are for other text encoders.
+        from transformers import T5TokenizerFast
+
+        folder = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer"
+        super().__init__(
+            str(folder),
+            pad_with_end=False,
+            tokenizer_class=T5TokenizerFast,
+            has_start_token=False,
+            pad_to_max_length=False,
+            max_length=99999999,
+            min_length=1,
+            embedding_key=_NAME,
+            disable_weights=True,
+            tokenizer_data=tokenizer_data or {},
+        )
+
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, **options: Any
+    ) -> list:
+        """Return one row of (token, weight) pairs, at most 512, ending in the end token."""
+        options["disable_weights"] = True  # the model was trained on plain prompts
+        rows = super().tokenize_with_weights(text, return_word_ids, **options)
+        return [
+            row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows
+        ]
+
+
+class _Tokenizer(comfy.sd1_clip.SD1Tokenizer):
+    def __init__(self, tokenizer_data: dict | None = None, **_: Any):
+        super().__init__(tokenizer_data=tokenizer_data or {}, name=_NAME, tokenizer=_T5Tokenizer)

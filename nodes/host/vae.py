@@ -1,0 +1,139 @@
+"""The visual tokenizer as a native VAE, so that the host's own VAE nodes work on it too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor, nn
+
+from ...varestorer_core.assets import TINY_TOKENIZER
+from ...varestorer_core.errors import SettingError
+from .files import read_model
+from .memory import make_patcher
+
+VAE_FOLDER = "vae"
+
+# Full-size feature maps alive at the widest point of the encoder and of the decoder: a residual
+# block's input, its normalised copy, the convolution's output, and the convolution's workspace.
+_LIVE_MAPS = 6
+
+
+class HostTokenizer(nn.Module):
+    """What the host's VAE calls: the tokenizer, encoding in float32 whatever comes in.
+
+    The encoder's residuals decide bits by their sign, so it keeps the official float32; the decoder
+    runs in the type of its input.
+    """
+
+    def __init__(self, tokenizer: nn.Module):
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def encode(self, images: Tensor, **_: Any) -> Tensor:
+        """Return raw features (B, d, h, w) of images (B, 3, H, W) in [-1, 1]."""
+        return self.tokenizer.encode(images.float())
+
+    def decode(self, codes: Tensor, **_: Any) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1] of summed codes (B, d, h, w)."""
+        return self.tokenizer.decode(codes)
+
+
+class VARestorerVAE(comfy.sd.VAE):
+    """A native VAE around the tokenizer.
+
+    The host's constructor runs on its smallest built-in model first: it sets every attribute that
+    this version of the host knows, and ours replace those that matter. A copy of the constructor
+    would lack what the next version adds.
+    """
+
+    def __init__(self, tokenizer: Any):
+        super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})
+        config = tokenizer.config
+        self.first_stage_model = HostTokenizer(tokenizer).eval()
+        self.latent_channels = config.codebook_dim
+        self.latent_dim = 2
+        self.output_channels = 3
+        self.downscale_ratio = self.upscale_ratio = config.patch_size
+        self.disable_offload = False
+        self.working_dtypes = [torch.bfloat16, torch.float32]
+        self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
+        # Both take the shape of what goes in: pixels (B, C, H, W), latents (B, d, h, w).
+        self.memory_used_encode = lambda shape, _dtype: self.encode_bytes(shape[2] * shape[3])
+        self.memory_used_decode = lambda shape, dtype: self.decode_bytes(
+            shape[2] * shape[3] * config.patch_size**2, dtype
+        )
+        self.process_input = lambda image: image * 2.0 - 1.0
+        # In place and returned: younger hosts ignore what it returns, older ones use it.
+        self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
+        self.patcher = make_patcher(self.first_stage_model, self.device, mm.vae_offload_device())
+        self.size = None
+        self.model_size()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The core's VisualTokenizer."""
+        return self.first_stage_model.tokenizer
+
+    def get_sd(self) -> dict[str, Tensor]:
+        """Return the weights under the names of the file that they came from."""
+        return self.tokenizer.state_dict()
+
+    def encode_bytes(self, pixels: int) -> int:
+        """Return the memory for encoding that many pixels, in float32."""
+        return pixels * self.tokenizer.config.base_channels * 4 * _LIVE_MAPS
+
+    def decode_bytes(self, pixels: int, dtype: torch.dtype) -> int:
+        """Return the memory for decoding to that many pixels."""
+        config = self.tokenizer.config
+        # The finest level receives the next coarser level's width at full size.
+        width = config.base_channels * max(config.channel_multipliers[:2])
+        return pixels * width * mm.dtype_size(dtype) * _LIVE_MAPS
+
+    def encode_tiles(self, tiles: Tensor) -> Tensor:
+        """Return raw features of tiles (B, 3, T, T) in [-1, 1]; the model must be loaded."""
+        return self.first_stage_model.encode(tiles.to(self.device))
+
+    def decode_tiles(self, codes: Tensor) -> Tensor:
+        """Return tiles (B, 3, T, T) in [-1, 1] of summed codes; the model must be loaded."""
+        return self.first_stage_model.decode(codes.to(self.device, self.vae_dtype)).float()
+
+
+def load_vae(name: str) -> VARestorerVAE:
+    """Return the VAE of a menu entry.
+
+    Raises:
+        CheckpointError: if the file is not a VARestorer tokenizer.
+    """
+    from ...varestorer_core.checkpoint import load_tokenizer
+
+    state_dict, metadata = read_model(VAE_FOLDER, name, TINY_TOKENIZER)
+    # Weights stay in float32 for the encoder; the layers cast them where the decoder runs in bf16.
+    tokenizer = load_tokenizer(
+        state_dict,
+        metadata,
+        name=name,
+        operations=comfy.ops.manual_cast,
+        dtype=torch.float32,
+        device=mm.vae_offload_device(),
+    )
+    if hasattr(mm, "archive_model_dtypes"):
+        mm.archive_model_dtypes(tokenizer)
+    return VARestorerVAE(tokenizer)
+
+
+def require_tokenizer(vae: Any) -> VARestorerVAE:
+    """Return the VAE if it is ours.
+
+    Raises:
+        SettingError: for any other VAE.
+    """
+    if not isinstance(vae, VARestorerVAE):
+        raise SettingError(
+            "VARestorer needs its own visual tokenizer as VAE, got a VAE of another kind. Connect "
+            "the node Load VARestorer VAE."
+        )
+    return vae

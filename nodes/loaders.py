@@ -1,0 +1,147 @@
+"""The three loaders: transformer, visual tokenizer, text encoder."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import sockets
+from .host import files
+from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
+from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
+from .host.vae import VAE_FOLDER, load_vae
+from .schema import CATEGORY, expert, where_known
+
+_MODEL_SOURCE = "varestorer.pth from huggingface.co/EvanEternal/VARestorer"
+_VAE_SOURCE = "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/infinity"
+_TEXT_SOURCE = "flan-t5-xl from huggingface.co/google/flan-t5-xl"
+
+
+class LoadModel(io.ComfyNode):
+    """The one-step transformer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerLoadModel",
+            display_name="Load VARestorer Model",
+            category=CATEGORY,
+            description="Loads the transformer that restores a picture in one pass: the "
+            "official file, a converted .safetensors, or the tiny model that comes with the "
+            "pack.",
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=files.file_names(MODEL_FOLDER, bundled=True),
+                    default=files.BUNDLED,
+                    tooltip="A file of models/diffusion_models. What it is decides its content, "
+                    "not its name. The bundled tiny model needs no download and shows how "
+                    f"things work; for real quality use {_MODEL_SOURCE}.",
+                ),
+                expert(
+                    io.Combo.Input,
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    tooltip="Number type of the weights. default: what suits the device. bf16 "
+                    "halves the memory of fp32 and is what the model was trained in; fp16 is "
+                    "for cards without bf16 and may overflow.",
+                ),
+            ],
+            outputs=[
+                sockets.Model.Output(
+                    "model",
+                    tooltip="The transformer, for VARestorer Restore. Not a diffusion model.",
+                )
+            ],
+            **where_known(search_aliases=["varestorer", "restoration model", "super resolution"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        return (
+            files.missing_reason(MODEL_FOLDER, model_name, bundled=True, source=_MODEL_SOURCE)
+            or True
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
+        return io.NodeOutput(load_model(model_name, weight_dtype))
+
+
+class LoadVAE(io.ComfyNode):
+    """The visual tokenizer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerLoadVAE",
+            display_name="Load VARestorer VAE",
+            category=CATEGORY,
+            description="Loads the visual tokenizer that turns pictures into bits and back, as "
+            "a VAE that the native VAE nodes work on too.",
+            inputs=[
+                io.Combo.Input(
+                    "vae_name",
+                    options=files.file_names(VAE_FOLDER, bundled=True),
+                    default=files.BUNDLED,
+                    tooltip="A file of models/vae. It must belong to the model: the bundled one "
+                    f"to the bundled model, {_VAE_SOURCE} to the official model.",
+                ),
+            ],
+            outputs=[
+                io.Vae.Output(
+                    "vae",
+                    tooltip="The tokenizer. Its latents are codes for VARestorer, not for "
+                    "KSampler.",
+                )
+            ],
+            **where_known(
+                search_aliases=["varestorer vae", "visual tokenizer", "infinity vae", "bsq"]
+            ),
+        )
+
+    @classmethod
+    def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
+        return files.missing_reason(VAE_FOLDER, vae_name, bundled=True, source=_VAE_SOURCE) or True
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_vae(vae_name))
+
+
+class LoadTextEncoder(io.ComfyNode):
+    """flan-t5-xl."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerLoadTextEncoder",
+            display_name="Load VARestorer Text Encoder",
+            category=CATEGORY,
+            description="Loads flan-t5-xl as a CLIP for the native CLIP Text Encode node. Only "
+            "needed for prompts; without one the model uses what it has learned for no prompt.",
+            inputs=[
+                io.Combo.Input(
+                    "clip_name",
+                    options=files.file_names(TEXT_ENCODER_FOLDER, bundled=False),
+                    tooltip=f"A file of models/text_encoders: {_TEXT_SOURCE}. Of a split model "
+                    "choose any part; the others are read from the same folder. The native CLIP "
+                    "loader takes this file for another model, so use this node.",
+                ),
+            ],
+            outputs=[
+                io.Clip.Output("clip", tooltip="The text encoder, for CLIP Text Encode (Prompt).")
+            ],
+            **where_known(search_aliases=["flan t5", "t5 xl", "varestorer clip", "prompt"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, clip_name: str | None = None) -> bool | str:
+        return (
+            files.missing_reason(TEXT_ENCODER_FOLDER, clip_name, bundled=False, source=_TEXT_SOURCE)
+            or True
+        )
+
+    @classmethod
+    def execute(cls, clip_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_text_encoder(clip_name))
