@@ -59,7 +59,7 @@ def load_cleaner(
         VARestorerError: if spandrel is not installed.
     """
     try:
-        import spandrel
+        import spandrel  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise VARestorerError(
             "The cleaner needs the package spandrel, which is not installed. "
