@@ -1,0 +1,28 @@
+"""Checkpoints: reading files safely, saying what they are, and turning them into networks.
+
+`read_checkpoint` opens a file, `identify` says what it is by keys and shapes, `load_transformer`
+and `load_tokenizer` build the network, `convert` and `save_safetensors` write files that describe
+themselves.
+"""
+
+from .adapter import join_adapter, merge_adapter, split_adapter
+from .convert import convert
+from .files import read_checkpoint
+from .identify import CheckpointInfo, identify
+from .load import load_tokenizer, load_transformer
+from .save import save_safetensors
+from .unwrap import unwrap
+
+__all__ = [
+    "CheckpointInfo",
+    "convert",
+    "identify",
+    "join_adapter",
+    "load_tokenizer",
+    "load_transformer",
+    "merge_adapter",
+    "read_checkpoint",
+    "save_safetensors",
+    "split_adapter",
+    "unwrap",
+]

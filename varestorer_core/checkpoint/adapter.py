@@ -1,0 +1,147 @@
+"""Low-rank adapters apart from and merged into the weights they correct.
+
+An adapted matrix X of a transformer is stored as `X.linear.weight`, `X.lora_down.weight` and
+`X.lora_up.weight` and means W + up @ down, with no alpha / rank factor. One thing does not follow
+from the matrices: the release never adds the blocks' `ca.v_bias` where `ca.mat_kv` is adapted, so
+an adapter at strength s also multiplies that bias by 1 - s. At strength 0 the result is exactly the
+base, at 1 exactly the adapted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .keys import LORA_SUFFIXES
+
+V_BIAS_RULE = "times 1 - strength"
+"""What an adapter does to the blocks' `ca.v_bias` where it adapts `ca.mat_kv`, as files name it."""
+
+_ADAPTED_TEXT = ".ca.mat_kv"
+_TEXT_BIAS = ".ca.v_bias"
+_TRANSFORMER_PREFIX = "blocks."
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """One adapter: the two factors of a correction."""
+
+    down: Tensor
+    """(r, in), or (r, in, k, k) of a convolution."""
+    up: Tensor
+    """(out, r), or (out, r, 1, 1)."""
+
+    def merged(self, weight: Tensor, strength: float = 1.0) -> Tensor:
+        """Return weight + strength * up @ down, computed and returned in float32."""
+        down = self.down.to(weight.device, torch.float32).flatten(1)
+        up = self.up.to(weight.device, torch.float32).flatten(1)
+        flat = weight.to(torch.float32).flatten(1)
+        return torch.addmm(flat, up, down, alpha=strength).view(weight.shape)
+
+    def fits(self, weight: Tensor) -> bool:
+        """Whether the correction has the weight's shape."""
+        down, up = self.down.shape, self.up.shape
+        return (
+            len(down) == len(up) == weight.ndim
+            and down[0] == up[1]
+            and (up[0], *down[1:]) == tuple(weight.shape)
+            and all(side == 1 for side in up[2:])
+        )
+
+
+def split_adapter(
+    state_dict: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the base by its plain names and the adapter's factors; no tensor is copied.
+
+    Args:
+        state_dict: by our names (see `keys.rename_tensors`).
+    """
+    adapter = {k: v for k, v in state_dict.items() if k.endswith(LORA_SUFFIXES)}
+    owners = {name.rsplit(".lora_", 1)[0] for name in adapter}
+    base: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if name not in adapter:
+            owner, _, leaf = name.rpartition(".linear.")
+            base[f"{owner}.{leaf}" if owner in owners else name] = tensor
+    return base, adapter
+
+
+def join_adapter(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return base and adapter as the separate weights of an adapted model: undo `split_adapter`.
+
+    Raises:
+        CheckpointError: if the adapter is for another model.
+    """
+    owners = low_ranks(base, adapter)
+    joined = dict(adapter)
+    for name, tensor in base.items():
+        owner, _, leaf = name.rpartition(".")
+        linear = owner in owners and owner.startswith(_TRANSFORMER_PREFIX)
+        joined[f"{owner}.linear.{leaf}" if linear else name] = tensor
+    return joined
+
+
+def merge_adapter(
+    base: Mapping[str, Tensor], adapter: Mapping[str, Tensor], strength: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the base with the adapter merged, every tensor in the base's type.
+
+    Args:
+        base: by our plain names; it is not changed. Tensors that the adapter leaves alone are
+            shared with the result.
+        adapter: factors by our names.
+        strength: 0 gives the base, 1 the adapted model.
+
+    Raises:
+        CheckpointError: if the adapter is for another model.
+    """
+    owners = low_ranks(base, adapter)
+    return {
+        name: merged_tensor(name, tensor, owners, strength).to(tensor.dtype)
+        for name, tensor in base.items()
+    }
+
+
+def merged_tensor(
+    name: str, tensor: Tensor, owners: Mapping[str, LowRank], strength: float = 1.0
+) -> Tensor:
+    """Return one base tensor as the adapters leave it; those that they change come as float32."""
+    if strength == 0:
+        return tensor
+    owner, _, leaf = name.rpartition(".")
+    if leaf == "weight" and owner in owners:
+        return owners[owner].merged(tensor, strength)
+    if name.endswith(_TEXT_BIAS) and name.removesuffix(_TEXT_BIAS) + _ADAPTED_TEXT in owners:
+        return tensor.to(torch.float32) * (1 - strength)
+    return tensor
+
+
+def low_ranks(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    """Pair the factors by the module that they correct.
+
+    Raises:
+        CheckpointError: if a factor is alone, or the base has no such weight.
+    """
+    owners: dict[str, LowRank] = {}
+    for name in adapter:
+        owner = name.rsplit(".lora_", 1)[0]
+        if owner in owners:
+            continue
+        down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
+        if down is None or up is None:
+            raise CheckpointError(f"the adapter has only one of the two factors of {owner}.")
+        weight = base.get(f"{owner}.weight")
+        pair = LowRank(down, up)
+        if weight is None or not pair.fits(weight):
+            found = "no such weight" if weight is None else f"shape {tuple(weight.shape)}"
+            raise CheckpointError(
+                f"the adapter is for another model: its correction of {owner} is "
+                f"{tuple(up.shape)} times {tuple(down.shape)}, but the model has {found}."
+            )
+        owners[owner] = pair
+    return owners

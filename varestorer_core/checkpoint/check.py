@@ -1,0 +1,68 @@
+"""Whether a checkpoint has exactly the parameters of its architecture, all finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..config import TokenizerConfig, TransformerConfig
+from ..models.tokenizer import VisualTokenizer
+from ..models.transformer import VARTransformer
+
+_FIRST = 3  # names quoted per problem
+
+
+def expected_parameters(
+    config: TransformerConfig | TokenizerConfig, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Return every parameter of the architecture on the meta device: shapes and types, no memory.
+
+    Built from plain `torch.nn`: a host's layers may create their weights only when they are loaded.
+    """
+    if isinstance(config, TransformerConfig):
+        return VARTransformer(config, dtype=dtype, device="meta").state_dict()
+    return VisualTokenizer(config, dtype=dtype, device="meta").state_dict()
+
+
+def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return sentences about missing, unexpected and misshapen parameters; empty if all is well."""
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    return [
+        f"{len(names)} {'parameter' if len(names) == 1 else 'parameters'} {what} ({_first(names)})."
+        for names, what in (
+            (missing, "missing"),
+            (unexpected, "unexpected"),
+            (misshapen, "of the wrong shape"),
+        )
+        if names
+    ]
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no value is infinite or NaN; one pass, no temporary copy."""
+    if tensor.is_meta or not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    if tensor.dtype.itemsize == 1:  # float8 has no comparison
+        tensor = tensor.to(torch.float16)
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return a sentence if some parameters are not finite."""
+    bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
+    if not bad:
+        return []
+    return [f"{len(bad)} parameters have values that are infinite or NaN ({_first(bad)})."]
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_FIRST]) + (", ..." if len(names) > _FIRST else "")

@@ -1,0 +1,128 @@
+"""Official files to our safetensors: renamed, cast and described, one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import TransformerConfig
+from ..errors import CheckpointError, VARestorerError
+from .adapter import low_ranks, split_adapter
+from .check import expected_parameters, is_finite, key_problems
+from .files import read_checkpoint
+from .identify import CheckpointInfo, identify
+from .keys import rename_tensors
+from .safetensors_file import TensorSource, write_safetensors
+from .save import checked_path, file_metadata, sha256
+
+DTYPES: dict[str, torch.dtype | None] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "keep": None,
+}
+"""Types that a file can be stored in; None as it is."""
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    dtype: str | None = None,
+    adapter_only: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckpointInfo:
+    """Write a checkpoint as one safetensors file with configuration, and say what was written.
+
+    Adapters stay separate weights. What the official code keeps in float32 (everything outside the
+    transformer's blocks, and vectors) is stored as it is, since casting it would change results.
+
+    Args:
+        source: file, or folder of a text encoder, of which the encoder part is written.
+        destination: ends in ".safetensors"; it may exist, but not be the source.
+        dtype: a key of `DTYPES`; default "bf16" for transformers and adapters, else "keep".
+        adapter_only: write the adapter of a transformer, without its base.
+        on_progress: called with bytes written and in all.
+
+    Raises:
+        VARestorerError: if the source is no usable checkpoint or the destination cannot be written.
+    """
+    source, destination = Path(source), checked_path(destination)
+    if source.name.endswith(".index.json"):
+        source = source.parent
+    if destination.exists() and source.exists() and destination.samefile(source):
+        raise VARestorerError(f"{destination} is the source itself. Choose another name.")
+    tensors, metadata = read_checkpoint(source)
+    info = identify(tensors, metadata)
+    if info.problems:
+        raise CheckpointError(f"{source.name} cannot be converted: {' '.join(info.problems)}")
+    kind = info.kind
+    tensors = rename_tensors(tensors, kind)
+    _check_keys(tensors, info, source.name)
+    if adapter_only:
+        _, tensors = split_adapter(tensors)
+        if kind != "transformer" or not tensors:
+            raise CheckpointError(
+                f"{source.name} is {info.description} without adapters, so there is none to write. "
+                "Leave out --adapter-only."
+            )
+        kind = "adapter"
+    if dtype is None:
+        dtype = "bf16" if kind in ("transformer", "adapter") else "keep"
+    targets = _target_types(tensors, info, DTYPES[dtype])
+    sources = [
+        TensorSource(name, targets[name], tuple(tensor.shape), _cast(name, tensor, targets[name]))
+        for name, tensor in tensors.items()
+    ]
+    note = f"Converted from {source.name} ({info.layout} layout)."
+    described = file_metadata(kind, info.config, sha256(source), note)
+    write_safetensors(destination, sources, described, on_progress)
+    return identify(*read_checkpoint(destination))
+
+
+def _check_keys(tensors: Mapping[str, Tensor], info: CheckpointInfo, name: str) -> None:
+    """Refuse what could not be loaded later."""
+    config = info.config
+    if info.kind not in ("transformer", "tokenizer") or config is None:
+        return
+    if isinstance(config, TransformerConfig):
+        config = replace(config, lora_rank=0)
+    base, adapter = split_adapter(tensors)
+    problems = key_problems(base, expected_parameters(config))
+    if problems:
+        raise CheckpointError(f"{name} does not fit its architecture: {' '.join(problems)}")
+    low_ranks(base, adapter)
+
+
+def _target_types(
+    tensors: Mapping[str, Tensor], info: CheckpointInfo, target: torch.dtype | None
+) -> dict[str, torch.dtype]:
+    """Return the type in which each tensor is stored."""
+    like: Mapping[str, Tensor] = {}
+    if isinstance(info.config, TransformerConfig) and target != torch.float32:
+        like = expected_parameters(info.config, target)
+    types: dict[str, torch.dtype] = {}
+    for name, tensor in tensors.items():
+        stays = name in like and like[name].dtype != target
+        cast = target is not None and tensor.is_floating_point() and not stays
+        types[name] = target if cast and target is not None else tensor.dtype
+    return types
+
+
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """Return a function that makes the tensor to store, so that only one exists at a time."""
+
+    def make() -> Tensor:
+        cast = tensor.to(dtype)
+        if not is_finite(cast):
+            raise CheckpointError(
+                f"{name} has values that are infinite, NaN or beyond the range of {dtype}. "
+                "Nothing was written; download the file again, or use bf16."
+            )
+        return cast
+
+    return make

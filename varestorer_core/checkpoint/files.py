@@ -1,0 +1,126 @@
+"""Reading a checkpoint file or folder; its first bytes tell the format, never its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .keys import is_text_encoder_key
+from .pickles import read_pickle
+from .safetensors_file import read_safetensors
+from .unwrap import unwrap
+
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
+
+
+def read_checkpoint(
+    path: str | Path, *, kind: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a checkpoint and its metadata (empty for pickles).
+
+    Tensors are backed by the mapped file where the format allows, so memory fills as they are used.
+
+    Args:
+        path: a safetensors file, a PyTorch pickle (opened with `weights_only`), or the folder or
+            index file of a Hugging Face text encoder, of which the encoder part is read.
+        kind: "transformer" or "tokenizer", to choose where a file holds both.
+
+    Raises:
+        CheckpointError: if there is no such file or it is no checkpoint.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist. Check the path.")
+    try:
+        head = _head(path)
+        _refuse_strangers(path, head)
+        if path.name.endswith(".index.json"):
+            return _read_shards(path)
+        if head[:2] == b"PK" or head[:1] == b"\x80":
+            return unwrap(read_pickle(path), kind, name=path.name, consume=True), {}
+        if head[8:9] == b"{" or path.suffix in _SAFETENSORS_SUFFIXES:
+            tensors, metadata = read_safetensors(path)
+            return unwrap(tensors, kind, name=path.name), metadata
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    raise CheckpointError(
+        f"{path.name} is neither a safetensors file nor a PyTorch checkpoint (it starts with "
+        f"{head[:8]!r}). Choose the file with the model's weights."
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
+
+
+def _refuse_strangers(path: Path, head: bytes) -> None:
+    """Name what people download by mistake."""
+    if not head:
+        raise CheckpointError(f"{path.name} is empty: the download failed. Download it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path.name} is a Git LFS pointer, not the model. Run `git lfs pull` in its "
+            "repository, or download the file itself from the website."
+        )
+    if head.lstrip()[:1] == b"<":
+        raise CheckpointError(
+            f"{path.name} is a web page that was saved in the place of the model. Use the "
+            "website's download button."
+        )
+    if head.startswith(b"GGUF"):
+        raise CheckpointError(
+            f"{path.name} is a GGUF file, which is not supported. Use safetensors or .pth."
+        )
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    for index in _INDEXES:
+        if (folder / index).is_file():
+            return _read_shards(folder / index)
+    for single in _SINGLE:
+        if (folder / single).is_file():
+            tensors, metadata = read_checkpoint(folder / single)
+            return {k: v for k, v in tensors.items() if is_text_encoder_key(k)} or tensors, metadata
+    raise CheckpointError(
+        f"{folder} is a folder without {_SINGLE[0]} or {_INDEXES[0]}. Choose a file, or the "
+        "folder of flan-t5-xl."
+    )
+
+
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        weight_map = dict(json.loads(index.read_text("utf-8"))["weight_map"])
+        names = {str(key): str(file) for key, file in weight_map.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{index.name} is not the index of a sharded model. Download it again."
+        ) from error
+    wanted = {key: file for key, file in names.items() if is_text_encoder_key(key)} or names
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(wanted.values())):
+        # The index is data from elsewhere: it may only name its neighbours.
+        shard = index.with_name(Path(file).name)
+        if not shard.is_file():
+            raise CheckpointError(
+                f"{shard.name} is missing next to {index.name}. Download all parts of the model."
+            )
+        if shard.suffix in _SAFETENSORS_SUFFIXES:
+            part, _ = read_safetensors(shard, lambda key: key in wanted)
+        else:
+            part, _ = read_checkpoint(shard)
+        tensors.update((key, value) for key, value in part.items() if key in wanted)
+    missing = [key for key in wanted if key not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"{index.name} lists {len(missing)} tensors that its files lack (first: {missing[0]}). "
+            "Download all parts of the model again."
+        )
+    return tensors, {}

@@ -1,0 +1,236 @@
+"""What a checkpoint is, by its keys and shapes; a file's name plays no part.
+
+Works on tensors of the meta device too, so a file can be judged before it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import TokenizerConfig, TransformerConfig, transformer_config
+from ..errors import CheckpointError
+from .adapter import V_BIAS_RULE
+from .deduce import adapter_rank, declared_values, deduce_tokenizer, deduce_transformer
+from .keys import LORA_SUFFIXES, is_chunked, is_constant, our_names
+
+# A kind applies if every pattern of `has` is found in some key and none of `lacks` in any.
+_SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("transformer", (r"^(block_chunks\.\d+\.module|blocks)\.\d+\.ada_gss$",), ()),
+    (
+        "adapter",
+        (r"^(block_chunks\.\d+\.module|blocks)\.\d+\.[sc]a\.\w+\.lora_down\.weight$",),
+        (r"^(?!.*\.lora_(down|up)\.weight$)",),
+    ),
+    (
+        "tokenizer",
+        (r"^encoder\.down\.\d+\.block\.\d+\.conv1\.", r"^decoder\.up\.\d+\.block\.\d+\.conv1\."),
+        (r"\.attn_1\.", r"quant_conv\."),
+    ),
+    (
+        "cleaner",
+        (
+            r"^layers\.\d+\.residual_group\.blocks\.\d+\.attn\.qkv\.weight$",
+            r"^conv_after_body\.weight$",
+        ),
+        (),
+    ),
+    ("text_encoder", (r"^encoder\.block\.\d+\.layer\.0\.SelfAttention\.q\.weight$",), ()),
+)
+
+# What other files look like: the first pattern found in any key.
+_STRANGERS: tuple[tuple[str, str], ...] = (
+    (r"^lora_(unet|te)|\.lora_[AB]\.|\.lora\.(down|up)\.", "a LoRA of a diffusion model"),
+    (r"^model\.diffusion_model\.", "a diffusion model's checkpoint (Stable Diffusion or similar)"),
+    (
+        r"^(double_blocks|joint_blocks|transformer_blocks|diffusion_model|single_blocks)\.",
+        "a diffusion transformer (Flux, SD3 or similar)",
+    ),
+    (r"^(down_blocks|input_blocks|control_model)\.", "a diffusion U-Net or ControlNet"),
+    (r"quant_conv\.|\.mid(_block)?\.attn", "a VAE of a diffusion model"),
+    (r"text_model\.encoder\.|^transformer\.resblocks\.", "a CLIP text encoder"),
+    (r"^model\.layers\.\d+\.self_attn\.", "a language model"),
+    (r"^(body\.\d+\.rdb|RRDB_trunk|model\.1\.sub)", "an ESRGAN upscaler"),
+    (r"\.residual_group\.|^layers\.\d+\.blocks\.", "an upscaler"),
+)
+
+_ARTICLES = {
+    "transformer": "a VARestorer transformer",
+    "tokenizer": "a visual tokenizer (VAE)",
+    "text_encoder": "a T5 text encoder",
+    "cleaner": "a cleaner (SwinIR)",
+    "adapter": "a VARestorer adapter",
+}
+SOURCES = {
+    "transformer": "varestorer.pth from huggingface.co/EvanEternal/VARestorer",
+    "tokenizer": "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/Infinity",
+    "text_encoder": "flan-t5-xl from huggingface.co/google/flan-t5-xl",
+    "cleaner": "general_swinir_v1.ckpt from huggingface.co/lxq007/DiffBIR",
+    "adapter": "one that `varestorer convert --adapter-only` wrote",
+}
+"""Where the right file of each kind is."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of a checkpoint; constants that models do not keep are not parameters."""
+
+    tensors: int
+    parameters: int
+    lora: int
+    """Of the parameters, those of low-rank adapters."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What `identify` found."""
+
+    kind: str
+    """transformer, tokenizer, text_encoder, cleaner, adapter or unknown."""
+    layout: str
+    """Spelling of the keys: "chunked" or "flat" blocks of a transformer, "module" or "flat" names
+    of a tokenizer, "encoder" or "encoder+decoder" of a text encoder, else "plain"; "+lora" with
+    adapters."""
+    description: str
+    """The same in words, such as "a visual tokenizer (VAE)"."""
+    config: TransformerConfig | TokenizerConfig | None
+    """Of transformers and tokenizers, and the transformer that an adapter of ours fits."""
+    dtypes: dict[str, int]
+    """Name of each stored type to its number of elements, most frequent first."""
+    counts: Counts
+    details: dict[str, Any] = field(default_factory=dict)
+    """More facts, depending on the kind."""
+    problems: tuple[str, ...] = ()
+    """Sentences about what keeps the checkpoint from being used."""
+
+    @property
+    def dtype(self) -> str:
+        """The most frequent type, such as "bfloat16"."""
+        return next(iter(self.dtypes), "none")
+
+
+def identify(
+    state_dict: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> CheckpointInfo:
+    """Say what a state dict is.
+
+    Args:
+        state_dict: bare tensors (see `unwrap`), of any device.
+        metadata: of a safetensors file.
+    """
+    metadata = metadata or {}
+    names = list(state_dict)
+    kind = _kind(names)
+    config, details, problems = None, {}, ()
+    try:
+        mapping = our_names(names, kind)
+        shapes = {ours: tuple(state_dict[name].shape) for name, ours in mapping.items()}
+        if kind == "transformer":
+            config = deduce_transformer(shapes, metadata)
+        elif kind == "tokenizer":
+            config = deduce_tokenizer(shapes, metadata)
+        elif kind == "adapter":
+            config, details = _adapter_facts(shapes, metadata)
+        elif kind == "text_encoder":
+            details = _text_encoder_facts(shapes)
+        elif kind == "cleaner":
+            details = {"width": shapes["conv_after_body.weight"][0]}
+        else:
+            problems = (f"It is {_describe(names, kind)}, which VARestorer has no use for.",)
+    except CheckpointError as error:
+        problems = (str(error),)
+    return CheckpointInfo(
+        kind=kind,
+        layout=_layout(names, kind),
+        description=_describe(names, kind),
+        config=config,
+        dtypes=_dtypes(state_dict),
+        counts=_counts(state_dict, kind),
+        details=details,
+        problems=problems,
+    )
+
+
+def describe_kind(kind: str) -> str:
+    """Return words for a kind, with its article."""
+    return _ARTICLES[kind]
+
+
+def _kind(names: list[str]) -> str:
+    for kind, has, lacks in _SIGNATURES:
+        if all(_any(pattern, names) for pattern in has) and not any(_any(p, names) for p in lacks):
+            return kind
+    return "unknown"
+
+
+def _describe(names: list[str], kind: str) -> str:
+    if kind in _ARTICLES:
+        return _ARTICLES[kind]
+    for pattern, words in _STRANGERS:
+        if _any(pattern, names):
+            return words
+    return f"an unknown kind of checkpoint (first keys: {', '.join(names[:3])})"
+
+
+def _layout(names: list[str], kind: str) -> str:
+    lora = "+lora" if kind != "adapter" and any(n.endswith(LORA_SUFFIXES) for n in names) else ""
+    if kind in ("transformer", "adapter"):
+        return ("chunked" if is_chunked(names) else "flat") + lora
+    if kind == "tokenizer":
+        return ("module" if _any(r"\.norm\d\.norm\.", names) else "flat") + lora
+    if kind == "text_encoder":
+        return "encoder+decoder" if _any(r"^decoder\.", names) else "encoder"
+    return "plain"
+
+
+def _adapter_facts(
+    shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]
+) -> tuple[TransformerConfig | None, dict[str, Any]]:
+    values = declared_values(metadata)
+    rule = metadata.get("varestorer.v_bias", V_BIAS_RULE)
+    if rule != V_BIAS_RULE:
+        raise CheckpointError(
+            f"the adapter's v_bias rule is {rule!r}, expected {V_BIAS_RULE!r}. It was written by a "
+            "newer version; update VARestorer."
+        )
+    details = {
+        "rank": adapter_rank(shapes),
+        "modules": sum(name.endswith(".lora_up.weight") for name in shapes),
+        "v_bias": rule,
+        "source_sha256": metadata.get("varestorer.source_sha256", ""),
+    }
+    return (transformer_config(values) if values else None), details
+
+
+def _text_encoder_facts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    query = r"^encoder\.block\.(\d+)\.layer\.0\.SelfAttention\.q\.weight$"
+    widths = {int(m[1]): shapes[name][-1] for name in shapes if (m := re.match(query, name))}
+    return {"layers": 1 + max(widths), "width": max(widths.values())}
+
+
+def _dtypes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    counter: Counter[torch.dtype] = Counter()
+    for tensor in state_dict.values():
+        counter[tensor.dtype] += tensor.numel()
+    return {str(dtype).removeprefix("torch."): n for dtype, n in counter.most_common()}
+
+
+def _counts(state_dict: Mapping[str, Tensor], kind: str) -> Counts:
+    recomputable = r"\.(relative_position_index|attn_mask)$" if kind == "cleaner" else r"(?!)"
+    parameters = lora = 0
+    for name, tensor in state_dict.items():
+        if is_constant(name) or re.search(recomputable, name):
+            continue
+        parameters += tensor.numel()
+        lora += tensor.numel() if name.endswith(LORA_SUFFIXES) else 0
+    return Counts(tensors=len(state_dict), parameters=parameters, lora=lora)
+
+
+def _any(pattern: str, names: list[str]) -> bool:
+    return any(re.search(pattern, name) for name in names)

@@ -1,0 +1,143 @@
+"""Names of parameters: the spellings that files use, as data, and ours.
+
+Ours are the official names with two simplifications: transformer blocks are counted through
+(`blocks.5.` for the official `block_chunks.1.module.1.`), and the tokenizer's convolutions and
+norms have no inner module (`conv1.weight` for `conv1.conv.weight`). Constants that files carry are
+checked and dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+LORA_SUFFIXES = (".lora_down.weight", ".lora_up.weight")
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Replace what matches a pattern in a parameter's name."""
+
+    pattern: str
+    replacement: str
+
+    def __call__(self, name: str) -> str:
+        return re.sub(self.pattern, self.replacement, name)
+
+
+_CONV = r"^(.*\b(?:conv_in|conv_out|conv1|conv2|nin_shortcut|(?:down|up)sample\.conv))"
+_NORM = r"^(.*\b(?:norm1|norm2|norm_out))"
+
+# An adapter inserts one more `.conv`, so any number of them is inner.
+TOKENIZER_TO_OURS = (
+    Rename(_CONV + r"(?:\.conv)+\.((?:lora_(?:down|up)\.)?(?:weight|bias))$", r"\1.\2"),
+    Rename(_NORM + r"\.norm\.(weight|bias)$", r"\1.\2"),
+)
+"""From the module spelling; the flattened spelling is ours and passes unchanged."""
+
+TOKENIZER_TO_OFFICIAL = (
+    Rename(_CONV + r"\.(weight|bias)$", r"\1.conv.\2"),
+    Rename(_NORM + r"\.(weight|bias)$", r"\1.norm.\2"),
+)
+"""Back to the module spelling."""
+
+_CHUNKED = re.compile(r"^block_chunks\.(\d+)\.module\.(\d+)\.(.+)$")
+_FLAT = re.compile(r"^blocks\.(\d+)\.(.+)$")
+# A key bias that is there to be all zero, and the powers of two of the bit labels.
+_ZERO_CONSTANT = re.compile(r"(^|\.)zero_k_bias$")
+_CONSTANT = re.compile(r"^quantizer?\.lfq\.mask$")
+
+
+def apply_renames(name: str, renames: Iterable[Rename]) -> str:
+    """Return the name after all renames, in order."""
+    for rename in renames:
+        name = rename(name)
+    return name
+
+
+def is_chunked(names: Iterable[str]) -> bool:
+    """Whether the blocks are nested in chunks, as in the official files."""
+    return any(_CHUNKED.match(name) for name in names)
+
+
+def is_constant(name: str) -> bool:
+    """Whether this is a buffer that models do not keep."""
+    return bool(_ZERO_CONSTANT.search(name) or _CONSTANT.match(name))
+
+
+def is_text_encoder_key(name: str) -> bool:
+    """Whether a T5 file's tensor belongs to the encoder; its own copy of the embedding does not."""
+    return name == "shared.weight" or (
+        name.startswith("encoder.") and name != "encoder.embed_tokens.weight"
+    )
+
+
+def our_names(names: Iterable[str], kind: str) -> dict[str, str]:
+    """Map each name of a file, constants left out, to ours.
+
+    Args:
+        names: as in the file, unwrapped.
+        kind: as from `identify`; only transformers, adapters and tokenizers are renamed.
+
+    Raises:
+        CheckpointError: if two names mean the same parameter.
+    """
+    names = list(names)
+    if kind in ("transformer", "adapter"):
+        mapping = _flatten_chunks(names)
+    elif kind == "tokenizer":
+        mapping = {name: apply_renames(name, TOKENIZER_TO_OURS) for name in names}
+    elif kind == "text_encoder":
+        mapping = {name: name for name in names if is_text_encoder_key(name)}
+    else:
+        return {name: name for name in names}
+    mapping = {name: ours for name, ours in mapping.items() if not is_constant(name)}
+    first: dict[str, str] = {}
+    for name, ours in mapping.items():
+        if ours in first:
+            raise CheckpointError(
+                f"the file has one parameter twice: {first[ours]!r} and {name!r}. It is damaged."
+            )
+        first[ours] = name
+    return mapping
+
+
+def rename_tensors(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Return the tensors by our names, without the constants.
+
+    Raises:
+        CheckpointError: if a constant is not what it has to be.
+    """
+    for name, tensor in tensors.items():
+        if _ZERO_CONSTANT.search(name) and not tensor.is_meta and bool(tensor.any()):
+            raise CheckpointError(
+                f"{name} must be all zero, since no key bias is ever added; it is not. The file is "
+                "damaged or from a model that is not supported."
+            )
+    return {ours: tensors[name] for name, ours in our_names(tensors, kind).items()}
+
+
+def chunk_blocks(name: str, blocks_per_chunk: int) -> str:
+    """Return the official, chunk-nested name of one of ours; other names pass unchanged."""
+    match = _FLAT.match(name)
+    if match is None:
+        return name
+    chunk, module = divmod(int(match[1]), blocks_per_chunk)
+    return f"block_chunks.{chunk}.module.{module}.{match[2]}"
+
+
+def _flatten_chunks(names: list[str]) -> dict[str, str]:
+    matches = {name: match for name in names if (match := _CHUNKED.match(name))}
+    # All chunks have as many blocks, so that a missing block shows as missing, not as a shift.
+    per_chunk = 1 + max((int(match[2]) for match in matches.values()), default=0)
+    return {
+        name: f"blocks.{int(match[1]) * per_chunk + int(match[2])}.{match[3]}"
+        if (match := matches.get(name))
+        else name
+        for name in names
+    }

@@ -1,0 +1,160 @@
+"""From a state dict to a network: build without memory, check key for key, fill tensor by tensor.
+
+Each tensor is merged, cast and checked on its own and its source let go, so memory holds the
+finished network and one tensor, never two copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import TokenizerConfig, TransformerConfig
+from ..errors import CheckpointError
+from ..models.attention import AttentionFn
+from ..models.tokenizer import VisualTokenizer
+from ..models.transformer import VARTransformer
+from .adapter import LowRank, low_ranks, merged_tensor, split_adapter
+from .check import expected_parameters, is_finite, key_problems
+from .identify import SOURCES, CheckpointInfo, describe_kind, identify
+from .keys import rename_tensors
+from .unwrap import unwrap
+
+
+def load_transformer(
+    state_dict: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    name: str = "the file",
+    operations: Any = nn,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    compute_dtype: torch.dtype | None = None,
+    attention: AttentionFn | None = None,
+    merge: bool = True,
+    consume: bool = False,
+) -> VARTransformer:
+    """Build the transformer that a state dict describes, in evaluation mode.
+
+    Args:
+        state_dict: of the official layouts or ours, possibly nested as files have it.
+        metadata: of a safetensors file.
+        name: of the file, for messages.
+        operations: namespace of layer classes.
+        dtype: of the blocks' matrices, default float32; the rest stays in float32.
+        device: of the parameters; default where the tensors are.
+        compute_dtype: in which the blocks multiply; default `dtype`.
+        attention: see `models.attention.AttentionFn`.
+        merge: add adapters to the weights that they correct; false keeps them as `LoRALinear`.
+        consume: empty `state_dict` to free its tensors on the way. Parameters whose type and device
+            do not change share memory with it otherwise.
+
+    Raises:
+        CheckpointError: if it is no transformer, or damaged.
+    """
+    tensors, info = _take(state_dict, metadata or {}, "transformer", name, consume)
+    config = info.config
+    assert isinstance(config, TransformerConfig)
+    owners: dict[str, LowRank] = {}
+    if merge and config.lora_rank:
+        tensors, owners = _split(tensors, name)
+        config = replace(config, lora_rank=0)
+    extra: dict[str, Any] = {} if attention is None else {"attention": attention}
+    model = VARTransformer(
+        config,
+        operations=operations,
+        dtype=dtype,
+        device="meta",
+        compute_dtype=compute_dtype,
+        **extra,
+    )
+    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name)
+    return model.eval()
+
+
+def load_tokenizer(
+    state_dict: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    name: str = "the file",
+    operations: Any = nn,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    consume: bool = False,
+) -> VisualTokenizer:
+    """Build the visual tokenizer that a state dict describes, in evaluation mode.
+
+    Adapters in its convolutions are merged. See `load_transformer` for the arguments.
+
+    Raises:
+        CheckpointError: if it is no tokenizer, or damaged.
+    """
+    tensors, info = _take(state_dict, metadata or {}, "tokenizer", name, consume)
+    config = info.config
+    assert isinstance(config, TokenizerConfig)
+    # Deviation from upstream: a key that fits nothing is an error; upstream ignores it silently.
+    tensors, owners = _split(tensors, name)
+    model = VisualTokenizer(config, operations=operations, dtype=dtype, device="meta")
+    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name)
+    return model.eval()
+
+
+def _take(
+    state_dict: Mapping[str, Any], metadata: Mapping[str, str], kind: str, name: str, consume: bool
+) -> tuple[dict[str, Tensor], CheckpointInfo]:
+    """Return the tensors by our names and what they are, if they are of the kind."""
+    tensors = unwrap(state_dict, kind, name=name, consume=consume)
+    info = identify(tensors, metadata)
+    if info.kind != kind:
+        raise CheckpointError(
+            f"{name} is {info.description}, expected {describe_kind(kind)}. Use {SOURCES[kind]}."
+        )
+    try:
+        if info.problems:
+            raise CheckpointError(" ".join(info.problems))
+        return rename_tensors(tensors, kind), info
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} cannot be used: {error}") from error
+
+
+def _split(tensors: dict[str, Tensor], name: str) -> tuple[dict[str, Tensor], dict[str, LowRank]]:
+    base, adapter = split_adapter(tensors)
+    try:
+        return base, low_ranks(base, adapter)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} cannot be used: {error}") from error
+
+
+def _fill(
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    owners: dict[str, LowRank],
+    expected: Mapping[str, Tensor],
+    device: torch.device | str | None,
+    name: str,
+) -> None:
+    """Give the model its parameters; `tensors` is emptied."""
+    problems = key_problems(tensors, expected)
+    if problems:
+        raise CheckpointError(
+            f"{name} does not fit its architecture: {' '.join(problems)} "
+            "It is damaged, or from a variant that is not supported; download it again."
+        )
+    filled: dict[str, Tensor] = {}
+    broken: list[str] = []
+    for key, like in expected.items():
+        stored = tensors.pop(key)
+        tensor = merged_tensor(key, stored, owners).to(device or stored.device, like.dtype)
+        if not is_finite(tensor):
+            broken.append(key)
+        filled[key] = tensor.contiguous()
+    if broken:
+        raise CheckpointError(
+            f"{name} has {len(broken)} parameters with values that are infinite, NaN or beyond the "
+            f"range of the type asked for (first: {broken[0]}). Download it again, or use bfloat16."
+        )
+    model.load_state_dict(filled, strict=True, assign=True)
