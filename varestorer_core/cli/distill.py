@@ -1,0 +1,160 @@
+"""`varestorer distill`: train a tokenizer, a teacher and a one-step student, and export them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..distill.run import Report, RunSettings
+
+_STAGES = ("tokenizer", "teacher", "student", "export", "all")
+_EPILOG = """\
+Stages build on each other and share one folder: tokenizer, then teacher, then student, then export.
+"all" does the four in turn; --steps then counts the tokenizer's, the other stages in proportion.
+Sample sheets appear in OUT/<stage>/sheets while a stage runs: look at them.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "distill",
+        help="train a small model of your own",
+        description="Train a tokenizer, a teacher and a one-step student from procedural or your own pictures.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", choices=_STAGES, help="what to do")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="training pictures (default: procedural ones)"
+    )
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="pictures to measure on (default: procedural)",
+    )
+    parser.add_argument("--pictures", type=int, default=5000, help="procedural pictures to make")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make them")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
+    parser.add_argument("--steps", type=int, help="optimiser steps in all")
+    parser.add_argument(
+        "--stop-at", type=int, metavar="STEP", help="pause here; --resume continues"
+    )
+    parser.add_argument("--batch", type=int, help="pictures a step")
+    parser.add_argument("--learning-rate", type=float, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--note", default="", help="kept in the exported files' metadata")
+    student = parser.add_argument_group("student")
+    student.add_argument("--degradation", choices=("mild", "official"), default="mild")
+    student.add_argument(
+        "--lora-rank", type=int, default=0, help="train only adapters of this rank (0: everything)"
+    )
+    student.add_argument(
+        "--kl", type=float, help="weight of the KL to the teacher; 0: no distillation"
+    )
+    student.add_argument("--mse", type=float, help="weight of the picture's squared error")
+    student.add_argument("--structural", type=float, help="weight of the structural loss")
+    student.add_argument(
+        "--cross-entropy", type=float, help="weight of the clean bits; 0: the paper's"
+    )
+    student.add_argument("--causal", action="store_true", help="no cross-scale attention")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stage that the arguments name; return the exit status."""
+    import torch
+
+    from ..distill.run import STAGES, run_export, run_stage
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings = _settings(args)
+    with _Bars() as report:
+        for stage in STAGES:
+            if args.stage in (stage, "all"):
+                run_stage(stage, settings, report)
+    if args.stage in ("export", "all"):
+        for path in run_export(settings, args.note):
+            print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> RunSettings:
+    """Turn the arguments into settings; what was not given keeps its default."""
+    import dataclasses
+
+    from ..distill.degrade import PRESETS
+    from ..distill.run import DEFAULT_STEPS, RunSettings, load_config
+
+    steps = dict(DEFAULT_STEPS)
+    if args.steps is not None and args.stage == "all":
+        share = args.steps / DEFAULT_STEPS["tokenizer"]
+        steps.update({stage: max(1, round(n * share)) for stage, n in DEFAULT_STEPS.items()})
+    elif args.steps is not None and args.stage in steps:
+        steps[args.stage] = args.steps
+    settings = RunSettings(
+        out=args.out,
+        data=args.data,
+        validation=args.validation,
+        pictures=args.pictures,
+        workers=args.workers,
+        steps=steps,
+        learning_rate=args.learning_rate,
+        stop_at=args.stop_at,
+        seed=args.seed,
+        resume=args.resume,
+        device=args.device,
+    )
+    weights = {
+        name: getattr(args, name)
+        for name in ("kl", "mse", "structural", "cross_entropy")
+        if getattr(args, name) is not None
+    }
+    batch = {} if args.batch is None else {"batch": args.batch}
+    student = dataclasses.replace(
+        settings.student_settings,
+        ranges=PRESETS[args.degradation],
+        lora_rank=args.lora_rank,
+        causal=args.causal,
+        **weights,
+        **batch,
+    )
+    settings = dataclasses.replace(
+        settings,
+        tokenizer_settings=dataclasses.replace(settings.tokenizer_settings, **batch),
+        teacher_settings=dataclasses.replace(settings.teacher_settings, **batch),
+        student_settings=student,
+    )
+    return settings if args.config is None else load_config(settings, args.config)
+
+
+class _Bars:
+    """One progress bar at a time, named after what is going on."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+
+    def __enter__(self) -> Report:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what != self._what:
+            if self._bar is not None:
+                self._bar.close()
+            self._bar, self._what = tqdm(desc=what, total=total, initial=done - 1), what
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,1 @@
+"""Training of small models: tokenizer, teacher, one-step student."""

@@ -1,0 +1,158 @@
+"""Training pictures: a cached array of procedural ones, or a folder of photographs.
+
+Either way training sees an array of equal uint8 squares and draws crops from it with the caller's generator,
+so a run is a function of its seed. The cache is a memory-mapped .npy file that fills in order and remembers how
+far it got, so an interrupted generation continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import ImageError
+from .procedural import generate_picture
+
+Progress = Callable[[int, int], None]
+
+_CHUNK = 64
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_log = logging.getLogger(__name__)
+
+
+def procedural_pictures(
+    path: Path,
+    count: int,
+    *,
+    size: int = 192,
+    seed: int = 0,
+    workers: int = 1,
+    on_progress: Progress | None = None,
+) -> NDArray[np.uint8]:
+    """Return (count, size, size, 3) uint8 pictures, generated into `path` (.npy) where not yet there.
+
+    A cache of the same size and seed is continued; one of other settings is made anew.
+    """
+    note = path.with_suffix(".json")
+    wanted = {"count": count, "size": size, "seed": seed}
+    done = 0
+    if path.exists() and note.exists():
+        found = json.loads(note.read_text())
+        if {key: found.get(key) for key in wanted} == wanted:
+            done = int(found["done"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = "r+" if done else "w+"
+    shape = (count, size, size, 3)
+    array = np.lib.format.open_memmap(
+        path, mode=mode, dtype=np.uint8, shape=None if done else shape
+    )
+    draw = partial(generate_picture, seed, size=size)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        for start in range(done, count, _CHUNK):
+            stop = min(start + _CHUNK, count)
+            for index, picture in enumerate(pool.map(draw, range(start, stop), chunksize=4), start):
+                array[index] = picture
+            array.flush()
+            note.write_text(json.dumps({**wanted, "done": stop}))
+            if on_progress is not None:
+                on_progress(stop, count)
+    return array
+
+
+def folder_pictures(
+    folder: Path, *, size: int = 192, per_picture: int = 8, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Return (n, size, size, 3) uint8 squares cut from the pictures of a folder and its subfolders.
+
+    Each picture gives up to `per_picture` squares, cut at random places and enlargements. Unreadable files and
+    pictures smaller than a square are skipped; their number and names are logged.
+
+    Raises:
+        ImageError: if nothing is left.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"The data folder must be an existing folder, got {folder}. Check --data.")
+    rng = np.random.default_rng(seed)
+    squares: list[NDArray[np.uint8]] = []
+    skipped: list[str] = []
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("RGB")
+        except (
+            UnidentifiedImageError,
+            OSError,
+            SyntaxError,
+            ValueError,
+            Image.DecompressionBombError,
+        ):
+            skipped.append(file.name)
+            continue
+        if min(image.size) < size:
+            skipped.append(file.name)
+            continue
+        squares += _cut(rng, image, size, per_picture)
+    if skipped:
+        _log.warning(
+            "%d of %d pictures skipped (unreadable, or smaller than %d pixels): %s",
+            len(skipped), len(files), size, ", ".join(skipped[:20]),
+        )  # fmt: skip
+    if not squares:
+        raise ImageError(
+            f"The data folder must hold readable pictures of at least {size} x {size} pixels, got none among "
+            f"{len(files)} picture files in {folder}. Add pictures, or leave --data out for procedural ones."
+        )
+    return np.stack(squares)
+
+
+def _cut(
+    rng: np.random.Generator, image: Image.Image, size: int, count: int
+) -> list[NDArray[np.uint8]]:
+    """Cut up to `count` squares: fewer from a picture that has not the area for them."""
+    width, height = image.size
+    count = min(count, max(1, width * height // (size * size)))
+    squares = []
+    for _ in range(count):
+        side = int(np.exp(rng.uniform(np.log(size), np.log(min(width, height) + 1))))
+        side = min(max(side, size), width, height)
+        x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+        square = image.resize(
+            (size, size), Image.Resampling.LANCZOS, box=(x, y, x + side, y + side)
+        )
+        squares.append(np.asarray(square))
+    return squares
+
+
+def random_crops(
+    pictures: NDArray[np.uint8], batch: int, crop: int, generator: torch.Generator
+) -> NDArray[np.uint8]:
+    """Draw (batch, crop, crop, 3) uint8 crops, each flipped left-right and transposed half the time."""
+    count, height, width = pictures.shape[:3]
+
+    def draw(high: int) -> list[int]:
+        return torch.randint(high, (batch,), generator=generator).tolist()
+
+    chosen, tops, lefts = draw(count), draw(height - crop + 1), draw(width - crop + 1)
+    flips, turns = draw(2), draw(2)
+    crops = []
+    for n, y, x, flip, turn in zip(chosen, tops, lefts, flips, turns, strict=True):
+        piece = pictures[n, y : y + crop, x : x + crop]
+        piece = piece[:, ::-1] if flip else piece
+        crops.append(piece.transpose(1, 0, 2) if turn else piece)
+    return np.ascontiguousarray(np.stack(crops))
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """Turn (B, H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1

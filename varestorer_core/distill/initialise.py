@@ -1,0 +1,116 @@
+"""Starting values of networks that are trained from nothing, and of a student made from a teacher.
+
+`VARTransformer` starts with zeros where a checkpoint will be loaded; trained from zeros the gates, the text
+query and the start token would never move. The tokenizer's convolutions start so that the skip path carries the
+picture through at unit gain: with PyTorch's default, which shrinks a signal by 1.7 at every convolution, colour
+and brightness drown in the residual branches and training sits on a plateau of grey pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import nn
+
+from ..models.lora import LoRALinear
+from ..models.tokenizer import VisualTokenizer
+from ..models.transformer import VARTransformer
+
+_STD = 0.02
+_GATE = 1.0
+_COPIER_GAIN = 2.0
+_STARTS = {
+    # Sums of unit codes have about 1/sqrt(d) per channel; this brings the stream to unit size.
+    "word_embed.weight": 1.0,
+    "lvl_embed.weight": 0.2,
+    "pos_start": 0.2,
+    "cfg_uncond": 1.0,
+    "text_proj_for_sos.ca.mat_q": _STD,
+    # The text starts without a say in the modulation; the blocks' own gates are open.
+    "shared_ada_lin.1.weight": 0.1 * _STD,
+    "head_nm.ada_lin.1.weight": 0.1 * _STD,
+    "head.weight": _STD,
+}
+"""Standard deviations of the parameters that are not just any matrix."""
+_BRANCH_GAIN = 0.3
+_FEATURE_GAIN = 0.5
+
+
+@torch.no_grad()
+def initialise(model: VARTransformer, seed: int) -> None:
+    """Fill all parameters of a new model in place."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(parameter: torch.Tensor, std: float = _STD) -> None:
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            normal(module.weight, module.in_features**-0.5)
+            if module.bias is not None:
+                module.bias.zero_()
+    residual = (2 * model.config.depth) ** -0.5  # keeps the stream's size through the depth
+    for name, parameter in model.named_parameters():
+        if name.startswith("blocks.") and name.endswith(("a.proj.weight", "fc2.weight")):
+            parameter.mul_(residual)
+        elif name.endswith("ada_gss"):
+            parameter[:, :, :2] = _GATE
+        elif name.endswith("scale_mul_1H11"):
+            parameter.fill_(math.log(4.0))
+        elif name in _STARTS:
+            normal(parameter, _STARTS[name])
+
+
+@torch.no_grad()
+def initialise_tokenizer(tokenizer: VisualTokenizer, seed: int) -> None:
+    """Fill all convolutions of a new tokenizer in place."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in tokenizer.named_modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+            gain = _BRANCH_GAIN if name.endswith("conv2") else 1.0
+            noise = torch.randn(module.weight.shape, generator=generator)
+            module.weight.copy_(noise * (gain * fan_in**-0.5))
+            if module.bias is not None:
+                module.bias.zero_()
+    # Features start in the range that summed codes can reach, and the decoder makes unit size of them.
+    tokenizer.encoder.conv_out.weight.mul_(_FEATURE_GAIN)
+    tokenizer.decoder.conv_in.weight.mul_(tokenizer.config.codebook_dim**0.5 / 2)
+
+
+@torch.no_grad()
+def student_from_teacher(
+    teacher: VARTransformer, lora_rank: int = 0, seed: int = 0
+) -> VARTransformer:
+    """Return a student that starts from the teacher's weights, its trainable parameters marked.
+
+    Args:
+        teacher: without adapters.
+        lora_rank: 0 trains everything and starts by copying the bits of the LQ pyramid: the head starts at
+            zero and the log-odds prior is positive, while what the blocks know about codes remains. Above 0,
+            only adapters of that rank train and everything else is the teacher's, as in the paper.
+        seed: of the adapters' starting values.
+    """
+    config = dataclasses.replace(teacher.config, lora_rank=lora_rank, lq_prior=lora_rank == 0)
+    student = VARTransformer(config).to(next(teacher.parameters()).device)
+    own = student.state_dict()
+    for name, value in teacher.state_dict().items():
+        adapted = name.replace(".weight", ".linear.weight").replace(".bias", ".linear.bias")
+        own[name if name in own else adapted].copy_(value)
+    if student.lq_prior is not None:
+        student.lq_prior.fill_(_COPIER_GAIN)
+        student.head.weight.zero_()
+        student.head.bias.zero_()
+        return student
+    generator = torch.Generator().manual_seed(seed)
+    student.requires_grad_(False)
+    for module in student.modules():
+        if isinstance(module, LoRALinear):
+            down = module.lora_down.weight
+            down.copy_(torch.randn(down.shape, generator=generator) * down.shape[1] ** -0.5)
+            module.lora_up.weight.zero_()
+            module.lora_down.requires_grad_(True)
+            module.lora_up.requires_grad_(True)
+    return student

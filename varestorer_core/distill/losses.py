@@ -1,0 +1,94 @@
+"""Losses of the three training stages. Pictures are (B, 3, H, W) float, logits (B, L, d, 2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..schedule import ScaleSchedule
+
+_SSIM_WINDOW = 7
+
+
+def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean absolute difference of horizontal plus that of vertical pixel steps."""
+    e = a - b
+    return (e[..., 1:] - e[..., :-1]).abs().mean() + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
+
+
+def ssim(a: Tensor, b: Tensor, data_range: float = 2.0) -> Tensor:
+    """Return the mean structural similarity over 7 x 7 windows (uniform weights, no padding)."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+
+    def mean(x: Tensor) -> Tensor:
+        # One axis after the other: the box window separates, and 14 additions are fewer than 49.
+        return F.avg_pool2d(
+            F.avg_pool2d(x, (1, _SSIM_WINDOW), stride=1), (_SSIM_WINDOW, 1), stride=1
+        )
+
+    mu_a, mu_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mu_a**2, mean(b * b) - mu_b**2
+    cov = mean(a * b) - mu_a * mu_b
+    luminance = (2 * mu_a * mu_b + c1) / (mu_a**2 + mu_b**2 + c1)
+    structure = (2 * cov + c2) / (var_a + var_b + c2)
+    return (luminance * structure).mean()
+
+
+def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
+    """Return the mean of (1 - SSIM) + gradient L1 over a pyramid of halved pictures.
+
+    Stands where the paper has a perceptual loss: it needs no pretrained network.
+    """
+    total = a.new_zeros(())
+    for level in range(levels):
+        if level:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        total = total + (1 - ssim(a, b)) + gradient_l1(a, b)
+    return total / levels
+
+
+def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Return the tokenizer's picture loss: L1 + 0.5 gradient L1 + 0.3 (1 - SSIM)."""
+    l1 = (output - target).abs().mean()
+    return l1 + 0.5 * gradient_l1(output, target) + 0.3 * (1 - ssim(output, target))
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return the log-odds (B, L, d) of bit 1 from two-way logits (B, L, d, 2)."""
+    return logits[..., 1] - logits[..., 0]
+
+
+def scale_weights(schedule: ScaleSchedule, device: torch.device | None = None) -> Tensor:
+    """Return weights (L,) that make a sum over tokens the mean over scales of each scale's mean.
+
+    Every scale counts the same however many tokens it has: errors at coarse scales spoil all finer ones.
+    """
+    parts = [torch.full((n,), 1 / (n * schedule.num_scales)) for n in schedule.sizes]
+    return torch.cat(parts).to(device)
+
+
+def bit_cross_entropy(logits: Tensor, bits: Tensor, weights: Tensor) -> Tensor:
+    """Return the cross entropy per bit of true bits (B, L, d), tokens weighted by `weights` (L,)."""
+    loss = F.binary_cross_entropy_with_logits(log_odds(logits), bits.float(), reduction="none")
+    return (loss.mean(dim=(0, 2)) * weights).sum()
+
+
+def bit_kl(teacher: Tensor, student: Tensor, weights: Tensor) -> Tensor:
+    """Return KL(teacher || student) per bit: p ln(p/q) + (1-p) ln((1-p)/(1-q)).
+
+    Args:
+        teacher, student: logits (B, L, d, 2).
+        weights: (L,) weight of each token, see `scale_weights`.
+    """
+    t, s = log_odds(teacher), log_odds(student)
+    p = t.sigmoid()
+    positive = p * (F.logsigmoid(t) - F.logsigmoid(s))
+    negative = (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+    return ((positive + negative).mean(dim=(0, 2)) * weights).sum()
+
+
+def psnr(a: Tensor, b: Tensor, data_range: float = 2.0) -> float:
+    """Return the peak signal-to-noise ratio in decibels over the whole batch."""
+    mse = (a.float() - b.float()).square().mean().clamp(min=1e-12)
+    return float(10 * torch.log10(data_range**2 / mse))

@@ -1,0 +1,150 @@
+"""Stage 1: the visual tokenizer.
+
+What decides success at this size (measured, see docs/tiny-model.md): GroupNorm with 8 channels a group or more;
+a continuous autoencoder first, then each sample quantised with a probability that rises to one, because
+multi-scale quantisation from the first step never leaves its plateau; residuals against the detached sum.
+Small crops first (more pictures per second of a batch), then crops of the tile size with the schedule that
+inference uses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config import TokenizerConfig
+from ..models.bsq import quantize
+from ..models.tokenizer import VisualTokenizer
+from ..schedule import ScaleSchedule, get_schedule
+from .data import random_crops, to_tensor
+from .initialise import initialise_tokenizer
+from .loop import LoopSettings, Losses, train
+from .losses import psnr, reconstruction_loss
+from .sheet import save_sheet
+
+TINY_TOKENIZER = TokenizerConfig(
+    codebook_dim=48,
+    base_channels=16,
+    channel_multipliers=(1, 2, 4, 6),
+    num_res_blocks=1,
+    norm_groups=2,
+)
+"""Tokenizer of the bundled model: 8 pixels a token."""
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What the tokenizer stage does besides the loop."""
+
+    pixel_class: str = "0.06M"
+    batch: int = 16
+    """Crops a step while they are small; as many pixels when they are whole tiles."""
+    small_scales: int = 5
+    """Scales of the small crops: 5 means 8 x 8 tokens."""
+    small_until: float = 0.6
+    """Part of the run on small crops."""
+    continuous_until: float = 0.15
+    quantized_from: float = 0.4
+    commitment: float = 0.1
+    """Weight of the squared distance between features and summed codes, per token."""
+    amp: bool = True
+    """bfloat16 autocast."""
+
+
+def prefix_schedule(schedule: ScaleSchedule, num_scales: int) -> ScaleSchedule:
+    """Return the schedule cut to its first scales, for pictures smaller than a tile."""
+    return dataclasses.replace(schedule, grids=schedule.full_grids[:num_scales])
+
+
+def quantize_probability(progress: float, settings: TokenizerSettings) -> float:
+    """Return the share of samples that are quantised at a point in [0, 1] of the run."""
+    span = settings.quantized_from - settings.continuous_until
+    return min(1.0, max(0.0, (progress - settings.continuous_until) / span))
+
+
+def train_tokenizer(
+    folder: Path,
+    pictures: NDArray[np.uint8],
+    validation: NDArray[np.uint8],
+    loop: LoopSettings,
+    *,
+    config: TokenizerConfig = TINY_TOKENIZER,
+    settings: TokenizerSettings | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> VisualTokenizer:
+    """Train a tokenizer on pictures (n, S, S, 3) uint8; validation pictures have the size of a tile.
+
+    Returns:
+        The trained tokenizer; its state is in `folder`.
+    """
+    settings = settings or TokenizerSettings()
+    tokenizer = VisualTokenizer(config)
+    initialise_tokenizer(tokenizer, loop.seed)
+    # Channels-last convolutions are a tenth faster on the CPU at these widths.
+    tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    whole = get_schedule(1.0, settings.pixel_class)
+    small = prefix_schedule(whole, settings.small_scales)
+
+    def step(index: int, generator: torch.Generator) -> Losses:
+        progress = index / loop.steps
+        schedule = small if progress < settings.small_until else whole
+        crop = schedule.pixel_size(config.patch_size)[0]
+        batch = max(1, settings.batch * small.sizes[-1] // schedule.sizes[-1])
+        images = to_tensor(random_crops(pictures, batch, crop, generator)).to(device)
+        chosen = torch.rand(batch, generator=generator) < quantize_probability(progress, settings)
+        return _losses(tokenizer, images, schedule, chosen.to(device), settings)
+
+    held_out = to_tensor(validation).to(device)
+
+    def evaluate(done: int) -> dict[str, float]:
+        with torch.no_grad():
+            features = tokenizer.encode(held_out)
+            continuous = tokenizer.decode(features)
+            output = tokenizer.decode(quantize(features, whole).summed_codes)
+        save_sheet(folder / "sheets" / f"{done:06d}.png", [held_out, output])
+        return {
+            "val_psnr": psnr(output, held_out),
+            "val_psnr_continuous": psnr(continuous, held_out),
+        }
+
+    train(
+        folder,
+        {"tokenizer": tokenizer},
+        step,
+        loop,
+        evaluate=evaluate,
+        resume=resume,
+        on_progress=on_progress,
+    )
+    return tokenizer.eval()
+
+
+def _losses(
+    tokenizer: VisualTokenizer,
+    images: Tensor,
+    schedule: ScaleSchedule,
+    chosen: Tensor,
+    settings: TokenizerSettings,
+) -> Losses:
+    """Reconstruct images (B, 3, H, W); the samples `chosen` (B,) bool go through the bits."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
+        features = tokenizer.encoder(images)
+    features = features.float()
+    summed = quantize(features, schedule, straight_through=True).summed_codes
+    codes = torch.where(chosen[:, None, None, None], summed, features)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
+        output = tokenizer.decoder(codes)
+    reconstruction = reconstruction_loss(output.float(), images)
+    # Keeps features where the codes can reach them, also before any sample is quantised.
+    commitment = (features - summed.detach()).square().sum(1).mean()
+    loss = reconstruction + settings.commitment * commitment
+    return {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
