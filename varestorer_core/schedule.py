@@ -20,8 +20,8 @@ _TALL: dict[float, tuple[tuple[int, int], ...]] = {
     1.333: ((1, 1), (2, 2), *((4 * n, 3 * n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 18))),
     1.5: ((1, 1), (2, 2), *((3 * n, 2 * n) for n in (1, 2, 3, 5, 7, 9, 11, 13, 16, 21, 26))),
     1.75: (
-        ((1, 1), (2, 2), (3, 3), (7, 4), (11, 6), (14, 8), (21, 12))
-        + ((28, 16), (35, 20), (42, 24), (56, 32), (70, 40), (84, 48))
+        *((1, 1), (2, 2), (3, 3), (7, 4), (11, 6), (14, 8), (21, 12)),
+        *((28, 16), (35, 20), (42, 24), (56, 32), (70, 40), (84, 48)),
     ),
     2.0: ((1, 1), (2, 2), *((2 * n, n) for n in (2, 3, 5, 8, 11, 15, 19, 23, 30, 37, 45))),
     2.5: ((1, 1), (2, 2), *((5 * n, 2 * n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20))),
@@ -120,7 +120,9 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
             f"ratio must be one of {', '.join(map(str, RATIOS))}, got {ratio}. Use nearest_ratio(height, width)."
         )
     if pixel_class not in PIXEL_CLASSES:
-        raise ValueError(f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {pixel_class!r}.")
+        raise ValueError(
+            f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {pixel_class!r}."
+        )
     grids = _GRIDS[ratio]
     return ScaleSchedule(ratio, pixel_class, grids[: PIXEL_CLASSES[pixel_class]], grids)
 

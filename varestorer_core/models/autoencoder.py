@@ -20,14 +20,18 @@ _EPS = 1e-6
 class ResidualBlock(nn.Module):
     """Two convolutions with pre-activation, added to the input (projected by a 1x1 if widths differ)."""
 
-    def __init__(self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any):
+    def __init__(
+        self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any
+    ):
         super().__init__()
         self.norm1 = operations.GroupNorm(groups, in_channels, eps=_EPS, **factory)
         self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory)
         self.norm2 = operations.GroupNorm(groups, out_channels, eps=_EPS, **factory)
         self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory)
         self.nin_shortcut = (
-            operations.Conv2d(in_channels, out_channels, 1, **factory) if in_channels != out_channels else None
+            operations.Conv2d(in_channels, out_channels, 1, **factory)
+            if in_channels != out_channels
+            else None
         )
 
     def forward(self, x: Tensor) -> Tensor:

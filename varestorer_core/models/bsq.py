@@ -86,7 +86,9 @@ def dequantize(bits: Tensor, schedule: ScaleSchedule) -> Tensor:
     return summed
 
 
-def pyramid_tokens(bits: Tensor, schedule: ScaleSchedule, variant: PyramidVariant = "long") -> Tensor:
+def pyramid_tokens(
+    bits: Tensor, schedule: ScaleSchedule, variant: PyramidVariant = "long"
+) -> Tensor:
     """Turn the bits of a picture into the tokens that the transformer reads.
 
     Args:

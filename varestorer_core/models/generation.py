@@ -1,0 +1,179 @@
+"""Next-scale generation: the multi-step teacher with a key/value cache (VAR; Infinity).
+
+One step per scale. Each step reads the sum of the codes so far, sampled at the scale's grid, and sees all
+earlier scales through the cache. This is the baseline that the one-step student is compared with, and the
+text-to-image generator that the same weights are without their adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..schedule import ScaleSchedule
+from .block import Block, KVCache
+from .bsq import bits_to_codes, resize
+from .text_conditioning import TextContext
+from .transformer import VARTransformer
+
+OnScale = Callable[[int, Tensor, Tensor], None]
+"""Called after each scale with its index, the logits (B, n_k, d, 2) handed to the sampler and the bits."""
+
+
+def generate(
+    transformer: VARTransformer,
+    schedule: ScaleSchedule,
+    *,
+    text: Tensor | None = None,
+    negative: Tensor | None = None,
+    batch: int = 1,
+    cfg: float | Sequence[float] = 3.0,
+    cfg_blocks: Sequence[int] = (),
+    tau: float | Sequence[float] = 1.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    generator: torch.Generator | None = None,
+    on_scale: OnScale | None = None,
+) -> Tensor:
+    """Generate the bits of a picture scale by scale.
+
+    Args:
+        text: (1, T, Ct) features of the prompt; None generates without one.
+        negative: (1, T', Ct) features to be guided away from; None takes as many rows of the
+            learned unconditional embedding as the prompt has.
+        batch: pictures of the same prompt.
+        cfg: guidance, for all scales or one each; 1 is none.
+        cfg_blocks: mix the two halves after these blocks (negative counts from the end) instead
+            of mixing the logits.
+        tau: temperature dividing the logits, for all scales or one each.
+        top_k: 1 takes the arg-max; 0, or 2 and more, changes nothing (a bit has two values).
+        top_p: nucleus of each bit's two values; 0 means off.
+        generator: of the draws, on the transformer's device.
+        on_scale: see `OnScale`; raising in it cancels.
+
+    Returns:
+        (B, L, d) bool.
+    """
+    cfgs = _per_scale(cfg, schedule, "cfg")
+    taus = _per_scale(tau, schedule, "tau")
+    guided = any(w != 1 for w in cfgs)
+    context = _contexts(transformer, text, negative, guided).repeat_each(batch)
+    blocks: list[Block] = list(transformer.blocks)  # pyright: ignore[reportAssignmentType]
+    mixed_after = {index % len(blocks) for index in cfg_blocks}
+    caches = [KVCache() for _ in blocks]
+    summed: Tensor | None = None
+    all_bits = []
+    for scale_idx, ((start, stop), grid) in enumerate(
+        zip(schedule.spans, schedule.grids, strict=True)
+    ):
+        weight = cfgs[scale_idx]
+        x = _scale_input(transformer, context, summed, scale_idx, grid, guided)
+        rope = transformer.rope(schedule, start, stop - start, x.device)
+        for index, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
+            x = block(
+                x,
+                context.modulation,
+                context.block_kv[index],
+                rope,
+                text_mask=context.mask,
+                cache=cache,
+            )
+            if guided and index in mixed_after:
+                x = _mix(x, weight).repeat(2, 1, 1)
+        logits = (
+            _scale_logits(transformer, x, context, weight, guided, bool(mixed_after))
+            / taus[scale_idx]
+        )
+        bits = _draw(logits, top_k, top_p, generator)
+        all_bits.append(bits)
+        codes = bits_to_codes(bits).transpose(1, 2).unflatten(2, grid)
+        step = resize(codes, schedule.last_grid)
+        summed = step if summed is None else summed + step
+        if on_scale is not None:
+            on_scale(scale_idx, logits, bits)
+    return torch.cat(all_bits, dim=1)
+
+
+def _contexts(
+    transformer: VARTransformer, text: Tensor | None, negative: Tensor | None, guided: bool
+) -> TextContext:
+    """Encode the prompt and, for guidance, what it is guided away from, as one batch."""
+    if not guided:
+        return transformer.encode_text(text)
+    uncond = transformer.cfg_uncond[None]
+    if text is None:
+        text = uncond[:, :64]
+    if negative is None:
+        negative = uncond[:, : text.shape[1]].to(text)
+    rows = max(text.shape[1], negative.shape[1])
+    features = torch.cat([F.pad(t, (0, 0, 0, rows - t.shape[1])) for t in (text, negative)])
+    lengths = torch.tensor([text.shape[1], negative.shape[1]], device=features.device)
+    return transformer.encode_text(
+        features, torch.arange(rows, device=features.device) < lengths[:, None]
+    )
+
+
+def _scale_input(
+    transformer: VARTransformer,
+    context: TextContext,
+    summed: Tensor | None,
+    scale_idx: int,
+    grid: tuple[int, int],
+    guided: bool,
+) -> Tensor:
+    if summed is None:
+        x = context.cond[:, None] + transformer.pos_start.to(context.cond)
+    else:
+        x = transformer.word_embed(resize(summed, grid).flatten(2).transpose(1, 2))
+        x = x.repeat(2, 1, 1) if guided else x
+    level = torch.full((1,), scale_idx, dtype=torch.long, device=x.device)
+    return x + transformer.lvl_embed(level).to(x.dtype)
+
+
+def _scale_logits(
+    transformer: VARTransformer,
+    x: Tensor,
+    context: TextContext,
+    weight: float,
+    guided: bool,
+    mixed: bool,
+) -> Tensor:
+    half = x.shape[0] // 2
+    if not guided:
+        return transformer.predict(x, context.cond)
+    if mixed or weight == 1:
+        return transformer.predict(x[:half], context.cond[:half])
+    return _mix(transformer.predict(x, context.cond), weight)
+
+
+def _mix(both: Tensor, weight: float) -> Tensor:
+    """Extrapolate from the unconditional half (second) through the conditional one (first)."""
+    cond, uncond = both.chunk(2)
+    return weight * cond + (1 - weight) * uncond
+
+
+def _draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator | None) -> Tensor:
+    if top_k == 1:
+        return logits[..., 1] > logits[..., 0]
+    probabilities = logits.softmax(-1)
+    if top_p > 0:
+        # Of two values only the smaller can fall outside the nucleus.
+        dropped = (probabilities <= 1 - top_p) & (probabilities < probabilities.flip(-1))
+        probabilities = probabilities.masked_fill(dropped, 0.0)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+    drawn = torch.multinomial(
+        probabilities.reshape(-1, 2), 1, replacement=True, generator=generator
+    )
+    return drawn.view(logits.shape[:-1]).bool()
+
+
+def _per_scale(value: float | Sequence[float], schedule: ScaleSchedule, name: str) -> list[float]:
+    values = [value] * schedule.num_scales if isinstance(value, (int, float)) else list(value)
+    if len(values) != schedule.num_scales:
+        raise ValueError(
+            f"{name} must be one number or {schedule.num_scales}, one per scale, got {len(values)}."
+        )
+    return [float(v) for v in values]

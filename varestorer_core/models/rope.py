@@ -1,0 +1,67 @@
+"""2-D rotary position embedding over all scales of a schedule (Infinity; RoFormer for the rotation).
+
+Notable:
+- every scale's cells are placed on the grid of the 13th scale, so a cell at a coarse scale has the coordinate
+  of the finest cell at its corner, rounded half to even;
+- the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
+- rows of the 13 scales are concatenated and a sequence takes consecutive rows. The appended block of the long
+  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..schedule import ScaleSchedule
+
+_THETA = 10000.0
+
+
+def grid_coordinates(schedule: ScaleSchedule) -> Tensor:
+    """Return the (y, x) coordinate of every cell of all 13 scales: (rows, 2) float32, whole numbers."""
+    height, width = schedule.full_grids[-1]
+    rows = []
+    for h, w in schedule.full_grids:
+        y = torch.round(torch.arange(h, dtype=torch.float32) * height / h)
+        x = torch.round(torch.arange(w, dtype=torch.float32) * width / w)
+        rows.append(torch.cartesian_prod(y, x))
+    return torch.cat(rows)
+
+
+def rope_table(
+    schedule: ScaleSchedule, head_dim: int, start: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """Return (cos, sin), each (length, head_dim / 2) float32 on the CPU, for rows start .. start + length.
+
+    Raises:
+        ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
+    """
+    cos, sin = _full_table(schedule, head_dim)
+    if start + length > cos.shape[0]:
+        raise ValueError(
+            f"the schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, but rows up to "
+            f"{start + length} were asked for. The long pyramid needs a pixel class below 1M."
+        )
+    return cos[start : start + length], sin[start : start + length]
+
+
+@lru_cache(maxsize=8)
+def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]:
+    # Cached tensors may later meet autograd, which refuses those made in inference mode.
+    with torch.inference_mode(False), torch.no_grad():
+        exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
+        frequencies = 1.0 / _THETA**exponent  # (head_dim / 4,)
+        coordinates = grid_coordinates(schedule)
+        angles = (coordinates[:, :, None] * frequencies).flatten(
+            1
+        )  # (rows, head_dim / 2): y, then x
+        return angles.cos(), angles.sin()
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs of x (B, H, L, D) by the angles of cos, sin (L, D / 2)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)

@@ -1,0 +1,207 @@
+"""The visual autoregressive transformer: one-step restorer and next-scale teacher in one class.
+
+Notable:
+- the sequence is [start; scale 1; ...; scale K-1], where the block of scale k holds what is known before it and
+  predicts its bits at the same cells; the one-step student appends the complete LQ code map as context;
+- the student attends without a mask, the teacher block-causally: the only difference between the two passes;
+- the condition vector of the text starts the sequence and modulates every block (adaptive layer norm);
+- logits are d independent two-way choices per token, laid out bit by bit.
+
+Sources: VARestorer (ICLR 2026), Infinity (CVPR 2025), sections on the bitwise classifier and text conditioning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import TransformerConfig
+from ..schedule import ScaleSchedule
+from .attention import AttentionFn, attention
+from .block import Block, modulate
+from .rope import rope_table
+from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads
+
+UNCONDITIONAL_LENGTH = 64
+"""Rows of the learned unconditional embedding used without a prompt: about the length of a caption.
+
+The model has seen every length of it in training, where it stood in for captions of that length.
+"""
+
+
+class _HeadNorm(nn.Module):
+    """Adaptive norm before the head: scale and shift from the condition vector."""
+
+    def __init__(self, dim: int, operations: Any, **factory: Any):
+        super().__init__()
+        self.ada_lin = nn.Sequential(nn.SiLU(), operations.Linear(dim, 2 * dim, **factory))
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.ada_lin(cond)[:, None].chunk(2, dim=-1)
+        return modulate(x, scale, shift)
+
+
+class VARTransformer(nn.Module):
+    """Visual autoregressive transformer over multi-scale bit tokens.
+
+    Args:
+        config: shape of the network.
+        operations: namespace of layer classes (`torch.nn`, or a host's offload-aware ones).
+        dtype: of the blocks' matrices; everything else is small and stays in float32.
+        device: of the parameters; "meta" builds without memory.
+        compute_dtype: in which the blocks multiply; default `dtype`.
+        attention: see `models.attention.AttentionFn`.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        compute_dtype: torch.dtype | None = None,
+        attention: AttentionFn = attention,
+    ):
+        super().__init__()
+        self.config = config
+        dim, text_dim, d = config.embed_dim, config.text_channels, config.codebook_dim
+        outer: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        self.compute_dtype = compute_dtype or dtype or torch.float32
+
+        self.cfg_uncond = nn.Parameter(torch.zeros(config.text_rows, text_dim, **outer))
+        self.pos_start = nn.Parameter(torch.zeros(1, 1, dim, **outer))
+        self.text_norm = RMSNorm(text_dim, **outer)
+        self.text_proj_for_sos = TextPool(
+            text_dim, dim, pool_heads(text_dim, dim), operations, attention, **outer
+        )
+        self.text_proj_for_ca = nn.Sequential(
+            operations.Linear(text_dim, dim, **outer),
+            nn.GELU(approximate="tanh"),
+            operations.Linear(dim, dim, **outer),
+        )
+        self.shared_ada_lin = nn.Sequential(nn.SiLU(), operations.Linear(dim, 6 * dim, **outer))
+        self.word_embed = operations.Linear(d, dim, **outer)
+        self.lvl_embed = operations.Embedding(config.level_rows, dim, **outer)
+        factory: dict[str, Any] = {"dtype": dtype or torch.float32, "device": device}
+        self.blocks = nn.ModuleList(
+            Block(config, operations, attention, self.compute_dtype, **factory)
+            for _ in range(config.depth)
+        )
+        self.head_nm = _HeadNorm(dim, operations, **outer)
+        self.head = operations.Linear(dim, 2 * d, **outer)
+        self.lq_prior = (
+            nn.Parameter(torch.zeros(config.level_rows, **outer)) if config.lq_prior else None
+        )
+
+    def encode_text(
+        self, features: Tensor | None = None, mask: Tensor | None = None, *, device: Any = None
+    ) -> TextContext:
+        """Compute everything that depends on the prompt alone.
+
+        Args:
+            features: (B, T, text_channels) of the text encoder; None takes the learned
+                unconditional embedding, which needs no text encoder.
+            mask: (B, T) true where a row is text and not padding; None means all rows.
+            device: where to compute without features; default that of the parameters.
+
+        Raises:
+            ValueError: for features of another width, or a prompt without any valid row.
+        """
+        # Deviation from upstream: the text is never dropped at random. Upstream does so one time
+        # in ten even at inference, and for all tiles that follow.
+        if features is None:
+            rows = min(self.config.text_rows, UNCONDITIONAL_LENGTH)
+            features = self.cfg_uncond[None, :rows].to(device=device)
+        if features.ndim != 3 or features.shape[-1] != self.config.text_channels:
+            raise ValueError(
+                f"text features must be (B, T, {self.config.text_channels}), got {tuple(features.shape)}. "
+                "Use the text encoder that the model was trained with (flan-t5-xl for VARestorer)."
+            )
+        if features.shape[1] == 0 or (mask is not None and not bool(mask.bool().any(1).all())):
+            raise ValueError("every prompt needs at least one text token, got one without.")
+        text_mask = additive_mask(mask)
+        text = self.text_norm(features.float())
+        cond = self.text_proj_for_sos(text, text_mask)
+        modulation = self.shared_ada_lin(cond).unflatten(-1, (1, 6, -1))
+        source = self.text_proj_for_ca(text).to(self.compute_dtype)
+        kv = [block.ca.keys_values(source) for block in self.blocks]  # pyright: ignore
+        if text_mask is not None:
+            text_mask = text_mask.to(self.compute_dtype)
+        return TextContext(cond, modulation, kv, text_mask)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        text: TextContext,
+        schedule: ScaleSchedule,
+        *,
+        mask: Tensor | None = None,
+        lq_bits: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the bits of all scales in one pass.
+
+        Args:
+            tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or
+                L + h*w ("long").
+            text: from `encode_text`, for one prompt or for B.
+            mask: None for the student; `block_causal_mask(schedule)` for the teacher.
+            lq_bits: (B, L, d) bits of the LQ pyramid; needed if the configuration has `lq_prior`.
+
+        Returns:
+            (B, L, d, 2) float32: logits of each bit being 0 and 1.
+
+        Raises:
+            ValueError: if the tokens do not fit the schedule or the model.
+        """
+        x = self.embed(tokens, text, schedule)
+        rope = self.rope(schedule, 0, x.shape[1], x.device)
+        text = text.expand(x.shape[0])
+        for block, text_kv in zip(self.blocks, text.block_kv, strict=True):
+            x = block(x, text.modulation, text_kv, rope, mask=mask, text_mask=text.mask)
+        logits = self.predict(x[:, : schedule.num_tokens], text.cond)
+        if self.lq_prior is not None:
+            logits = self._add_prior(logits, lq_bits, schedule)
+        return logits
+
+    def embed(self, tokens: Tensor, text: TextContext, schedule: ScaleSchedule) -> Tensor:
+        """Return the token stream (B, n, C) before the first block."""
+        sizes = list(schedule.sizes)
+        length = tokens.shape[1] + 1
+        if tokens.shape[-1] != self.config.codebook_dim:
+            raise ValueError(
+                f"the model reads {self.config.codebook_dim} bits per token, got {tokens.shape[-1]}. "
+                "The visual tokenizer belongs to another model."
+            )
+        if length == schedule.num_tokens_long:
+            sizes.append(sizes[-1])
+        elif length != schedule.num_tokens:
+            raise ValueError(
+                f"tokens must number {schedule.num_tokens - 1} (short) or {schedule.num_tokens_long - 1} "
+                f"(long) for this schedule, got {tokens.shape[1]}."
+            )
+        start = (text.cond[:, None] + self.pos_start.to(text.cond)).expand(tokens.shape[0], -1, -1)
+        x = torch.cat([start, self.word_embed(tokens.float())], dim=1)
+        levels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(x.device)
+        return x + self.lvl_embed(levels).to(x.dtype)
+
+    def rope(
+        self, schedule: ScaleSchedule, start: int, length: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Return (cos, sin) of the rows of a sequence that starts at row `start`."""
+        cos, sin = rope_table(schedule, self.config.head_dim, start, length)
+        return cos.to(device), sin.to(device)
+
+    def predict(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Return logits (B, n, d, 2) of the token stream (B, n, C) after the last block."""
+        return self.head(self.head_nm(x, cond)).unflatten(-1, (-1, 2))
+
+    def _add_prior(self, logits: Tensor, lq_bits: Tensor | None, schedule: ScaleSchedule) -> Tensor:
+        if lq_bits is None:
+            raise ValueError("this model has a prior towards the LQ bits; pass lq_bits (B, L, d).")
+        gain = self.lq_prior.to(logits)[: schedule.num_scales]  # pyright: ignore
+        gain = torch.repeat_interleave(gain, torch.tensor(schedule.sizes, device=gain.device))
+        shift = 0.5 * gain[:, None] * (lq_bits.to(logits) * 2 - 1)  # (B, L, d)
+        return logits + torch.stack((-shift, shift), dim=-1)
