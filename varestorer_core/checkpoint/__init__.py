@@ -7,6 +7,7 @@ themselves.
 
 from .adapter import join_adapter, merge_adapter, split_adapter
 from .convert import convert
+from .examine import Report, examine
 from .files import read_checkpoint
 from .identify import CheckpointInfo, identify
 from .load import load_tokenizer, load_transformer
@@ -15,7 +16,9 @@ from .unwrap import unwrap
 
 __all__ = [
     "CheckpointInfo",
+    "Report",
     "convert",
+    "examine",
     "identify",
     "join_adapter",
     "load_tokenizer",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor
 
 from ..config import TransformerConfig
 from ..errors import CheckpointError, VARestorerError
-from .adapter import low_ranks, split_adapter
-from .check import expected_parameters, is_finite, key_problems
+from .adapter import split_adapter
+from .check import expected_parameters, is_finite
+from .examine import network_problems
 from .files import read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
@@ -62,7 +62,8 @@ def convert(
         raise CheckpointError(f"{source.name} cannot be converted: {' '.join(info.problems)}")
     kind = info.kind
     tensors = rename_tensors(tensors, kind)
-    _check_keys(tensors, info, source.name)
+    if problems := network_problems(tensors, info):
+        raise CheckpointError(f"{source.name} does not fit its architecture: {' '.join(problems)}")
     if adapter_only:
         _, tensors = split_adapter(tensors)
         if kind != "transformer" or not tensors:
@@ -84,26 +85,12 @@ def convert(
     return identify(*read_checkpoint(destination))
 
 
-def _check_keys(tensors: Mapping[str, Tensor], info: CheckpointInfo, name: str) -> None:
-    """Refuse what could not be loaded later."""
-    config = info.config
-    if info.kind not in ("transformer", "tokenizer") or config is None:
-        return
-    if isinstance(config, TransformerConfig):
-        config = replace(config, lora_rank=0)
-    base, adapter = split_adapter(tensors)
-    problems = key_problems(base, expected_parameters(config))
-    if problems:
-        raise CheckpointError(f"{name} does not fit its architecture: {' '.join(problems)}")
-    low_ranks(base, adapter)
-
-
 def _target_types(
     tensors: Mapping[str, Tensor], info: CheckpointInfo, target: torch.dtype | None
 ) -> dict[str, torch.dtype]:
     """Return the type in which each tensor is stored."""
     like: Mapping[str, Tensor] = {}
-    if isinstance(info.config, TransformerConfig) and target != torch.float32:
+    if isinstance(info.config, TransformerConfig) and target not in (None, torch.float32):
         like = expected_parameters(info.config, target)
     types: dict[str, torch.dtype] = {}
     for name, tensor in tensors.items():

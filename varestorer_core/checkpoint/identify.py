@@ -203,7 +203,6 @@ def _adapter_facts(
         "rank": adapter_rank(shapes),
         "modules": sum(name.endswith(".lora_up.weight") for name in shapes),
         "v_bias": rule,
-        "source_sha256": metadata.get("varestorer.source_sha256", ""),
     }
     return (transformer_config(values) if values else None), details
 

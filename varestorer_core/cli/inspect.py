@@ -1,0 +1,87 @@
+"""`varestorer inspect`: what a checkpoint is, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..checkpoint.examine import Report
+
+_SHOWN = ("format", "varestorer.config", "varestorer.kind", "varestorer.v_bias")
+"""Metadata that the report has in other words."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "inspect",
+        help="say what a checkpoint is, its configuration, sizes and problems",
+        description="Say what a checkpoint is, by its keys and shapes, and check all of its values. "
+        "The exit status is 1 if it has problems.",
+    )
+    parser.add_argument("file", help="checkpoint, or folder of flan-t5-xl")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; return 1 if the checkpoint has problems."""
+    from ..checkpoint.examine import examine
+
+    report = examine(args.file)
+    if args.json:
+        print(json.dumps(as_dict(report), indent=2))
+    else:
+        print(as_text(report))
+    return 1 if report.info.problems else 0
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """Return the report as plain values."""
+    from ..config import to_dict
+
+    info = report.info
+    return {
+        "file": str(report.path),
+        "size_bytes": report.size,
+        "kind": info.kind,
+        "description": info.description,
+        "layout": info.layout,
+        "config": to_dict(info.config) if info.config else None,
+        "details": info.details,
+        "tensors": info.counts.tensors,
+        "parameters": info.counts.parameters,
+        "lora_parameters": info.counts.lora,
+        "dtypes": info.dtypes,
+        "metadata": report.metadata,
+        "problems": list(info.problems),
+    }
+
+
+def as_text(report: Report) -> str:
+    """Return the report for people."""
+    facts = as_dict(report)
+    parameters = f"{facts['parameters']:,}"
+    if facts["lora_parameters"]:
+        share = facts["lora_parameters"] / facts["parameters"]
+        parameters += f", of which {facts['lora_parameters']:,} in adapters ({share:.2%})"
+    rows = [
+        ("file", f"{facts['file']} ({_size(facts['size_bytes'])})"),
+        ("is", facts["description"]),
+        ("layout", facts["layout"]),
+        ("parameters", f"{parameters}, in {facts['tensors']:,} tensors"),
+        ("stored as", ", ".join(facts["dtypes"])),
+        *((key, str(value)) for key, value in facts["details"].items()),
+        *((f"config.{key}", str(value)) for key, value in (facts["config"] or {}).items()),
+        *((key, value) for key, value in facts["metadata"].items() if value and key not in _SHOWN),
+        *(("problem", problem) for problem in facts["problems"]),
+        *([] if facts["problems"] else [("problems", "none found")]),
+    ]
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.2f} MB"
