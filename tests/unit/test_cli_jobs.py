@@ -1,0 +1,106 @@
+"""Which pictures become which files."""
+
+import errno
+
+import pytest
+
+from varestorer_core.cli import UsageError
+from varestorer_core.cli.jobs import check_writable, plan_jobs
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("a.png", "a.JPG", "b.webp", "notes.txt", "._b.webp", "deeper/c.png"):
+        (folder / name).touch()
+    return folder
+
+
+def names(jobs):
+    return {job.source.name: job.target.name for job in jobs}
+
+
+def test_folder_is_not_recursive_and_other_files_are_counted(photos, tmp_path):
+    jobs, skipped = plan_jobs([str(photos)], str(tmp_path / "out"))
+    assert names(jobs) == {"a.JPG": "a.png", "a.png": "a_png.png", "b.webp": "b.png"}
+    assert skipped == 2
+    assert {job.target.parent for job in jobs} == {tmp_path / "out"}
+    assert {job.compare for job in jobs} == {None}
+
+
+def test_names_never_collide(tmp_path):
+    inputs = []
+    for folder, name in (("x", "a.png"), ("y", "A.png"), ("z", "a.jpg"), ("x", "a_png.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+        inputs.append(str(tmp_path / folder / name))
+    jobs, _ = plan_jobs([*inputs, *inputs], str(tmp_path / "out"), compare=True)
+    assert len(jobs) == 4
+    files = [path.name.casefold() for job in jobs for path in (job.target, job.compare)]
+    assert len(set(files)) == 8
+
+
+def test_comparison_does_not_replace_a_result(tmp_path):
+    for name in ("a.png", "a_compare.png"):
+        (tmp_path / name).touch()
+    inputs = [str(tmp_path / "a.png"), str(tmp_path / "a_compare.png")]
+    jobs, _ = plan_jobs(inputs, str(tmp_path / "out"), compare=True)
+    assert [job.target.name for job in jobs] == ["a.png", "a_compare_png.png"]
+    assert jobs[0].compare == tmp_path / "out" / "a_compare.png"
+
+
+def test_one_picture_may_name_its_file(photos):
+    jobs, _ = plan_jobs([str(photos / "a.png")], str(photos / "new.jpg"), compare=True)
+    assert jobs[0].target == photos / "new.jpg"
+    assert jobs[0].compare == photos / "new_compare.png"
+
+
+def test_a_folder_that_looks_like_a_file_is_a_folder(photos, tmp_path):
+    (tmp_path / "out.png").mkdir()
+    jobs, _ = plan_jobs([str(photos / "a.png")], str(tmp_path / "out.png"))
+    assert jobs[0].target == tmp_path / "out.png" / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "words"),
+    [
+        (["missing.png"], "out", "missing.png: no such file"),
+        (["photos/deeper"], "photos/deeper", "is the folder of c.png itself"),
+        (["photos/a.png"], "photos", "is the folder of a.png itself"),
+        (["photos/a.png"], "photos/a.png", "would be overwritten"),
+        (["photos"], "out.png", "3 pictures cannot all become"),
+        (["photos/a.png"], "out.gif", "read but not written"),
+        (["photos/a.png"], "photos/notes.txt", "is a file"),
+        (["empty"], "out", "no pictures in"),
+    ],
+)
+def test_what_cannot_work_is_refused(photos, tmp_path, monkeypatch, inputs, output, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=words):
+        plan_jobs(inputs, output)
+
+
+def test_comparison_does_not_replace_an_input(tmp_path):
+    (tmp_path / "a_compare.png").touch()
+    with pytest.raises(UsageError, match="would be overwritten"):
+        plan_jobs([str(tmp_path / "a_compare.png")], str(tmp_path / "a.png"), compare=True)
+
+
+def test_output_folder_is_made_and_probed(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_output_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(UsageError, match="Permission denied"):
+        check_writable(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written to"):
+        check_writable(tmp_path / "file" / "folder")

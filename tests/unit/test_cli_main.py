@@ -1,0 +1,93 @@
+"""The entry point: help without torch, exit codes, errors in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+import varestorer_core
+from varestorer_core.cli import UsageError, main
+from varestorer_core.errors import CheckpointError
+
+
+def run_with(monkeypatch, error, *arguments):
+    """Run `varestorer demo` with a handler that raises."""
+
+    def fail(_args):
+        raise error
+
+    monkeypatch.setattr("varestorer_core.cli.demo.run", fail)
+    return main.main([*arguments, "demo"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["restore", "--help"], ["demo", "--help"], ["--version"]]
+)
+def test_help_imports_no_torch(arguments):
+    code = (
+        "import sys\n"
+        "from varestorer_core.cli.main import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0, end.code\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'transformers', 'spandrel'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "varestorer" in done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"varestorer {varestorer_core.__version__}\n"
+
+
+def test_every_command_has_help(capsys):
+    parser = main.build_parser()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    text = capsys.readouterr().out
+    for command in ("demo", "restore", "inspect", "convert", "distill"):
+        assert f"    {command} " in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["restore"]])
+def test_wrong_usage_ends_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(arguments)
+    assert end.value.code == 2
+    assert "usage: varestorer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (CheckpointError("x.pth is a web page."), 1, "varestorer: error: x.pth is a web page.\n"),
+        (UsageError("no such file."), 2, "varestorer: error: no such file.\n"),
+        (KeyboardInterrupt(), 130, "\nvarestorer: interrupted\n"),
+    ],
+)
+def test_errors_are_one_line_and_have_their_exit_code(monkeypatch, capsys, error, code, words):
+    assert run_with(monkeypatch, error) == code
+    captured = capsys.readouterr()
+    assert captured.err == words
+    assert captured.out == ""
+
+
+def test_debug_lets_the_error_through(monkeypatch):
+    with pytest.raises(CheckpointError):
+        run_with(monkeypatch, CheckpointError("x"), "--debug")
+
+
+def test_errors_that_are_bugs_are_not_hidden(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        run_with(monkeypatch, ZeroDivisionError())
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "demo"], ["demo", "--debug"], ["demo"]])
+def test_debug_may_stand_before_or_after_the_command(arguments):
+    assert main.build_parser().parse_args(arguments).debug == ("--debug" in arguments)

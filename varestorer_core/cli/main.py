@@ -1,0 +1,54 @@
+"""Entry point of the `varestorer` command: arguments, errors and exit codes.
+
+Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import VARestorerError
+from . import UsageError, convert, demo, distill, inspect, restore
+
+_COMMANDS = (demo, restore, inspect, convert, distill)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (default: the program's own); return the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("\nvarestorer: interrupted", file=sys.stderr)
+        return 130
+    except VARestorerError as error:
+        if args.debug:
+            raise
+        print(f"varestorer: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="varestorer",
+        description="Restore and enlarge degraded photographs with VARestorer, in one pass.",
+        epilog="varestorer COMMAND --help lists the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"varestorer {__version__}")
+    parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    for subparser in commands.choices.values():
+        # Also after the command's name; suppressed so that it does not undo one given before it.
+        subparser.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP
+        )
+    return parser
+
+
+_DEBUG_HELP = "show where an error comes from"

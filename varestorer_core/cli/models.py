@@ -1,0 +1,128 @@
+"""The networks of a run, from the files that the user named or the bundled ones."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..cleaner import Cleaner
+    from ..config import TransformerConfig
+    from ..models.text_conditioning import TextContext
+    from ..pipeline import Restorer
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Paths as given on the command line; None takes the bundled file, or does without."""
+
+    model: str | None = None
+    vae: str | None = None
+    text_encoder: str | None = None
+    prompt: str | None = None
+    cleaner: str | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that a run computes with."""
+
+    restorer: Restorer
+    text: TextContext
+    device: torch.device
+
+
+def load_models(
+    files: ModelFiles, *, overlap: int, device: torch.device, dtype: torch.dtype
+) -> Models:
+    """Load every network of a run, the largest last; what can be wrong is found before that.
+
+    Args:
+        overlap: that the tiles are to have, only checked here.
+        dtype: of the transformer's matrices and of the text encoder.
+
+    Raises:
+        CheckpointError: for a file that is not what it should be.
+        UsageError: for files that do not belong together, or an overlap as large as a tile.
+    """
+    from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+    from ..checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
+    from ..config import TransformerConfig
+    from ..pipeline import Restorer
+
+    model_path = files.model or asset_path(TINY_TRANSFORMER)
+    tensors, metadata = read_checkpoint(model_path, kind="transformer")
+    config = identify(tensors, metadata).config
+    if not isinstance(config, TransformerConfig):
+        # Another kind of file or a damaged one: the loader says what it is and what to use.
+        load_transformer(tensors, metadata, name=str(model_path))
+        raise AssertionError("a file that is no transformer was loaded as one")
+    vae_path = files.vae or asset_path(TINY_TOKENIZER)
+    tokenizer_tensors, tokenizer_metadata = read_checkpoint(vae_path, kind="tokenizer")
+    tokenizer = load_tokenizer(
+        tokenizer_tensors, tokenizer_metadata, name=str(vae_path), device=device, consume=True
+    )
+    if config.codebook_dim != tokenizer.config.codebook_dim:
+        raise UsageError(
+            f"{model_path} reads {config.codebook_dim} bits per token, {vae_path} gives "
+            f"{tokenizer.config.codebook_dim}. Give --model and --vae of the same family, or "
+            "neither for the bundled pair."
+        )
+    _check_overlap(config, tokenizer.config.patch_size, overlap)
+    cleaner = _load_cleaner(files.cleaner, device)
+    features, mask = _encode_prompt(files, config.text_channels, device, dtype)
+    transformer = load_transformer(
+        tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
+    )
+    text = transformer.encode_text(features, mask, device=device)
+    return Models(Restorer(transformer, tokenizer, cleaner), text, device)
+
+
+def say_if_bundled(files: ModelFiles) -> None:
+    """Tell on stderr that the tiny bundled model is at work, and what that means."""
+    if files.model is None:
+        print(
+            "varestorer: using the bundled tiny model, made for trying out. "
+            "Give --model and --vae for the official one.",
+            file=sys.stderr,
+        )
+
+
+def _check_overlap(config: TransformerConfig, patch_size: int, overlap: int) -> None:
+    from ..schedule import get_schedule
+
+    tile, _ = get_schedule(1.0, config.pixel_class).pixel_size(patch_size)
+    if overlap >= tile:
+        raise UsageError(
+            f"--overlap must be less than the tile, which is {tile} pixels with this model, "
+            f"got {overlap}."
+        )
+
+
+def _load_cleaner(path: str | None, device: torch.device) -> Cleaner | None:
+    if path is None:
+        return None
+    from ..checkpoint import read_checkpoint
+    from ..cleaner import load_cleaner
+
+    tensors, _ = read_checkpoint(path)
+    return load_cleaner(tensors, name=path, device=device)
+
+
+def _encode_prompt(
+    files: ModelFiles, channels: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the prompt's features and mask on the device; the encoder is gone afterwards."""
+    if files.text_encoder is None or files.prompt is None:
+        return None, None
+    from ..text_encoder import load_text_encoder
+
+    encoder = load_text_encoder(files.text_encoder, channels=channels, dtype=dtype, device=device)
+    features, mask = encoder.encode(files.prompt)
+    return features.to(device), mask.to(device)

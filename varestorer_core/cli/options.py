@@ -1,0 +1,136 @@
+"""The options of `varestorer restore`, and the settings that decide the pixels of a result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .device import DTYPES
+
+_COLOR_MATCH = ("none", "wavelet", "adain", "lab")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the pixels of a result; the same defaults as the nodes have."""
+
+    upscale: float = 2.0
+    seed: int = 0
+    detail: float = 0.0
+    overlap: int = 64
+    color_match: str = "wavelet"
+    tile_batch: int = 1
+    """Only speed: no result depends on it beyond rounding."""
+
+
+def add_restore_options(parser: argparse.ArgumentParser) -> None:
+    """Add input, output and every option."""
+    default = Settings()
+    parser.add_argument("input", nargs="+", help="picture, or folder of pictures (not recursive)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="for one picture a file name (.png, .jpg, .webp, .tif, .bmp), else a folder, where "
+        "the results are PNG files called like their sources",
+    )
+    parser.add_argument(
+        "--upscale",
+        type=_between(0.25, 8.0),
+        default=default.upscale,
+        metavar="FACTOR",
+        help="enlargement, 0.25 to 8 (default: %(default)g); 1 only restores",
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also write NAME_compare.png: input (bicubic) and result side by side",
+    )
+    _add_model_options(parser)
+    _add_sampling_options(parser, default)
+    _add_device_options(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models (default: the bundled tiny pair)")
+    group.add_argument("--model", metavar="FILE", help="transformer, such as varestorer.pth")
+    group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
+    group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
+    group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")
+    group.add_argument("--prompt", metavar="TEXT", help="describes the picture; see --text-encoder")
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) -> None:
+    group = parser.add_argument_group("restoration")
+    group.add_argument(
+        "--detail",
+        type=_between(0.0, 1.0),
+        default=default.detail,
+        metavar="STRENGTH",
+        help="strength of the sampling noise, 0 (most likely bits) to 1 (as the official code "
+        "samples); default: %(default)g",
+    )
+    group.add_argument(
+        "--seed",
+        type=_integer(0, 2**64 - 1),
+        default=default.seed,
+        metavar="N",
+        help="of the sampling noise (default: %(default)s); no effect while --detail is 0",
+    )
+    group.add_argument(
+        "--overlap",
+        type=_integer(0, None),
+        default=default.overlap,
+        metavar="PIXELS",
+        help="that neighbouring tiles share at least (default: %(default)s)",
+    )
+    group.add_argument(
+        "--color-match",
+        choices=_COLOR_MATCH,
+        default=default.color_match,
+        help="how the result takes its colours from the input (default: %(default)s)",
+    )
+
+
+def _add_device_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speed and memory")
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="type of the transformer's weights; auto is bf16 on CUDA, else fp32",
+    )
+    group.add_argument(
+        "--tile-batch",
+        type=_integer(1, None),
+        metavar="N",
+        help="tiles at once, halved when memory runs out (default: 1 on the CPU, else 4)",
+    )
+
+
+def _between(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # also refuses "nan"
+            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}, got {text}")
+        return value
+
+    parse.__name__ = "number"  # argparse: "invalid number value: 'x'"
+    return parse
+
+
+def _integer(low: int, high: int | None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"must be {limits}, got {text}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse

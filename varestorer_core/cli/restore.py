@@ -1,0 +1,184 @@
+"""`varestorer restore`: pictures in, restored pictures of exactly the asked size out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageError, VARestorerError
+from . import UsageError
+from .jobs import Job, check_writable, plan_jobs
+from .models import ModelFiles, Models, load_models, say_if_bundled
+from .options import Settings, add_restore_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pictures import Picture
+
+MAX_OUTPUT_PIXELS = 2**29
+"""Results larger than this (537 megapixels, some 25 GB of work) are refused as a mistake."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "restore",
+        help="restore and enlarge pictures",
+        description="Restore pictures. Each result has exactly round(width x UPSCALE) by "
+        "round(height x UPSCALE) pixels.",
+    )
+    add_restore_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore every picture; return 1 if one of them failed."""
+    from .device import choose_device, choose_dtype, peak_memory
+
+    started = time.perf_counter()
+    if (args.prompt is None) != (args.text_encoder is None):
+        given, lacking = ("--prompt", "--text-encoder FOLDER")
+        if args.prompt is None:
+            given, lacking = ("--text-encoder", "--prompt TEXT")
+        raise UsageError(f"{given} has an effect only together with {lacking}.")
+    files = ModelFiles(args.model, args.vae, args.text_encoder, args.prompt, args.cleaner)
+    _check_files(files)
+    jobs, skipped = plan_jobs(args.input, args.output, compare=args.compare)
+    device = choose_device(args.device)
+    check_writable(jobs[0].target.parent)
+    say_if_bundled(files)
+    models = load_models(
+        files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
+    )
+    settings = Settings(
+        upscale=args.upscale,
+        seed=args.seed,
+        detail=args.detail,
+        overlap=args.overlap,
+        color_match=args.color_match,
+        tile_batch=args.tile_batch or (1 if device.type == "cpu" else 4),
+    )
+    failed = sum(not _restore_job(job, models, settings, debug=args.debug) for job in jobs)
+    counts = [f"{len(jobs) - failed} restored"]
+    counts += [f"{failed} failed"] * bool(failed)
+    counts += [f"{skipped} other files skipped"] * bool(skipped)
+    seconds = time.perf_counter() - started
+    print(f"{', '.join(counts)} in {seconds:.1f} s, peak memory {peak_memory(device)}")
+    return 1 if failed else 0
+
+
+def _check_files(files: ModelFiles) -> None:
+    named = {"--model": files.model, "--vae": files.vae, "--cleaner": files.cleaner}
+    for option, path in named.items():
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"{option} {path}: no such file.")
+    if files.text_encoder is not None and not Path(files.text_encoder).is_dir():
+        raise UsageError(f"--text-encoder {files.text_encoder}: no such folder.")
+
+
+def _restore_job(job: Job, models: Models, settings: Settings, *, debug: bool) -> bool:
+    """Restore one picture and say so; tell whether it worked. A failure must not stop the others."""
+    from ..batching import is_out_of_memory
+
+    started = time.perf_counter()
+    try:
+        height, width = _restore_file(job, models, settings)
+    except Exception as error:
+        full = isinstance(error, MemoryError) or is_out_of_memory(error)
+        if debug or not (full or isinstance(error, VARestorerError)):
+            raise
+        reason = "there is not enough memory. Use a smaller --upscale." if full else error
+        print(f"varestorer: {job.source.name} failed: {reason}", file=sys.stderr)
+        return False
+    seconds = time.perf_counter() - started
+    print(f"{job.source} -> {job.target}  {width} x {height}  {seconds:.1f} s", flush=True)
+    return True
+
+
+def _restore_file(job: Job, models: Models, settings: Settings) -> tuple[int, int]:
+    """Read, restore and write one picture; return its new (height, width)."""
+    from ..pictures import read_picture, write_picture
+    from .compare import enlarge_bicubic, side_by_side
+
+    picture = read_picture(job.source)
+    _check_size(job, picture, settings.upscale)
+    for note in picture.notes:
+        _note(job, note)
+    restored = restore_rgb(picture.rgb, models, settings, job.source.name)
+    size = restored.shape[-2], restored.shape[-1]
+    _write(job, picture, restored)
+    if job.compare is not None:
+        panels = [("input", enlarge_bicubic(picture.rgb, size)), ("restored", restored)]
+        write_picture(job.compare, side_by_side(panels), icc_profile=picture.icc_profile)
+    return size
+
+
+def _check_size(job: Job, picture: Picture, upscale: float) -> None:
+    from ..pictures import check_target
+    from ..resize import target_size
+
+    height, width = target_size(*picture.size, upscale)
+    if height * width > MAX_OUTPUT_PIXELS:
+        raise ImageError(
+            f"{job.source} would become {width} x {height} pixels; the limit is "
+            f"{MAX_OUTPUT_PIXELS / 1e6:.0f} megapixels. Use a smaller --upscale."
+        )
+    check_target(job.target, (height, width))
+
+
+def _write(job: Job, picture: Picture, restored: Tensor) -> None:
+    """Write a result with what its source had and its format can hold; say what is left out."""
+    from ..pictures import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, write_picture
+    from ..resize import resize_lanczos
+
+    file_format = FORMATS[job.target.suffix.lower()]
+    alpha, bit_depth = picture.alpha, picture.bit_depth
+    if alpha is not None and file_format not in ALPHA_FORMATS:
+        _note(job, f"has transparency, which {file_format} cannot hold: left out")
+        alpha = None
+    if bit_depth != 8 and file_format not in DEEP_FORMATS:
+        _note(job, f"has {bit_depth} bits per channel, written as {file_format} with 8")
+        bit_depth = 8
+    if alpha is not None:
+        alpha = resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1]))
+    write_picture(job.target, restored, alpha, bit_depth=bit_depth, icc_profile=picture.icc_profile)
+
+
+def restore_rgb(rgb: Tensor, models: Models, settings: Settings, name: str) -> Tensor:
+    """Return the restored picture (3, H', W') of one (3, H, W), under a progress bar."""
+    with _progress_bar(name) as on_progress:
+        return models.restorer.restore(
+            [rgb],
+            settings.upscale,
+            text=models.text,
+            overlap=settings.overlap,
+            seed=settings.seed,
+            detail=settings.detail,
+            color_match=settings.color_match,
+            tile_batch=settings.tile_batch,
+            device=models.device,
+            on_progress=on_progress,
+        )[0]
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="tile", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _note(job: Job, text: str) -> None:
+    print(f"varestorer: note: {job.source.name} {text}", file=sys.stderr)
