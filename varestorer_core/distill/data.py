@@ -57,15 +57,21 @@ def procedural_pictures(
         path, mode=mode, dtype=np.uint8, shape=None if done else shape
     )
     draw = partial(generate_picture, seed, size=size)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    pool = ProcessPoolExecutor(workers) if workers > 1 else None
+    try:
         for start in range(done, count, _CHUNK):
             stop = min(start + _CHUNK, count)
-            for index, picture in enumerate(pool.map(draw, range(start, stop), chunksize=4), start):
+            indices = range(start, stop)
+            drawn = map(draw, indices) if pool is None else pool.map(draw, indices, chunksize=4)
+            for index, picture in zip(indices, drawn, strict=True):
                 array[index] = picture
             array.flush()
             note.write_text(json.dumps({**wanted, "done": stop}))
             if on_progress is not None:
                 on_progress(stop, count)
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
     return array
 
 

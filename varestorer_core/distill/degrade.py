@@ -38,7 +38,7 @@ class DegradeRanges:
 OFFICIAL = DegradeRanges((0.1, 12.0), (1.0, 12.0), (0.0, 15.0), (30, 100), "bilinear")
 """What the official release trained on."""
 
-MILD = DegradeRanges((0.1, 1.6), (1.0, 2.5), (0.0, 10.0), (45, 95), "lanczos")
+MILD = DegradeRanges((0.2, 2.0), (1.3, 2.6), (0.0, 10.0), (45, 95), "lanczos")
 """For small models, whose tile shows too little context to undo more; enlarged as inference does."""
 
 PRESETS = {"official": OFFICIAL, "mild": MILD}
@@ -101,4 +101,4 @@ def _jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Return the picture after one JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+    return np.array(Image.open(buffer))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
     try:
         state = torch.load(state_file, map_location="cpu", weights_only=True)
         return state["modules"][name]
-    except (OSError, RuntimeError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
             f"This needs the trained {name}, expected in {state_file}: {error}. "
             f"Train it first: varestorer distill {name} --out {state_file.parent.parent}"

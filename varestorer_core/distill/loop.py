@@ -100,7 +100,7 @@ def train(
         losses = step_function(step, generator)
         if not bool(torch.isfinite(losses["loss"])):
             raise TrainingError(
-                f"The loss became {float(losses['loss'])} at step {step}. Continue from the last checkpoint "
+                f"The loss became {float(losses['loss'].detach())} at step {step}. Continue from the last checkpoint "
                 "with a lower --learning-rate."
             )
         losses["loss"].backward()

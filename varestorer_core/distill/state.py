@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -55,7 +56,7 @@ def load_state(
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         return int(state["step"])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
             f"{path.name} cannot be continued: {error}. It must come from the same stage and configuration; "
             "leave out --resume to start again."

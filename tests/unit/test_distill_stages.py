@@ -1,0 +1,221 @@
+"""The three stages on microscopic networks: resuming, copying, straight-through gradients, export."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from varestorer_core.config import TokenizerConfig, TransformerConfig, tokenizer_config
+from varestorer_core.distill.export import export_model
+from varestorer_core.distill.initialise import (
+    initialise,
+    initialise_tokenizer,
+    student_from_teacher,
+)
+from varestorer_core.distill.loop import CsvLog, LoopSettings, TrainingError, learning_rate, train
+from varestorer_core.distill.losses import log_odds
+from varestorer_core.distill.procedural import generate_picture
+from varestorer_core.distill.run import (
+    STAGES,
+    RunSettings,
+    run_export,
+    run_stage,
+    trained_student,
+    trained_tokenizer,
+)
+from varestorer_core.distill.self_correction import flipped_pyramid
+from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
+from varestorer_core.distill.train_teacher import TeacherSettings
+from varestorer_core.distill.train_tokenizer import TokenizerSettings, quantize_probability
+from varestorer_core.errors import CheckpointError
+from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
+from varestorer_core.models.tokenizer import VisualTokenizer
+from varestorer_core.models.transformer import VARTransformer
+from varestorer_core.schedule import get_schedule
+
+SCHEDULE = get_schedule(1.0, "0.06M")
+TOKENIZER = TokenizerConfig(4, 4, (1, 2), num_res_blocks=1, norm_groups=1)
+TRANSFORMER = TransformerConfig(
+    embed_dim=16,
+    depth=1,
+    num_heads=2,
+    codebook_dim=4,
+    text_channels=8,
+    ffn_dim=16,
+    text_rows=2,
+    pixel_class="0.06M",
+)
+
+
+def settings_for(out, **changes) -> RunSettings:
+    values = {
+        "pictures": 4,
+        "picture_size": 40,
+        "steps": dict.fromkeys(STAGES, 4),
+        "tokenizer": TOKENIZER,
+        "transformer": TRANSFORMER,
+        "tokenizer_settings": TokenizerSettings(batch=4),
+        "teacher_settings": TeacherSettings(batch=2),
+        "student_settings": StudentSettings(batch=2),
+    }
+    return RunSettings(out=out, **{**values, **changes})
+
+
+def weights_of(folder) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "state.pt", weights_only=True)["modules"]
+    return {f"{m}.{k}": v for m, part in state.items() for k, v in part.items()}
+
+
+def test_every_stage_resumes_to_the_same_numbers(tmp_path):
+    whole, halves = settings_for(tmp_path / "whole"), settings_for(tmp_path / "halves")
+    for stage in STAGES:
+        run_stage(stage, whole)
+        run_stage(stage, dataclasses.replace(halves, stop_at=2))
+        run_stage(stage, dataclasses.replace(halves, resume=True))
+        expected, got = weights_of(whole.out / stage), weights_of(halves.out / stage)
+        assert expected.keys() == got.keys()
+        for name, value in expected.items():
+            assert torch.equal(value, got[name]), name
+    assert list((whole.out / "tokenizer" / "sheets").glob("*.png"))
+    assert list((whole.out / "student" / "sheets").glob("*.png"))
+    with (whole.out / "student" / "log.csv").open() as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert {"loss", "kl", "mse", "structural", "cross_entropy", "val_psnr"} <= names
+
+    exported = run_export(whole, note="a test", name="micro")
+    with safe_open(exported[0], "pt") as file:
+        metadata = file.metadata()
+        loaded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert metadata["varestorer.kind"] == "transformer"
+    assert metadata["varestorer.note"] == "a test"
+    assert json.loads(metadata["varestorer.config"])["lq_prior"] is True
+    for name, value in trained_student(whole).state_dict().items():
+        torch.testing.assert_close(loaded[name].float(), value, rtol=1e-3, atol=1e-6)
+
+
+def test_a_stage_without_its_predecessor_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="distill tokenizer"):
+        run_stage("teacher", settings_for(tmp_path))
+
+
+def test_tokenizer_export_round_trip(tmp_path):
+    tokenizer = VisualTokenizer(TOKENIZER)
+    initialise_tokenizer(tokenizer, 0)
+    path = export_model(tokenizer, tmp_path / "deep" / "tokenizer.safetensors", note="")
+    with safe_open(path, "pt") as file:
+        assert tokenizer_config(json.loads(file.metadata()["varestorer.config"])) == TOKENIZER
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    assert state.keys() == tokenizer.state_dict().keys()
+    again = VisualTokenizer(TOKENIZER)
+    again.load_state_dict(state)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(again.encode(images), tokenizer.encode(images), rtol=0, atol=1e-2)
+
+
+def test_adapter_run_trains_and_exports_only_adapters(tmp_path):
+    settings = settings_for(tmp_path, steps=dict.fromkeys(STAGES, 1))
+    settings = dataclasses.replace(settings, student_settings=StudentSettings(batch=1, lora_rank=2))
+    for stage in STAGES:
+        run_stage(stage, settings)
+    before, after = weights_of(tmp_path / "teacher"), weights_of(tmp_path / "student")
+    assert torch.equal(before["teacher.head.weight"], after["student.head.weight"])
+    path = run_export(settings, note="")[0]
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["varestorer.kind"] == "adapter"
+        assert all(".lora_" in name for name in file.keys())  # noqa: SIM118
+
+
+def test_student_starts_as_a_copier():
+    teacher = VARTransformer(TRANSFORMER)
+    initialise(teacher, 0)
+    student = student_from_teacher(teacher)
+    bits = torch.rand(2, SCHEDULE.num_tokens, 4) > 0.5
+    tokens = pyramid_tokens(bits, SCHEDULE, "long")
+    logits = student(tokens, student.encode_text(), SCHEDULE, lq_bits=bits)
+    assert torch.equal(log_odds(logits) > 0, bits)
+
+
+def test_straight_through_codes_are_the_hard_ones_and_pass_gradients():
+    logits = torch.randn(1, SCHEDULE.num_tokens, 4, 2, requires_grad=True)
+    codes = straight_through_codes(logits, SCHEDULE)
+    torch.testing.assert_close(codes, dequantize(log_odds(logits) > 0, SCHEDULE))
+    codes.square().sum().backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().sum()) > 0
+
+
+def test_pyramid_without_flips_is_the_plain_one():
+    features = torch.randn(2, 4, 16, 16)
+    target, seen = flipped_pyramid(features, SCHEDULE, torch.Generator().manual_seed(0), 0.0)
+    expected = quantize(features, SCHEDULE).bits
+    assert torch.equal(target, expected)
+    assert torch.equal(seen, expected)
+
+
+def test_pyramid_with_flips_differs_in_at_most_that_share():
+    features = torch.randn(2, 4, 16, 16)
+    target, seen = flipped_pyramid(features, SCHEDULE, torch.Generator().manual_seed(0), 0.3)
+    share = float((target != seen).float().mean())
+    assert 0 < share < 0.35
+
+
+def test_quantising_sets_in_slowly():
+    settings = TokenizerSettings(continuous_until=0.2, quantized_from=0.4)
+    got = [quantize_probability(p, settings) for p in (0, 0.2, 0.3, 0.4, 1)]
+    assert got == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_nan_stops_with_the_step_named(tmp_path):
+    module = torch.nn.Linear(2, 2)
+
+    def step(index: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        loss = module(torch.rand(1, 2, generator=generator)).sum()
+        return {"loss": loss * float("nan") if index == 3 else loss}
+
+    with pytest.raises(TrainingError, match="nan at step 3"):
+        train(tmp_path, {"module": module}, step, LoopSettings(steps=5, save_every=2))
+    assert (tmp_path / "state.pt").exists()
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    (tmp_path / "state.pt").write_bytes(b"PK damaged")
+    with pytest.raises(CheckpointError, match="cannot be continued"):
+        train(tmp_path, {"m": module}, lambda *_: {}, LoopSettings(steps=1), resume=True)
+
+
+def test_learning_rate_warms_up_and_decays():
+    settings = LoopSettings(steps=100, learning_rate=1.0, warmup=10)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.02
+    assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_log_drops_rows_that_will_be_repeated(tmp_path):
+    log = CsvLog(tmp_path / "log.csv")
+    for step in range(4):
+        log.write(step, {"loss": step})
+    CsvLog(tmp_path / "log.csv", keep_below=2).write(2, {"loss": 9})
+    rows = (tmp_path / "log.csv").read_text().split()
+    assert rows == ["step,name,value", "0,loss,0", "1,loss,1", "2,loss,9"]
+
+
+def test_a_folder_of_pictures_can_be_trained_on(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "data").mkdir()
+    Image.fromarray(generate_picture(0, 0, size=64)).save(tmp_path / "data" / "a.png")
+    settings = settings_for(
+        tmp_path / "run",
+        data=tmp_path / "data",
+        validation=tmp_path / "data",
+        steps={"tokenizer": 1},
+    )
+    run_stage("tokenizer", settings)
+    assert trained_tokenizer(settings).config == TOKENIZER
