@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from .device import DTYPES
 
-_COLOR_MATCH = ("none", "wavelet", "adain", "lab")
+COLOR_MATCH = ("none", "wavelet", "adain", "lab")
+"""As in `color`, which imports torch; help must not."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) ->
     )
     group.add_argument(
         "--color-match",
-        choices=_COLOR_MATCH,
+        choices=COLOR_MATCH,
         default=default.color_match,
         help="how the result takes its colours from the input (default: %(default)s)",
     )
