@@ -12,7 +12,7 @@ from .host.vae import VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
 
 _MODEL_SOURCE = "varestorer.pth from huggingface.co/EvanEternal/VARestorer"
-_VAE_SOURCE = "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/infinity"
+_VAE_SOURCE = "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/Infinity"
 _TEXT_SOURCE = "flan-t5-xl from huggingface.co/google/flan-t5-xl"
 
 

@@ -31,8 +31,8 @@ class Restore(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Seed of the sampling noise. The same seed gives the same picture "
-                    "on every device. Has no effect while detail is 0.",
+                    tooltip="Seed of the sampling noise. The same seed gives the same noise on every "
+                    "device. Has no effect while detail is 0.",
                 ),
                 io.Float.Input(
                     "detail",

@@ -45,7 +45,9 @@ def missing_reason(folder: str, name: str | None, *, bundled: bool, source: str)
     )
 
 
-def read_model(folder: str, name: str, bundled_file: str | None = None) -> tuple[dict, dict]:
+def read_model(
+    folder: str, name: str, bundled_file: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the weights of a menu entry.
 
     Args:
@@ -60,7 +62,8 @@ def read_model(folder: str, name: str, bundled_file: str | None = None) -> tuple
     """
     if bundled_file is not None and name == BUNDLED:
         return _read(asset_path(bundled_file), name)
-    state_dict, metadata = {}, {}
+    state_dict: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
     for part in _all_parts(name):
         path = folder_paths.get_full_path(folder, part)
         if path is None:
@@ -94,7 +97,15 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
             "damaged. It was refused and nothing in it was run. Use the official file or a "
             ".safetensors."
         ) from error
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        EOFError,
+        AttributeError,
+    ) as error:
         raise CheckpointError(
             f"{name} cannot be read: it is damaged, incomplete or no model file "
             f"({_first_line(error)}). Download it again."
@@ -108,10 +119,6 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
             f"({_first_line(error)}). Download it again."
         ) from error
     state_dict, metadata = result if wants_metadata else (result, None)
-    if not isinstance(state_dict, dict):
-        raise CheckpointError(
-            f"{name} holds a {type(state_dict).__name__}, not named tensors. Use a model file."
-        )
     return state_dict, metadata or {}
 
 

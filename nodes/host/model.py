@@ -53,6 +53,7 @@ def load_model(name: str, weight_dtype: str) -> Any:
         device=offload_device,
         compute_dtype=compute_dtype,
         attention=attention,
+        consume=True,
     )
     # Younger hosts remember the types before the weights move about.
     if hasattr(mm, "archive_model_dtypes"):

@@ -32,15 +32,21 @@ def load_text_encoder(name: str) -> comfy.sd.CLIP:
     Raises:
         CheckpointError: if the file is not the encoder of a flan-t5 model.
     """
-    state_dict, _ = read_model(TEXT_ENCODER_FOLDER, name)
+    from ...varestorer_core.checkpoint import identify, unwrap
+
+    state_dict, metadata = read_model(TEXT_ENCODER_FOLDER, name)
+    tensors = unwrap(state_dict, "text_encoder", name=name)
+    info = identify(tensors, metadata)
+    if info.kind != "text_encoder":
+        raise CheckpointError(_wrong_file(name, f"it is {info.description}"))
     weights = {
         key: tensor
-        for key, tensor in state_dict.items()
+        for key, tensor in tensors.items()
         if key == "shared.weight"
         or (key.startswith("encoder.") and key != "encoder.embed_tokens.weight")
     }
-    if "shared.weight" not in weights and "encoder.embed_tokens.weight" in state_dict:
-        weights["shared.weight"] = state_dict["encoder.embed_tokens.weight"]
+    if "shared.weight" not in weights and "encoder.embed_tokens.weight" in tensors:
+        weights["shared.weight"] = tensors["encoder.embed_tokens.weight"]
     config = _config(weights, name)
 
     class Model(comfy.sd1_clip.SD1ClipModel):
@@ -70,13 +76,13 @@ def _config(weights: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
         inner = weights[_FIRST_BLOCK + "0.SelfAttention.q.weight"].shape[0]
         hidden = weights[_FIRST_BLOCK + "1.DenseReluDense.wi_1.weight"].shape[0]
     except (KeyError, ValueError, AttributeError) as error:
-        raise CheckpointError(_wrong_file(name, f"{error} is missing")) from error
+        raise CheckpointError(_wrong_file(name, f"it lacks {error}")) from error
     blocks = {int(key.split(".")[2]) for key in weights if key.startswith("encoder.block.")}
     expected = {f"encoder.block.{i}.layer.1.DenseReluDense.wo.weight" for i in range(len(blocks))}
     absent = sorted(expected - weights.keys())
     other = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight" in weights
     if absent or other or "encoder.final_layer_norm.weight" not in weights:
-        problem = "position biases in every block" if other else "blocks are missing"
+        problem = "it has position biases in every block" if other else "parts of it are missing"
         raise CheckpointError(_wrong_file(name, problem))
     heads = bias.shape[1]
     return {

@@ -119,6 +119,7 @@ def load_vae(name: str) -> VARestorerVAE:
         operations=comfy.ops.manual_cast,
         dtype=torch.float32,
         device=mm.vae_offload_device(),
+        consume=True,
     )
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(tokenizer)

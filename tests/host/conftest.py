@@ -1,0 +1,290 @@
+"""Boots every ComfyUI that is found, once per session, and talks to it as its front end does.
+
+Hosts: the folders in COMFYUI_PATH (several with the path separator), else ~/comfy/ComfyUI*.
+Python: COMFYUI_PYTHON, else the host's own .venv or venv, else the one that runs the tests.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PACK = HERE.parents[1]
+PACK_FOLDER = "Any-folder_name.v2"
+"""Nothing may depend on what the user calls the folder."""
+BUNDLED = "varestorer-tiny (bundled)"
+BOOT_SECONDS = 300
+RUN_SECONDS = 300
+
+
+def find_hosts() -> list[Path]:
+    """Return the folders that hold a ComfyUI."""
+    if "COMFYUI_PATH" in os.environ:
+        folders = [Path(p) for p in os.environ["COMFYUI_PATH"].split(os.pathsep) if p]
+    else:
+        folders = sorted(Path.home().glob("comfy/ComfyUI*"))
+    return [folder.resolve() for folder in folders if (folder / "main.py").is_file()]
+
+
+def host_python(folder: Path) -> str:
+    """Return the interpreter that has a host's requirements."""
+    if "COMFYUI_PYTHON" in os.environ:
+        return os.environ["COMFYUI_PYTHON"]
+    for environment in (".venv", "venv"):
+        for name in ("bin/python", "Scripts/python.exe"):
+            if (folder / environment / name).is_file():
+                return str(folder / environment / name)
+    return sys.executable
+
+
+def node(class_type: str, **inputs) -> dict:
+    """Return one node of a prompt in API form."""
+    return {"class_type": class_type, "inputs": inputs}
+
+
+class HostError(Exception):
+    """A prompt that the host refused or that failed; `messages` are what a user would read."""
+
+    def __init__(self, messages: list[str]):
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+
+class EventStream:
+    """The host's WebSocket, read with nothing but the standard library."""
+
+    def __init__(self, port: int, client_id: str):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=RUN_SECONDS)
+        self._file = self._socket.makefile("rb")
+        key = base64.b64encode(os.urandom(16)).decode()
+        request = [
+            f"GET /ws?clientId={client_id} HTTP/1.1",
+            f"Host: 127.0.0.1:{port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13",
+        ]
+        self._socket.sendall(("\r\n".join(request) + "\r\n\r\n").encode())
+        while self._file.readline() not in (b"\r\n", b""):
+            pass
+
+    def __iter__(self):
+        """Yield (type, data) of every text message."""
+        while header := self._file.read(2):
+            opcode, length = header[0] & 0x0F, header[1] & 0x7F
+            if length >= 126:
+                form = ">H" if length == 126 else ">Q"
+                (length,) = struct.unpack(form, self._file.read(struct.calcsize(form)))
+            payload = self._file.read(length)
+            if opcode == 1:
+                message = json.loads(payload)
+                yield message["type"], message["data"]
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+class Host:
+    """A running ComfyUI with the pack, and a folder of its own for models and pictures."""
+
+    Error = HostError
+
+    def __init__(self, folder: Path, base: Path):
+        self.folder, self.base, self.python = folder, base, host_python(folder)
+        self._info: dict[str, dict] = {}
+        for name in ("custom_nodes", "input", "output", "models"):
+            (base / name).mkdir(parents=True)
+        for name in ("diffusion_models", "vae", "text_encoders", "upscale_models"):
+            (base / "models" / name).mkdir()
+        (base / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
+        shutil.copy(HERE / "helper_nodes.py", base / "custom_nodes" / "helper_nodes.py")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log_path = base / "host.log"
+        command = [self.python, "main.py", "--cpu", "--port", str(self.port)]
+        command += ["--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base)]
+        command += ["--database-url", f"sqlite:///{base}/comfyui.db"]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            self._wait_until_up()
+            self.start_log = self.log
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.get("/system_stats")
+                return
+            time.sleep(0.5)
+        raise RuntimeError(f"{self.folder} did not start:\n{self.log[-3000:]}")
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def get(self, path: str):
+        """Return the JSON of an address."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
+            return json.loads(reply.read())
+
+    def fetch(self, path: str) -> bytes:
+        """Return the bytes of an address."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
+            return reply.read()
+
+    def post(self, path: str, body: dict) -> bytes:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.read()
+
+    def queue(self, prompt: dict, client_id: str = "") -> str:
+        """Queue a prompt in API form and return its id.
+
+        Raises:
+            HostError: with the sentences of the refusal.
+        """
+        body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex}
+        try:
+            return json.loads(self.post("/prompt", body))["prompt_id"]
+        except urllib.error.HTTPError as error:
+            reply = json.loads(error.read())
+            found = [e["details"] for n in reply["node_errors"].values() for e in n["errors"]]
+            raise HostError(found or [reply["error"]["message"]]) from error
+
+    def history(self, prompt_id: str) -> dict:
+        """Wait for a prompt to end and return its record."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            # A record can appear a moment before its outputs do.
+            record = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if record and record.get("status", {}).get("status_str"):
+                return record
+            assert self.process.poll() is None, f"the host died:\n{self.log[-3000:]}"
+            time.sleep(0.1)
+        raise TimeoutError(f"prompt {prompt_id} did not end:\n{self.log[-3000:]}")
+
+    def run(self, prompt: dict) -> dict:
+        """Run a prompt in API form and return its record.
+
+        Raises:
+            HostError: with what the error dialog would show.
+        """
+        record = self.history(self.queue(prompt))
+        errors = [data for kind, data in record["status"]["messages"] if kind == "execution_error"]
+        if errors:
+            raise HostError([data["exception_message"].strip() for data in errors])
+        return record
+
+    def chain(self, image: list | None = None, **settings) -> dict:
+        """Return the prompt of a whole restoration: nodes vae, model, encode, restore, decode, keep.
+
+        Args:
+            image: link to the picture, default the bundled one.
+            settings: widget values by name, for whichever node has that input.
+        """
+        prompt = {
+            "picture": node("VARestorerExampleImage", picture="degraded"),
+            "vae": node("VARestorerLoadVAE", vae_name=BUNDLED),
+            "model": node("VARestorerLoadModel", model_name=BUNDLED),
+            "encode": node(
+                "VARestorerEncodePyramid",
+                image=image or ["picture", 0],
+                vae=["vae", 0],
+                upscale=1.0,
+                overlap=64,
+            ),
+            "restore": node(
+                "VARestorerRestore",
+                model=["model", 0],
+                pyramid=["encode", 0],
+                seed=0,
+                detail=0.0,
+            ),
+            "decode": node(
+                "VARestorerDecodeTiled",
+                samples=["restore", 0],
+                vae=["vae", 0],
+                color_match="none",
+            ),
+            "keep": node("TestKeep", image=["decode", 0]),
+        }
+        for name, value in settings.items():
+            owners = [n for n in prompt.values() if name in self.input_names(n["class_type"])]
+            assert owners, f"no node of the chain has an input {name!r}"
+            for owner in owners:
+                owner["inputs"][name] = value
+        return prompt
+
+    def input_names(self, class_type: str) -> list[str]:
+        """Return the inputs of a node in the order of its widgets and sockets."""
+        if class_type not in self._info:
+            self._info[class_type] = self.get(f"/object_info/{class_type}")[class_type]
+        return [n for names in self._info[class_type]["input_order"].values() for n in names]
+
+    def events(self, client_id: str) -> EventStream:
+        return EventStream(self.port, client_id)
+
+    def arrays(self, record: dict) -> dict:
+        """Return what the helper's TestKeep nodes saw, by node id: (B, H, W, C) float32."""
+        import numpy as np
+
+        outputs = record["outputs"].items()
+        return {node: np.load(out["array"][0]) for node, out in outputs if "array" in out}
+
+    def picture(self, record: dict, node_id: str):
+        """Return the picture that a SaveImage node saved, as a Pillow image."""
+        from PIL import Image
+
+        (where,) = record["outputs"][node_id]["images"]
+        return Image.open(BytesIO(self.fetch(f"/view?{urllib.parse.urlencode(where)}")))
+
+    def model_file(self, folder: str, name: str) -> Path:
+        return self.base / "models" / folder / name
+
+
+@pytest.fixture(
+    scope="session", params=find_hosts() or [None], ids=lambda p: p.name if p else "no-host"
+)
+def host(request, tmp_path_factory):
+    if request.param is None:
+        pytest.skip(
+            "no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy/ComfyUI"
+        )
+    running = Host(request.param, tmp_path_factory.mktemp("host"))
+    yield running
+    running.stop()

@@ -1,0 +1,134 @@
+"""Nodes that the host tests put beside the pack: odd pictures, and sinks that keep what they get."""
+
+import tempfile
+
+import numpy as np
+import torch
+
+
+class TestPicture:
+    """A picture of the asked kind."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        kinds = ["gradient", "nan", "empty", "grey", "rgba", "pixel", "strip", "batch"]
+        return {"required": {"kind": (kinds,)}}
+
+    def make(self, kind):
+        y = torch.linspace(0, 1, 40)[None, :, None, None]
+        x = torch.linspace(0, 1, 56)[None, None, :, None]
+        image = torch.cat([y.expand(1, 40, 56, 1), x.expand(1, 40, 56, 1), (x + y) / 2], dim=-1)
+        if kind == "nan":
+            image[0, 3, 4, 1] = float("nan")
+        elif kind == "empty":
+            image = image[:0]
+        elif kind == "grey":
+            image = image[..., :1]
+        elif kind == "rgba":
+            image = torch.cat([image, torch.ones_like(image[..., :1])], dim=-1)
+        elif kind == "pixel":
+            image = image[:, :1, :1]
+        elif kind == "strip":
+            image = image[:, :1]
+        elif kind == "batch":
+            image = torch.cat([image, image.flip(1), 1 - image])
+        return (image,)
+
+
+class TestKeep:
+    """Output node: writes a tensor to a file and says where."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ()
+    FUNCTION = "keep"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"image": ("IMAGE",)}}
+
+    def keep(self, image):
+        with tempfile.NamedTemporaryFile(suffix=".npy", delete=False) as file:
+            np.save(file, image.float().cpu().numpy())
+        return {"ui": {"array": [file.name]}}
+
+
+class TestSink:
+    """Output node: makes whatever is connected to it run."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ()
+    FUNCTION = "sink"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"anything": ("*",)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):  # noqa: N802 - the host's name
+        return True
+
+    def sink(self, anything):
+        return {"ui": {"type": [type(anything).__name__]}}
+
+
+class TestBreakLatent:
+    """A latent with NaN in it."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "spoil"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"samples": ("LATENT",)}}
+
+    def spoil(self, samples):
+        return ({**samples, "samples": samples["samples"] * float("nan")},)
+
+
+class TestKeepText:
+    """Output node: writes the features of a conditioning to a file and says where."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ()
+    FUNCTION = "keep"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"conditioning": ("CONDITIONING",)}}
+
+    def keep(self, conditioning):
+        return TestKeep().keep(conditioning[0][0])
+
+
+class TestNarrowText:
+    """A conditioning with half of the channels."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "narrow"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"conditioning": ("CONDITIONING",)}}
+
+    def narrow(self, conditioning):
+        features, extra = conditioning[0]
+        return ([[features[..., : features.shape[-1] // 2], extra]],)
+
+
+NODE_CLASS_MAPPINGS = {
+    "TestPicture": TestPicture,
+    "TestKeep": TestKeep,
+    "TestSink": TestSink,
+    "TestBreakLatent": TestBreakLatent,
+    "TestKeepText": TestKeepText,
+    "TestNarrowText": TestNarrowText,
+}

@@ -1,0 +1,97 @@
+"""Right and wrong files in every loader: a wrong one gives one clear sentence."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+ASSETS = Path(__file__).parents[2] / "varestorer_core" / "assets"
+TRANSFORMER = ASSETS / "tiny_transformer.safetensors"
+TOKENIZER = ASSETS / "tiny_tokenizer.safetensors"
+LOADERS = {
+    "diffusion_models": ("VARestorerLoadModel", "model_name", TRANSFORMER),
+    "vae": ("VARestorerLoadVAE", "vae_name", TOKENIZER),
+    "text_encoders": ("VARestorerLoadTextEncoder", "clip_name", None),
+}
+KIND = {
+    "diffusion_models": "a VARestorer transformer",
+    "vae": "a visual tokenizer",
+    "text_encoders": "the encoder of flan-t5-xl",
+}
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def load(host, folder: str, name: str) -> list[str]:
+    """Run a loader and return the sentences of its failure, if it fails."""
+    class_type, widget, _ = LOADERS[folder]
+    prompt = {
+        "load": {"class_type": class_type, "inputs": {widget: name}},
+        "sink": {"class_type": "TestSink", "inputs": {"anything": ["load", 0]}},
+    }
+    try:
+        host.run(prompt)
+    except type(host).Error as error:
+        return error.messages
+    return []
+
+
+def one_sentence(messages: list[str], name: str) -> str:
+    """Check the form of an error and return it: one message, one line, naming the file."""
+    (message,) = messages
+    assert "\n" not in message
+    assert name in message
+    assert len(message) < 500
+    return message
+
+
+@pytest.mark.parametrize("folder", LOADERS)
+def test_a_missing_file_is_named_before_anything_runs(host, folder):
+    message = one_sentence(load(host, folder, "not there.safetensors"), "not there.safetensors")
+    assert f"models/{folder}" in message
+    assert "huggingface.co" in message
+
+
+@pytest.mark.parametrize("folder", LOADERS)
+def test_a_model_of_another_kind_is_called_what_it_is(host, folder):
+    other = TOKENIZER if folder == "diffusion_models" else TRANSFORMER
+    shutil.copy(other, host.model_file(folder, "other kind.safetensors"))
+    message = one_sentence(load(host, folder, "other kind.safetensors"), "other kind.safetensors")
+    found = "a visual tokenizer" if folder == "diffusion_models" else "a VARestorer transformer"
+    assert found in message
+    assert KIND[folder] in message
+
+
+@pytest.mark.parametrize("folder", LOADERS)
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_damaged_file_is_called_damaged(host, folder, ending):
+    name = f"damaged.{ending}"
+    host.model_file(folder, name).write_bytes(TRANSFORMER.read_bytes()[:3000])
+    assert "damaged" in one_sentence(load(host, folder, name), name)
+
+
+@pytest.mark.parametrize("folder", LOADERS)
+def test_a_pickle_with_code_is_refused_and_not_run(host, folder):
+    mark = host.base / f"executed by {folder}"
+    host.model_file(folder, "evil.pth").write_bytes(pickle.dumps({"a": Payload(mark)}))
+    one_sentence(load(host, folder, "evil.pth"), "evil.pth")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("folder", ["diffusion_models", "vae"])
+def test_a_file_is_known_by_its_content_not_its_name(host, folder):
+    _, _, right = LOADERS[folder]
+    (host.model_file(folder, "sub folder")).mkdir(exist_ok=True)
+    shutil.copy(right, host.model_file(folder, "sub folder/renamed.safetensors"))
+    assert load(host, folder, "sub folder/renamed.safetensors") == []

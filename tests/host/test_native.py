@@ -1,0 +1,155 @@
+"""Our VAE and CLIP objects on the host's own nodes, and the host's on ours."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.host
+
+ASSETS = Path(__file__).parents[2] / "varestorer_core" / "assets"
+BUNDLED = "varestorer-tiny (bundled)"
+PROMPT = "a photograph of a dog (sharp:1.5), grass"
+
+
+def node(class_type: str, **inputs) -> dict:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def vae_round_trip(encode: dict, decode: dict) -> dict:
+    return {
+        "picture": node("VARestorerExampleImage", picture="original"),
+        "vae": node("VARestorerLoadVAE", vae_name=BUNDLED),
+        "encode": node(encode.pop("class_type"), pixels=["picture", 0], vae=["vae", 0], **encode),
+        "decode": node(decode.pop("class_type"), samples=["encode", 0], vae=["vae", 0], **decode),
+        "keep": node("TestKeep", image=["decode", 0]),
+        "original": node("TestKeep", image=["picture", 0]),
+    }
+
+
+TILED = {"tile_size": 128, "overlap": 32, "temporal_size": 64, "temporal_overlap": 8}
+
+
+@pytest.mark.parametrize(
+    ("encode", "decode"),
+    [
+        ({"class_type": "VAEEncode"}, {"class_type": "VAEDecode"}),
+        ({"class_type": "VAEEncodeTiled", **TILED}, {"class_type": "VAEDecodeTiled", **TILED}),
+        (
+            {"class_type": "VAEEncode"},
+            {"class_type": "VARestorerDecodeTiled", "color_match": "none"},
+        ),
+    ],
+    ids=["whole", "tiled", "ours"],
+)
+def test_vae_round_trip_through_native_nodes(host, encode, decode):
+    arrays = host.arrays(host.run(vae_round_trip(dict(encode), dict(decode))))
+    original, image = arrays["original"], arrays["keep"]
+    height, width = (
+        side // 8 * 8 for side in original.shape[1:3]
+    )  # the host crops to whole tokens
+    assert image.shape == (1, height, width, 3)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    top, left = (original.shape[1] - height) // 2, (original.shape[2] - width) // 2
+    error = image - original[:, top : top + height, left : left + width]
+    assert np.sqrt(np.mean(error**2)) < 0.1
+
+
+def test_native_decode_shows_the_tiles(host):
+    prompt = host.chain()
+    prompt["decode"] = node("VAEDecode", samples=["restore", 0], vae=["vae", 0])
+    tiles = host.arrays(host.run(prompt))["keep"]
+    assert tiles.shape[1:] == (128, 128, 3)
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_a_foreign_vae_is_refused_in_one_sentence(host, stage):
+    prompt = host.chain()
+    prompt["foreign"] = node("VAELoader", vae_name="pixel_space")
+    prompt[stage]["inputs"]["vae"] = ["foreign", 0]
+    with pytest.raises(host.Error, match=r"Load VARestorer VAE\.$") as caught:
+        host.run(prompt)
+    assert "\n" not in caught.value.messages[0]
+
+
+def metadata(path: Path) -> dict:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length))["__metadata__"]
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory):
+    """A small random T5 of the text width that the bundled model reads, in two parts."""
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    config = json.loads(metadata(ASSETS / "tiny_transformer.safetensors")["varestorer.config"])
+    width, hidden, heads, blocks = config["text_channels"], 96, 4, 2
+    generator = torch.Generator().manual_seed(0)
+
+    def weight(*shape):
+        return torch.randn(shape, generator=generator) * 0.1
+
+    first = {"shared.weight": weight(32128, width) * 10}
+    second = {"encoder.final_layer_norm.weight": torch.ones(width)}
+    for i in range(blocks):
+        attention, feed = f"encoder.block.{i}.layer.0.", f"encoder.block.{i}.layer.1."
+        for name in "qkvo":
+            second[f"{attention}SelfAttention.{name}.weight"] = weight(width, width)
+        second[f"{attention}layer_norm.weight"] = torch.ones(width)
+        second[f"{feed}layer_norm.weight"] = torch.ones(width)
+        for name in ("wi_0", "wi_1"):
+            second[f"{feed}DenseReluDense.{name}.weight"] = weight(hidden, width)
+        second[f"{feed}DenseReluDense.wo.weight"] = weight(width, hidden)
+    bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    first[bias] = weight(32, heads)
+    second["lm_head.weight"] = weight(7, width)  # of the decoder half, which is left out
+    folder = tmp_path_factory.mktemp("t5")
+    save_file(first, folder / "t5-00001-of-00002.safetensors")
+    save_file(second, folder / "t5-00002-of-00002.safetensors")
+    return folder
+
+
+@pytest.fixture
+def t5_host(host, t5_folder):
+    for part in t5_folder.iterdir():
+        shutil.copy(part, host.model_file("text_encoders", part.name))
+    return host
+
+
+def prompted(host, text: str) -> dict:
+    prompt = host.chain()
+    prompt["clip"] = node("VARestorerLoadTextEncoder", clip_name="t5-00002-of-00002.safetensors")
+    prompt["text"] = node("CLIPTextEncode", clip=["clip", 0], text=text)
+    prompt["restore"]["inputs"]["conditioning"] = ["text", 0]
+    prompt["features"] = node("TestKeepText", conditioning=["text", 0])
+    return prompt
+
+
+def test_a_prompt_reaches_the_model_through_native_clip_nodes(t5_host):
+    kept = t5_host.arrays(t5_host.run(prompted(t5_host, PROMPT)))
+    without = t5_host.arrays(t5_host.run(t5_host.chain()))["keep"]
+    assert kept["keep"].shape == without.shape
+    assert kept["features"].shape[0] == 1
+    # Brackets are text, not weights: tokens of the whole prompt, and the end token.
+    plain = t5_host.arrays(t5_host.run(prompted(t5_host, PROMPT.replace("1.5", "1.7"))))["features"]
+    assert plain.shape == kept["features"].shape
+    assert not np.array_equal(plain, kept["features"])
+
+
+def test_long_and_empty_prompts_run(t5_host):
+    long = t5_host.arrays(t5_host.run(prompted(t5_host, "leaf " * 900)))["features"]
+    assert long.shape[1] == 512
+    assert t5_host.arrays(t5_host.run(prompted(t5_host, "")))["features"].shape[1] == 1
+
+
+def test_text_of_another_width_is_refused(t5_host):
+    prompt = prompted(t5_host, PROMPT)
+    prompt["narrow"] = node("TestNarrowText", conditioning=["text", 0])
+    prompt["restore"]["inputs"]["conditioning"] = ["narrow", 0]
+    with pytest.raises(t5_host.Error, match="channels"):
+        t5_host.run(prompt)

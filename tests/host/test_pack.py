@@ -1,0 +1,104 @@
+"""The pack as the host sees it at start: loads quietly, frozen schemas, help pages, templates."""
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+HERE = Path(__file__).parent
+PACK = HERE.parents[1]
+PACK_FOLDER = "Any-folder_name.v2"
+SNAPSHOT = HERE / "schemas.json"
+FILE_MENUS = {"model_name", "vae_name", "clip_name"}
+
+
+@pytest.fixture
+def our_nodes(host):
+    """object_info of our nodes, by id."""
+    nodes = host.get("/object_info")
+    return {name: info for name, info in nodes.items() if name.startswith("VARestorer")}
+
+
+def test_start_logs_no_warning_of_ours(host):
+    lines = host.start_log.splitlines()
+    ours = [
+        line
+        for line in lines
+        if re.search(f"varestorer|{re.escape(PACK_FOLDER)}", line, re.IGNORECASE)
+    ]
+    bad = [
+        line
+        for line in ours
+        if re.search("warn|error|fail|cannot|traceback|skip", line, re.IGNORECASE)
+    ]
+    assert ours, "the host does not mention the pack at all"
+    assert not bad, bad
+
+
+def test_schemas_equal_the_stored_snapshot(our_nodes):
+    """Node ids, inputs and outputs are frozen: saved workflows hold them by name and by position."""
+    schemas = {name: schema(info) for name, info in sorted(our_nodes.items())}
+    if "VARESTORER_UPDATE_SCHEMAS" in os.environ:
+        SNAPSHOT.write_text(json.dumps(schemas, indent=2) + "\n")
+    stored = json.loads(SNAPSHOT.read_text())
+    assert schemas == stored, (
+        "a schema changed. If that is meant (new nodes; new optional inputs after the existing ones), "
+        "run with VARESTORER_UPDATE_SCHEMAS=1 and say so in CHANGELOG.md"
+    )
+
+
+def schema(info: dict) -> dict:
+    """Reduce an object_info entry to what workflows depend on."""
+    inputs = []
+    for group, names in info["input_order"].items():
+        for name in names:
+            kind, options = info["input"][group][name]
+            entry = {"name": name, "type": kind, "group": group}
+            for key in ("default", "min", "max", "step", "options", "control_after_generate"):
+                if key in options and not (key == "options" and name in FILE_MENUS):
+                    entry[key] = options[key]
+            inputs.append(entry)
+    outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
+    return {"inputs": inputs, "outputs": outputs, "category": info["category"]}
+
+
+def test_every_input_and_output_has_a_tooltip(our_nodes):
+    for name, info in our_nodes.items():
+        assert info["description"], name
+        for group in info["input"].values():
+            for input_name, (_, options) in group.items():
+                assert options.get("tooltip"), f"{name}.{input_name}"
+        assert all(info["output_tooltips"]), name
+
+
+def test_every_node_has_a_help_page_that_names_its_inputs(host, our_nodes):
+    for name, info in our_nodes.items():
+        page = host.fetch(f"/extensions/{quote(PACK_FOLDER)}/docs/{name}.md").decode()
+        for group in info["input"].values():
+            for input_name in group:
+                assert f"`{input_name}`" in page, f"{name}: {input_name}"
+
+
+def test_templates_are_offered_with_thumbnails(host):
+    listed = host.get("/api/workflow_templates")[PACK_FOLDER]
+    assert set(listed) == {path.stem for path in (PACK / "workflows").glob("*.json")}
+    for name in listed:
+        address = f"/api/workflow_templates/{quote(PACK_FOLDER)}/{name}"
+        assert host.get(address + ".json")["nodes"]
+        assert host.fetch(address + ".jpg").startswith(b"\xff\xd8")
+
+
+def test_registries_find_every_node_by_reading_the_source(our_nodes):
+    """ComfyUI-Manager looks for `Schema(node_id="...")` in subclasses of ComfyNode."""
+    found = set()
+    for path in (PACK / "nodes").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "Schema":
+                found |= {k.value.value for k in call.keywords if k.arg == "node_id"}
+    assert found == set(our_nodes)

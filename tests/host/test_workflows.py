@@ -1,0 +1,86 @@
+"""The workflow files run as they are, are cached, and can be cancelled."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
+UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+
+
+def to_prompt(host, workflow: dict) -> dict:
+    """Turn a workflow file into API form: widget values are positional, links become pairs."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] in UI_ONLY:
+            continue
+        info = host.get(f"/object_info/{node['type']}")[node["type"]]
+        values = list(node.get("widgets_values", []))
+        inputs = {}
+        for name in host.input_names(node["type"]):
+            group = "required" if name in info["input"].get("required", {}) else "optional"
+            kind, *options = info["input"][group][name]
+            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                inputs[name] = values.pop(0)
+                if options and options[0].get("control_after_generate"):
+                    assert values.pop(0) in ("fixed", "increment", "decrement", "randomize")
+        assert not values, f"{node['type']} has widget values that fit no input: {values}"
+        for slot in node["inputs"]:
+            if slot["link"] is not None:
+                inputs[slot["name"]] = links[slot["link"]]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_runs_as_it_is_and_a_second_run_is_cached(host, path):
+    from PIL import Image
+
+    prompt = to_prompt(host, json.loads(path.read_text()))
+    record = host.run(prompt)
+    (saver,) = (node for node, data in prompt.items() if data["class_type"] == "SaveImage")
+    saved = host.picture(record, saver)
+    (encode,) = (n for n in prompt.values() if n["class_type"] == "VARestorerEncodePyramid")
+    with Image.open(Path(__file__).parents[2] / "varestorer_core/assets/demo_lq.png") as lq:
+        expected = tuple(round(side * encode["inputs"]["upscale"]) for side in lq.size)
+    assert saved.size == expected
+    low, high = saved.convert("L").getextrema()
+    assert high - low > 64, "the saved picture is flat"
+
+    messages = host.run(prompt)["status"]["messages"]
+    (cached,) = (data["nodes"] for kind, data in messages if kind == "execution_cached")
+    assert set(cached) == set(prompt)
+
+
+@pytest.mark.parametrize("stage", ["encode", "restore", "decode"])
+def test_cancel_ends_within_one_tile(host, stage):
+    client = uuid.uuid4().hex
+    stream = host.events(client)
+    # A seed of its own, so that no earlier run's result is taken from the cache.
+    prompt = host.chain(upscale=6.0, overlap=32, seed=time.time_ns() % 2**32, detail=0.5)
+    prompt_id = host.queue(prompt, client)
+    after = 0
+    cancelled = False
+    for kind, data in stream:
+        if data.get("prompt_id") != prompt_id:
+            continue
+        if kind == "progress" and data["node"] == stage:
+            assert data["max"] > 20, "too few tiles to tell"
+            if cancelled:
+                after += 1
+            elif data["value"] >= 2:
+                host.post("/interrupt", {})
+                cancelled = True
+        if kind in ("execution_interrupted", "execution_success", "execution_error"):
+            break
+    stream.close()
+    assert kind == "execution_interrupted"
+    # The tile in work when the cancel arrived may still be reported, and one event may be on its way.
+    assert after <= 2
+    assert host.history(prompt_id)["status"]["status_str"] == "error"
