@@ -35,7 +35,7 @@ from .sheet import save_sheet
 class StudentSettings:
     """What the student stage does besides the loop."""
 
-    batch: int = 8
+    batch: int = 4
     kl: float = 0.1
     """Weight of the KL to the teacher; 0 leaves the teacher out (an ablation of the paper)."""
     mse: float = 0.25

@@ -27,12 +27,12 @@ from .losses import bit_cross_entropy, log_odds, scale_weights
 from .self_correction import MOST_FLIPS, flipped_pyramid
 
 TINY_TRANSFORMER = TransformerConfig(
-    embed_dim=192,
+    embed_dim=128,
     depth=4,
-    num_heads=6,
+    num_heads=4,
     codebook_dim=48,
     text_channels=64,
-    ffn_dim=768,
+    ffn_dim=512,
     text_rows=8,
     pixel_class="0.06M",
 )
@@ -43,7 +43,7 @@ TINY_TRANSFORMER = TransformerConfig(
 class TeacherSettings:
     """What the teacher stage does besides the loop."""
 
-    batch: int = 8
+    batch: int = 4
     most_flips: float = MOST_FLIPS
     amp: bool = True
     """bfloat16 autocast."""
