@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings = _settings(args)
+    settings = settings_from(args)
     with _Bars() as report:
         for stage in STAGES:
             if args.stage in (stage, "all"):
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace) -> RunSettings:
+def settings_from(args: argparse.Namespace) -> RunSettings:
     """Turn the arguments into settings; what was not given keeps its default."""
     import dataclasses
 
