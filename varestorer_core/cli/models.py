@@ -51,6 +51,8 @@ def load_models(
         CheckpointError: for a file that is not what it should be.
         UsageError: for files that do not belong together, or an overlap as large as a tile.
     """
+    import torch
+
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
     from ..checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
     from ..config import TransformerConfig
@@ -80,7 +82,8 @@ def load_models(
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
-    text = transformer.encode_text(features, mask, device=device)
+    with torch.inference_mode():
+        text = transformer.encode_text(features, mask, device=device)
     return Models(Restorer(transformer, tokenizer, cleaner), text, device)
 
 

@@ -171,7 +171,8 @@ def restore_rgb(rgb: Tensor, models: Models, settings: Settings, name: str) -> T
 def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
-    with tqdm(desc=name, unit="tile", leave=False) as bar:
+    # Three steps a tile: encode, restore, decode.
+    with tqdm(desc=name, unit="step", leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
