@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config import TokenizerConfig, TransformerConfig
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from .blank import BlankLayers
 
 _FIRST = 3  # names quoted per problem
 
@@ -22,8 +23,10 @@ def expected_parameters(
     Built from plain `torch.nn`: a host's layers may create their weights only when they are loaded.
     """
     if isinstance(config, TransformerConfig):
-        return VARTransformer(config, dtype=dtype, device="meta").state_dict()
-    return VisualTokenizer(config, dtype=dtype, device="meta").state_dict()
+        model = VARTransformer(config, operations=BlankLayers, dtype=dtype, device="meta")
+    else:
+        model = VisualTokenizer(config, operations=BlankLayers, dtype=dtype, device="meta")
+    return model.state_dict()
 
 
 def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -19,6 +19,7 @@ from ..models.attention import AttentionFn
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from .adapter import LowRank, low_ranks, merged_tensor, split_adapter
+from .blank import BlankLayers
 from .check import expected_parameters, is_finite, key_problems
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
@@ -30,7 +31,7 @@ def load_transformer(
     metadata: Mapping[str, str] | None = None,
     *,
     name: str = "the file",
-    operations: Any = nn,
+    operations: Any = BlankLayers,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     compute_dtype: torch.dtype | None = None,
@@ -44,7 +45,7 @@ def load_transformer(
         state_dict: of the official layouts or ours, possibly nested as files have it.
         metadata: of a safetensors file.
         name: of the file, for messages.
-        operations: namespace of layer classes.
+        operations: namespace of layer classes; default those of `torch.nn`.
         dtype: of the blocks' matrices, default float32; the rest stays in float32.
         device: of the parameters; default where the tensors are.
         compute_dtype: in which the blocks multiply; default `dtype`.
@@ -81,7 +82,7 @@ def load_tokenizer(
     metadata: Mapping[str, str] | None = None,
     *,
     name: str = "the file",
-    operations: Any = nn,
+    operations: Any = BlankLayers,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     consume: bool = False,
