@@ -53,6 +53,14 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
+def cleaner(tmp_path):
+    """Write a file with the names by which a SwinIR is known, and nothing else."""
+    names = ("layers.0.residual_group.blocks.0.attn.qkv.weight", "conv_after_body.weight")
+    torch.save({name: torch.zeros(6, 2) for name in names}, tmp_path / "swinir.ckpt")
+    return str(tmp_path / "swinir.ckpt")
+
+
+@pytest.fixture
 def photo(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
@@ -98,7 +106,7 @@ def test_the_other_pictures_of_a_run_do_not_matter(tmp_path, photo, files):
     assert np.array_equal(pixels(tmp_path / "alone.png"), pixels(tmp_path / "out" / "photo.png"))
 
 
-def test_prompt_and_cleaner_are_used(tmp_path, photo, files, monkeypatch):
+def test_prompt_and_cleaner_are_used(tmp_path, photo, files, cleaner, monkeypatch):
     class Encoder:
         def encode(self, prompt):
             assert prompt == "a dog"
@@ -118,7 +126,7 @@ def test_prompt_and_cleaner_are_used(tmp_path, photo, files, monkeypatch):
     prompted = ("--text-encoder", tmp_path, "--prompt", "a dog")
     assert run(photo, tmp_path / "plain.png", files, *settings) == 0
     assert run(photo, tmp_path / "prompt.png", files, *settings, *prompted) == 0
-    cleaned = {**files, "--cleaner": files["--vae"]}
+    cleaned = {**files, "--cleaner": cleaner}
     assert run(photo, tmp_path / "cleaner.png", cleaned, *settings) == 0
     assert asked["channels"] == 128
     assert asked["folder"] == str(tmp_path)
@@ -145,6 +153,9 @@ def test_files_of_the_wrong_kind(tmp_path, photo, files, capsys):
     error, code = fails(photo, tmp_path, {**files, "--vae": files["--model"]}, capsys)
     assert code == 1
     assert "infinity_vae_d32reg.pth" in error
+    error, code = fails(photo, tmp_path, {**files, "--cleaner": files["--vae"]}, capsys)
+    assert code == 1
+    assert "is a visual tokenizer (VAE), expected a cleaner (SwinIR)" in error
 
 
 @pytest.mark.parametrize("option", ["--model", "--vae"])
@@ -207,8 +218,8 @@ def test_prompt_without_transformers(tmp_path, photo, files, capsys, monkeypatch
     assert "pip install 'varestorer[text]'" in error
 
 
-def test_cleaner_without_spandrel(tmp_path, photo, files, capsys, monkeypatch):
+def test_cleaner_without_spandrel(tmp_path, photo, files, cleaner, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    error, code = fails(photo, tmp_path, {**files, "--cleaner": files["--vae"]}, capsys)
+    error, code = fails(photo, tmp_path, {**files, "--cleaner": cleaner}, capsys)
     assert code == 1
     assert "pip install 'varestorer[cleaner]'" in error

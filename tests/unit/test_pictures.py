@@ -372,11 +372,24 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, d
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(("name", "depth"), [("a.png", 8), ("b.png", 16), ("c.jpg", 8)])
+def test_file_cut_short_by_the_system_is_removed(tmp_path, name, depth):
+    resource = pytest.importorskip("resource", reason="limits exist on Unix only")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ImageError, match=f"{name} cannot be written: File too large"):
+            write_picture(tmp_path / name, torch.rand(3, 64, 64), bit_depth=depth)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cancel_while_writing_leaves_nothing(tmp_path, monkeypatch):
-    def cancel(*_args, **_options):
+    def cancel(_descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Image.Image, "save", cancel)
+    monkeypatch.setattr("varestorer_core.pictures.writing.os.fsync", cancel)
     with pytest.raises(KeyboardInterrupt):
         write_picture(tmp_path / "a.png", torch.rand(3, 8, 8))
     assert list(tmp_path.iterdir()) == []

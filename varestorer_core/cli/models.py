@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import CheckpointError
 from . import UsageError
 
 if TYPE_CHECKING:
@@ -111,10 +112,17 @@ def _check_overlap(config: TransformerConfig, patch_size: int, overlap: int) -> 
 def _load_cleaner(path: str | None, device: torch.device) -> Cleaner | None:
     if path is None:
         return None
-    from ..checkpoint import read_checkpoint
+    from ..checkpoint import identify, read_checkpoint
+    from ..checkpoint.identify import SOURCES, describe_kind
     from ..cleaner import load_cleaner
 
-    tensors, _ = read_checkpoint(path)
+    tensors, metadata = read_checkpoint(path)
+    info = identify(tensors, metadata)
+    if info.kind != "cleaner":
+        raise CheckpointError(
+            f"{path} is {info.description}, expected {describe_kind('cleaner')}. "
+            f"Use {SOURCES['cleaner']}."
+        )
     return load_cleaner(tensors, name=path, device=device)
 
 

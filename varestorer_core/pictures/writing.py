@@ -7,10 +7,10 @@ thumbnail is old.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -105,7 +105,7 @@ def write_picture(
         )
     samples = to_uint8(channels) if bit_depth == 8 else _to_uint16(channels)
     try:
-        _replace(path, file_format, samples, icc_profile)
+        _replace(path, _encoded(file_format, samples, icc_profile))
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -125,25 +125,28 @@ def _to_uint16(picture: Tensor) -> NDArray[np.uint16]:
     return np.ascontiguousarray(np.rint(np.clip(65535 * values, 0, 65535)).astype(np.uint16))
 
 
-def _replace(path: Path, file_format: str, samples: NDArray, icc_profile: bytes | None) -> None:
+def _encoded(file_format: str, samples: NDArray, icc_profile: bytes | None) -> io.BytesIO:
+    # In memory first: Pillow tells of a full disk only as "encoder error".
+    file = io.BytesIO()
+    if samples.dtype == np.uint16:
+        png16.encode(file, samples, icc_profile)
+        return file
+    options = dict(_OPTIONS.get(file_format, {}))
+    if icc_profile is not None:
+        options["icc_profile"] = icc_profile
+    Image.fromarray(samples).save(file, format=file_format, **options)
+    return file
+
+
+def _replace(path: Path, content: io.BytesIO) -> None:
     """Write under a temporary name beside `path`, then rename; leave nothing behind on failure."""
     temporary = path.with_name(f".varestorer-{secrets.token_hex(6)}.part")
     try:
         with temporary.open("xb") as file:
-            _encode(file, file_format, samples, icc_profile)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # some file systems report a full disk only here
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _encode(file: BinaryIO, file_format: str, samples: NDArray, icc_profile: bytes | None) -> None:
-    if samples.dtype == np.uint16:
-        png16.encode(file, samples, icc_profile)
-        return
-    options = dict(_OPTIONS.get(file_format, {}))
-    if icc_profile is not None:
-        options["icc_profile"] = icc_profile
-    Image.fromarray(samples).save(file, format=file_format, **options)
