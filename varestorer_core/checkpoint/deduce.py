@@ -27,6 +27,8 @@ def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> Transform
     """
     heads = _shape(shapes, "blocks.0.sa.scale_mul_1H11", 4)
     width, codebook_dim = _shape(shapes, "word_embed.weight", 2)
+    # Deviation from upstream: the unconditional rows stay as they are in the file. Upstream cuts or
+    # fills them to 512, the longest prompt; here only their beginning is ever used.
     text_rows, text_channels = _shape(shapes, "cfg_uncond", 2)
     config = TransformerConfig(
         embed_dim=width,

@@ -29,7 +29,7 @@ def read_pickle(path: Path) -> Any:
     if zipped:
         _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from error
     except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError) as error:

@@ -196,7 +196,8 @@ def _header(sources: Sequence[TensorSource], metadata: Mapping[str, str]) -> byt
         }
         offset = stop
     raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # the data starts aligned
+    # The data starts at a multiple of 64, so that kernels find it aligned in the mapped file.
+    raw += b" " * (-(8 + len(raw)) % 64)
     return len(raw).to_bytes(8, "little") + raw
 
 
@@ -216,5 +217,6 @@ def _write_problem(path: Path, num_bytes: int, error: OSError) -> str:
         return f"{path} was not written: the disk is full.{need} Free some space or choose another."
     if not path.parent.is_dir():
         return f"{path} was not written: the folder {path.parent} does not exist."
-    reason = error.strerror or str(error)
-    return f"{path} was not written: {reason}. Choose a place that you may write to."
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    advice = " Choose a place that you may write to." if refused else ""
+    return f"{path} was not written: {error.strerror or error}.{advice}"
