@@ -1,12 +1,14 @@
 """The entry point: help without torch, exit codes, errors in one line."""
 
+import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import varestorer_core
-from varestorer_core.cli import UsageError, main
+from varestorer_core.cli import UsageError, demo, main, restore
 from varestorer_core.errors import CheckpointError
 
 
@@ -86,6 +88,16 @@ def test_debug_lets_the_error_through(monkeypatch):
 def test_errors_that_are_bugs_are_not_hidden(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run_with(monkeypatch, ZeroDivisionError())
+
+
+def test_every_option_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    for command, module in (("demo", demo), ("restore", restore)):
+        subparsers = argparse.ArgumentParser().add_subparsers()
+        module.add_parser(subparsers)
+        for action in subparsers.choices[command]._actions:
+            for option in action.option_strings:
+                assert option in ("-h", "--help") or f"`{option}" in page or f"[{option}" in page
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "demo"], ["demo", "--debug"], ["demo"]])
