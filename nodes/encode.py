@@ -70,7 +70,9 @@ class EncodePyramid(io.ComfyNode):
                     "pyramid", tooltip="Bits of all tiles, for VARestorer Restore."
                 ),
                 io.Image.Output(
-                    "source", tooltip="The resized pictures that were encoded, of the final size."
+                    "prepared",
+                    tooltip="The pictures as the model saw them: resized to the final size, and "
+                    "cleaned if a cleaner is connected.",
                 ),
             ],
             **where_known(search_aliases=["varestorer encode", "lq pyramid", "upscale", "restore"]),
@@ -87,7 +89,7 @@ class EncodePyramid(io.ComfyNode):
         tile_size: str = "auto",
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        pyramid, source = stages.encode(
+        pyramid, prepared = stages.encode(
             image,
             vae,
             upscale=upscale,
@@ -96,4 +98,4 @@ class EncodePyramid(io.ComfyNode):
             tile_batch=tile_batch,
             upscale_model=cleaner,
         )
-        return io.NodeOutput(pyramid, source)
+        return io.NodeOutput(pyramid, prepared)

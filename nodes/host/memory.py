@@ -23,15 +23,19 @@ def make_patcher(
     return patcher(model, load_device=load_device, offload_device=offload_device)
 
 
-def load_for_tiles(patcher: Any, tile_bytes: int, tiles: int, tile_batch: int) -> int:
+def load_for_tiles(
+    patcher: Any, tile_bytes: int, tile_batch: int, *, tiles: int | None = None
+) -> int:
     """Bring a model to its device, with room to work, and return how many tiles to run at once.
 
     Args:
         tile_bytes: memory that one tile needs besides the weights.
-        tiles: number of tiles to do.
         tile_batch: what the user asked for; 0 means as many as fit.
+        tiles: number of tiles to do, if known.
     """
-    wanted = min(tiles, tile_batch or _AUTO_BATCH)
+    wanted = tile_batch or _AUTO_BATCH
+    if tiles is not None:
+        wanted = min(wanted, tiles)
     if mm.is_device_cpu(patcher.load_device) and not tile_batch:
         wanted = 1  # the cores are busy with one tile already
     mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)

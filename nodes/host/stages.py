@@ -52,7 +52,7 @@ def encode(
     tile_batch: int,
     upscale_model: Any = None,
 ) -> tuple[Any, Tensor]:
-    """Return the LQ pyramid of an IMAGE batch, and the pictures that it was made from as IMAGE."""
+    """Return the LQ pyramid of an IMAGE batch, and the pictures that were encoded as IMAGE."""
     from ...varestorer_core.pipeline import encode_pyramid
 
     vae = require_tokenizer(vae)
@@ -61,7 +61,7 @@ def encode(
     schedule = choose_schedule(patch_size, tile_size)
     tile, _ = schedule.pixel_size(patch_size)
     progress = Progress()
-    batch = load_for_tiles(vae.patcher, vae.encode_bytes(tile * tile), len(pictures), tile_batch)
+    batch = load_for_tiles(vae.patcher, vae.encode_bytes(tile * tile), tile_batch)
     with loaded_cleaner(upscale_model, tile, batch) as clean:
         pyramid = encode_pyramid(
             pictures,
@@ -75,7 +75,7 @@ def encode(
             is_oom=is_oom,
             on_progress=progress,
         )
-    return pyramid, to_image(pyramid.sources)
+    return pyramid, to_image(pyramid.inputs)
 
 
 def restore(
@@ -88,16 +88,11 @@ def restore(
     tile_batch: int,
 ) -> dict[str, Any]:
     """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them."""
-    from ...varestorer_core.pipeline import restore_codes
+    from ...varestorer_core.pipeline import check_pyramid, restore_codes
 
     transformer = patcher.model
     config = transformer.config
-    if pyramid.bits.shape[-1] != config.codebook_dim:
-        raise SettingError(
-            f"this model reads {config.codebook_dim} bits per token, the pyramid has "
-            f"{pyramid.bits.shape[-1]}. Model and VAE belong to different families: load both "
-            "bundled files, or both official ones."
-        )
+    check_pyramid(pyramid, config)
     if pyramid.schedule.pixel_class != config.pixel_class:
         wanted = get_schedule(1.0, config.pixel_class).pixel_size(pyramid.patch_size)[0]
         raise SettingError(
@@ -108,7 +103,9 @@ def restore(
     features, mask = text_features(conditioning, config.text_channels)
     progress = Progress()
     tokens = pyramid.schedule.num_tokens_long
-    batch = load_for_tiles(patcher, tile_bytes(transformer, tokens), len(pyramid.bits), tile_batch)
+    batch = load_for_tiles(
+        patcher, tile_bytes(transformer, tokens), tile_batch, tiles=len(pyramid.bits)
+    )
     device = patcher.load_device
     if features is not None:
         features = features.to(device)
@@ -129,19 +126,17 @@ def restore(
 
 def decode(samples: dict[str, Any], vae: Any, *, color_match: str, tile_batch: int) -> Tensor:
     """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source."""
-    from ...varestorer_core.pipeline import decode_tiles, single_tile_geometry
+    from ...varestorer_core.pipeline import decode_tiles
 
     vae = require_tokenizer(vae)
     codes = samples["samples"].float().cpu()
     check_codes(codes, vae.latent_channels)
-    patch_size = vae.tokenizer.config.patch_size
     geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # from the host's own nodes: every sample is a picture of its own
-        geometry = single_tile_geometry(codes, patch_size)
+        return to_intermediate(vae.decode(codes))
     progress = Progress()
-    height, width = (side * patch_size for side in codes.shape[-2:])
-    needed = vae.decode_bytes(height * width, vae.vae_dtype)
-    batch = load_for_tiles(vae.patcher, needed, len(codes), tile_batch)
+    needed = vae.memory_used_decode((1, *codes.shape[1:]), vae.vae_dtype)
+    batch = load_for_tiles(vae.patcher, needed, tile_batch, tiles=len(codes))
     pictures = decode_tiles(
         vae.decode_tiles,
         codes,

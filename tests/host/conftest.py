@@ -28,6 +28,8 @@ PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 """Nothing may depend on what the user calls the folder."""
 BUNDLED = "varestorer-tiny (bundled)"
+# The bundled model's tiles are so small that a second thread mostly waits for the first.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}
 BOOT_SECONDS = 300
 RUN_SECONDS = 300
 
@@ -105,6 +107,7 @@ class Host:
     """A running ComfyUI with the pack, and a folder of its own for models and pictures."""
 
     Error = HostError
+    ENVIRONMENT = ENVIRONMENT
 
     def __init__(self, folder: Path, base: Path):
         self.folder, self.base, self.python = folder, base, host_python(folder)
@@ -124,7 +127,7 @@ class Host:
         command += ["--database-url", f"sqlite:///{base}/comfyui.db"]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=subprocess.STDOUT
+                command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT
             )
         try:
             self._wait_until_up()

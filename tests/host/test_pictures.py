@@ -45,14 +45,14 @@ def test_any_picture_comes_out_in_the_exact_size(host, kind, upscale, shape):
     assert image.max() <= 1
 
 
-def test_the_source_output_is_the_resized_picture(host):
+def test_the_prepared_output_is_the_resized_picture(host):
     prompt = chain_of(host, "gradient", upscale=2.0)
     prompt["keep"]["inputs"]["image"] = ["encode", 1]
-    source = host.arrays(host.run(prompt))["keep"]
-    assert source.shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
+    prepared = host.arrays(host.run(prompt))["keep"]
+    assert prepared.shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
     # The gradient's columns grow from left to right in green, its rows from top to bottom in red.
-    assert np.all(np.diff(source[0, 0, 4:-4, 1]) > 0)
-    assert np.all(np.diff(source[0, 4:-4, 0, 0]) > 0)
+    assert np.all(np.diff(prepared[0, 0, 4:-4, 1]) > 0)
+    assert np.all(np.diff(prepared[0, 4:-4, 0, 0]) > 0)
 
 
 def test_alpha_changes_nothing_about_the_colours(host):

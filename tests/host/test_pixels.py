@@ -1,6 +1,5 @@
 """The canvas and the command line give the same pixels for the same settings, on the CPU."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,7 +36,7 @@ def command_line(host, source: Path, target: Path, settings: dict) -> np.ndarray
         command += ["--" + name.replace("_", "-"), str(value)]
     done = subprocess.run(
         command,
-        env={**os.environ, "PYTHONPATH": str(side)},
+        env={**host.ENVIRONMENT, "PYTHONPATH": str(side)},
         capture_output=True,
         text=True,
         check=False,

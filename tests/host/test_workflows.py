@@ -24,8 +24,10 @@ def to_prompt(host, workflow: dict) -> dict:
         values = list(node.get("widgets_values", []))
         inputs = {}
         for name in host.input_names(node["type"]):
-            group = "required" if name in info["input"].get("required", {}) else "optional"
-            kind, *options = info["input"][group][name]
+            fields = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+            if name not in fields:  # hidden ones are filled in by the host
+                continue
+            kind, *options = fields[name]
             if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
                 inputs[name] = values.pop(0)
                 if options and options[0].get("control_after_generate"):
@@ -63,7 +65,7 @@ def test_cancel_ends_within_one_tile(host, stage):
     client = uuid.uuid4().hex
     stream = host.events(client)
     # A seed of its own, so that no earlier run's result is taken from the cache.
-    prompt = host.chain(upscale=6.0, overlap=32, seed=time.time_ns() % 2**32, detail=0.5)
+    prompt = host.chain(upscale=4.0, overlap=32, seed=time.time_ns() % 2**32, detail=0.5)
     prompt_id = host.queue(prompt, client)
     after = 0
     cancelled = False
