@@ -26,10 +26,12 @@ MAX_PIXELS = 178_956_970
 
 # What Pillow's decoders raise on damaged files, by reading and by trying.
 _DECODER_ERRORS = (
+    AttributeError,
     EOFError,
     LookupError,
     OSError,
     OverflowError,
+    RuntimeError,
     SyntaxError,
     TypeError,
     ValueError,
