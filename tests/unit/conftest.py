@@ -1,0 +1,55 @@
+"""A seed for every test, and small random networks."""
+
+import pytest
+import torch
+
+from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.models.tokenizer import VisualTokenizer
+from varestorer_core.models.transformer import VARTransformer
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def make_transformer():
+    """Return a factory of small transformers whose every parameter matters."""
+
+    def make(**changes):
+        settings = {
+            "embed_dim": 32,
+            "depth": 2,
+            "num_heads": 2,
+            "codebook_dim": 6,
+            "text_channels": 16,
+            "ffn_dim": 64,
+            "text_rows": 8,
+            "pixel_class": "0.06M",
+        }
+        model = VARTransformer(TransformerConfig(**{**settings, **changes})).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, 0.0, 0.15)
+        return model.requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def make_tokenizer():
+    """Return a factory of small tokenizers."""
+
+    def make(**changes):
+        settings = {
+            "codebook_dim": 6,
+            "base_channels": 8,
+            "channel_multipliers": (1, 1, 2, 2),
+            "num_res_blocks": 1,
+            "norm_groups": 2,
+        }
+        return (
+            VisualTokenizer(TokenizerConfig(**{**settings, **changes})).eval().requires_grad_(False)
+        )
+
+    return make

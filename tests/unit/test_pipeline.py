@@ -1,0 +1,130 @@
+import pytest
+import torch
+
+from varestorer_core.errors import ImageError, SettingError
+from varestorer_core.models.bsq import dequantize
+from varestorer_core.pipeline import (
+    Restorer,
+    decode_tiles,
+    encode_pyramid,
+    restore_codes,
+    single_tile_geometry,
+)
+from varestorer_core.schedule import get_schedule
+
+SCHEDULE = get_schedule(1.0, "0.06M")
+
+
+@pytest.fixture
+def restorer(make_transformer, make_tokenizer):
+    return Restorer(make_transformer(lq_prior=True), make_tokenizer())
+
+
+def encode(restorer, pictures, **changes):
+    settings = {"upscale": 2.0, "overlap": 32, "schedule": SCHEDULE, "patch_size": 8, **changes}
+    return encode_pyramid(pictures, restorer.tokenizer.encode, **settings)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (33, 70), (64, 64), (65, 64), (129, 40)])
+@pytest.mark.parametrize("upscale", [0.25, 1.0, 1.7])
+def test_output_has_exactly_the_asked_size(restorer, size, upscale):
+    (restored,) = restorer.restore([torch.rand(3, *size)], upscale)
+    assert restored.shape == (3, *(max(1, round(side * upscale)) for side in size))
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+
+
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_pixels_do_not_depend_on_the_batch(restorer, detail):
+    pictures = [torch.rand(3, 90, 70), torch.rand(3, 10, 20)]
+    one, many = (
+        restorer.restore(pictures, 2.0, detail=detail, seed=5, tile_batch=n) for n in (1, 4)
+    )
+    for a, b in zip(one, many, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_seed_matters_only_with_detail(restorer):
+    picture = [torch.rand(3, 40, 40)]
+    still = [restorer.restore(picture, 2.0, seed=seed)[0] for seed in (1, 2)]
+    assert torch.equal(*still)
+    varied = [restorer.restore(picture, 2.0, seed=seed, detail=1.0)[0] for seed in (1, 2)]
+    assert not torch.equal(*varied)
+
+
+def test_progress_counts_every_stage_and_cancels(restorer):
+    steps = []
+    restorer.restore([torch.rand(3, 90, 70)], 2.0, on_progress=lambda *s: steps.append(s))
+    total = steps[-1][1]
+    assert [done for done, _ in steps] == list(range(1, total + 1))
+
+    def cancel(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restorer.restore([torch.rand(3, 90, 70)], 2.0, on_progress=cancel)
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(restorer):
+    calls = []
+
+    def short_of_memory(tiles):
+        calls.append(len(tiles))
+        if len(tiles) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return restorer.tokenizer.encode(tiles)
+
+    pictures = [torch.rand(3, 90, 70)]
+    settings = {"schedule": SCHEDULE, "patch_size": 8, "upscale": 2.0, "overlap": 32}
+    squeezed = encode_pyramid(pictures, short_of_memory, tile_batch=4, **settings)
+    assert max(calls) > 1
+    assert torch.equal(squeezed.bits, encode(restorer, pictures).bits)
+
+
+def test_cleaned_pictures_are_what_the_tokenizer_saw(restorer):
+    pictures = [torch.rand(3, 90, 70)]
+    pyramid = encode(restorer, pictures, clean=lambda tiles: tiles * 0.5)
+    for seen, source in zip(pyramid.inputs, pyramid.sources, strict=True):
+        assert torch.allclose(seen, source * 0.5 + 0.25, atol=1e-5)
+    plain = encode(restorer, pictures)
+    assert plain.inputs[0] is plain.sources[0]
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [[], [torch.rand(4, 8, 8)], [torch.rand(3, 0, 8)], [torch.full((3, 8, 8), float("nan"))]],
+)
+def test_pictures_that_cannot_be_restored_are_refused(restorer, pictures):
+    with pytest.raises(ImageError):
+        restorer.restore(pictures, 2.0)
+
+
+@pytest.mark.parametrize("upscale", [0, -1, float("nan"), float("inf")])
+def test_impossible_upscales_are_refused(restorer, upscale):
+    with pytest.raises(SettingError):
+        restorer.restore([torch.rand(3, 8, 8)], upscale)
+
+
+def test_parts_of_different_families_are_refused(restorer, make_transformer):
+    pyramid = encode(restorer, [torch.rand(3, 20, 20)])
+    other = make_transformer(codebook_dim=7)
+    with pytest.raises(SettingError, match="different families"):
+        restore_codes(other, pyramid, other.encode_text())
+    with pytest.raises(SettingError, match="detail"):
+        restore_codes(restorer.transformer, pyramid, restorer.transformer.encode_text(), detail=-1)
+
+
+def test_codes_and_geometry_must_match(restorer):
+    pyramid = encode(restorer, [torch.rand(3, 20, 20)])
+    codes = dequantize(pyramid.bits, SCHEDULE)
+    with pytest.raises(SettingError, match="tile geometry"):
+        decode_tiles(restorer.tokenizer.decode, torch.cat([codes, codes]), pyramid.geometry)
+
+
+def test_a_bare_latent_decodes_sample_by_sample(restorer):
+    codes = torch.randn(2, 6, 4, 4)
+    pictures = decode_tiles(
+        restorer.tokenizer.decode, codes, single_tile_geometry(codes, 8), color_match="lab"
+    )
+    expected = (restorer.tokenizer.decode(codes) + 1) / 2
+    assert torch.allclose(torch.stack(pictures), expected, atol=1e-5)
