@@ -107,7 +107,6 @@ class Host:
     """A running ComfyUI with the pack, and a folder of its own for models and pictures."""
 
     Error = HostError
-    ENVIRONMENT = ENVIRONMENT
 
     def __init__(self, folder: Path, base: Path):
         self.folder, self.base, self.python = folder, base, host_python(folder)
@@ -261,6 +260,22 @@ class Host:
 
     def events(self, client_id: str) -> EventStream:
         return EventStream(self.port, client_id)
+
+    def python_with_core(self, code: str, *arguments: object) -> None:
+        """Run Python code, which may import varestorer_core, with the host's interpreter."""
+        side = self.base / "side"
+        if not side.exists():
+            side.mkdir()
+            # The core alone: with the repository on the path, our nodes/ would shadow the host's.
+            (side / "varestorer_core").symlink_to(PACK / "varestorer_core")
+        done = subprocess.run(
+            [self.python, "-c", code, *map(str, arguments)],
+            env={**ENVIRONMENT, "PYTHONPATH": str(side)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
 
     def arrays(self, record: dict) -> dict:
         """Return what the helper's TestKeep nodes saw, by node id: (B, H, W, C) float32."""

@@ -92,9 +92,10 @@ def t5_folder(tmp_path_factory):
     generator = torch.Generator().manual_seed(0)
 
     def weight(*shape):
-        return torch.randn(shape, generator=generator) * 0.1
+        # Values that float16 holds exactly: the host stores text encoders in it.
+        return (torch.randn(shape, generator=generator) * 0.1).half().float()
 
-    first = {"shared.weight": weight(32128, width) * 10}
+    first = {"shared.weight": weight(32128, width)}
     second = {"encoder.final_layer_norm.weight": torch.ones(width)}
     for i in range(blocks):
         attention, feed = f"encoder.block.{i}.layer.0.", f"encoder.block.{i}.layer.1."
@@ -111,12 +112,18 @@ def t5_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("t5")
     save_file(first, folder / "t5-00001-of-00002.safetensors")
     save_file(second, folder / "t5-00002-of-00002.safetensors")
+    hugging_face = folder / "hugging face"
+    hugging_face.mkdir()
+    save_file({**first, **second}, hugging_face / "model.safetensors", metadata={"format": "pt"})
+    shape = {"d_model": width, "d_ff": hidden, "num_heads": heads, "num_layers": blocks}
+    shape |= {"d_kv": width // heads, "vocab_size": 32128, "feed_forward_proj": "gated-gelu"}
+    (hugging_face / "config.json").write_text(json.dumps({"model_type": "t5", **shape}))
     return folder
 
 
 @pytest.fixture
 def t5_host(host, t5_folder):
-    for part in t5_folder.iterdir():
+    for part in t5_folder.glob("*.safetensors"):
         shutil.copy(part, host.model_file("text_encoders", part.name))
     return host
 
@@ -139,6 +146,27 @@ def test_a_prompt_reaches_the_model_through_native_clip_nodes(t5_host):
     plain = t5_host.arrays(t5_host.run(prompted(t5_host, PROMPT.replace("1.5", "1.7"))))["features"]
     assert plain.shape == kept["features"].shape
     assert not np.array_equal(plain, kept["features"])
+
+
+ENCODE = """
+import sys, numpy
+from varestorer_core.text_encoder import load_text_encoder
+features, mask = load_text_encoder(sys.argv[1]).encode(sys.argv[2])
+assert mask.all()
+numpy.save(sys.argv[3], features.numpy())
+"""
+
+
+def test_native_clip_gives_the_features_of_the_reference(t5_host, t5_folder, tmp_path):
+    """Hugging Face's T5, which the command line uses, on the same weights and the same prompt."""
+    folder = t5_folder / "hugging face"
+    for file in (t5_host.folder / "comfy/text_encoders/t5_tokenizer").iterdir():
+        shutil.copy(file, folder / file.name)
+    t5_host.python_with_core(ENCODE, folder, PROMPT, tmp_path / "features.npy")
+    expected = np.load(tmp_path / "features.npy")
+    features = t5_host.arrays(t5_host.run(prompted(t5_host, PROMPT)))["features"]
+    assert features.shape == expected.shape
+    assert np.abs(features - expected).max() < 1e-4
 
 
 def test_long_and_empty_prompts_run(t5_host):

@@ -1,7 +1,6 @@
 """The canvas and the command line give the same pixels for the same settings, on the CPU."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +19,43 @@ SETTINGS = [
     {"upscale": 1.5, "overlap": 32, "seed": 7, "detail": 0.6, "color_match": "lab"},
 ]
 
+COMMAND = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
+
+# A small random SwinIR with the layout of general_swinir_v1.ckpt.
+MAKE_CLEANER = """
+import sys, torch
+from spandrel.architectures.SwinIR import SwinIR
+torch.manual_seed(0)
+network = SwinIR(
+    img_size=64, patch_size=1, in_chans=3, embed_dim=12, depths=[2], num_heads=[2], window_size=8,
+    mlp_ratio=2, upscale=8, upsampler="nearest+conv", start_unshuffle=8,
+)
+weights = {k.replace("conv_first.", "conv_first.1."): v for k, v in network.state_dict().items()}
+torch.save({"state_dict": weights}, sys.argv[1])
+"""
+
 
 def command_line(host, source: Path, target: Path, settings: dict) -> np.ndarray:
     """Restore with the command, run by the host's own Python, and return 8-bit pixels (H, W, 3)."""
     from PIL import Image
 
-    # A link to the core alone: with the repository on the path, our nodes/ would shadow the host's.
-    side = target.parent / "side"
-    side.mkdir()
-    (side / "varestorer_core").symlink_to(PACK / "varestorer_core", target_is_directory=True)
-    start = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
-    command = [host.python, "-c", start, "restore", str(source), "-o", str(target)]
-    command += ["--device", "cpu"]
-    for name, value in settings.items():
-        command += ["--" + name.replace("_", "-"), str(value)]
-    done = subprocess.run(
-        command,
-        env={**host.ENVIRONMENT, "PYTHONPATH": str(side)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    host.python_with_core(COMMAND, "restore", source, "-o", target, "--device=cpu", *options)
     with Image.open(target) as result:
         return np.asarray(result.convert("RGB"))
+
+
+def canvas(host, source: Path, settings: dict, cleaner: str = "") -> np.ndarray:
+    """Restore with the nodes, between Load Image and Save Image, and return 8-bit pixels."""
+    shutil.copy(source, host.base / "input" / source.name)
+    prompt = host.chain(image=["load", 0], **settings)
+    prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": source.name}}
+    save = {"images": ["decode", 0], "filename_prefix": "pixels"}
+    prompt["save"] = {"class_type": "SaveImage", "inputs": save}
+    if cleaner:
+        prompt["cleaner"] = {"class_type": "UpscaleModelLoader", "inputs": {"model_name": cleaner}}
+        prompt["encode"]["inputs"]["cleaner"] = ["cleaner", 0]
+    return np.asarray(host.picture(host.run(prompt), "save"))
 
 
 @pytest.mark.parametrize("source", [DEMO, PHOTO], ids=["demo", "photograph"])
@@ -52,11 +64,15 @@ def test_same_pixels_as_the_command_line(host, tmp_path, source, settings):
     if not source.is_file():
         pytest.skip(f"{source} is not here")
     expected = command_line(host, source, tmp_path / "result.png", settings)
+    assert np.array_equal(canvas(host, source, settings), expected)
 
-    shutil.copy(source, host.base / "input" / source.name)
-    prompt = host.chain(image=["load", 0], **settings)
-    prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": source.name}}
-    prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": ["decode", 0]}}
-    prompt["save"]["inputs"]["filename_prefix"] = "pixels"
-    saved = host.picture(host.run(prompt), "save")
-    assert np.array_equal(np.asarray(saved), expected)
+
+def test_same_pixels_with_a_cleaner_from_the_native_loader(host, tmp_path):
+    cleaner = host.model_file("upscale_models", "cleaner.ckpt")
+    host.python_with_core(MAKE_CLEANER, cleaner)
+    settings = SETTINGS[0]
+    options = {**settings, "cleaner": cleaner}
+    expected = command_line(host, DEMO, tmp_path / "result.png", options)
+    cleaned = canvas(host, DEMO, settings, cleaner.name)
+    assert np.array_equal(cleaned, expected)
+    assert not np.array_equal(cleaned, canvas(host, DEMO, settings)), "the cleaner had no effect"
