@@ -123,4 +123,5 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [""])[0][:200]
+    return line if " " in line else f"{type(error).__name__}: {line}"

@@ -64,10 +64,11 @@ def load_model(name: str, weight_dtype: str) -> Any:
 def tile_bytes(transformer: Any, tokens: int) -> int:
     """Return the memory that one tile of that many tokens needs besides the weights.
 
-    Counts what is alive at the fullest point of a block: the float32 stream, its normalised copy,
-    queries and keys in float32 (normalised and rotated), and the hidden layer of the feed-forward.
+    A third more than the tensors alive at the fullest point of a block, counted at full size: the
+    float32 stream and its normalised copies, and the hidden layer of the feed-forward. The rest is
+    for the attention kernel.
     """
     config = transformer.config
     size = torch.empty((), dtype=transformer.compute_dtype).element_size()
-    per_token = config.embed_dim * (4 * 8 + size * 6) + config.ffn_dim * size * 3
+    per_token = config.embed_dim * (4 * 5 + size * 3) + config.ffn_dim * size * 2
     return tokens * per_token

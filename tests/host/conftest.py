@@ -155,24 +155,18 @@ class Host:
         except subprocess.TimeoutExpired:
             self.process.kill()
 
+    def fetch(self, path: str, body: dict | None = None) -> bytes:
+        """Return the bytes of an address, or the reply to a body that is posted there as JSON."""
+        data = None if body is None else json.dumps(body).encode()
+        address, kind = f"http://127.0.0.1:{self.port}{path}", {"Content-Type": "application/json"}
+        with urllib.request.urlopen(
+            urllib.request.Request(address, data, kind), timeout=60
+        ) as reply:
+            return reply.read()
+
     def get(self, path: str):
         """Return the JSON of an address."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
-            return json.loads(reply.read())
-
-    def fetch(self, path: str) -> bytes:
-        """Return the bytes of an address."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
-            return reply.read()
-
-    def post(self, path: str, body: dict) -> bytes:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return reply.read()
+        return json.loads(self.fetch(path))
 
     def queue(self, prompt: dict, client_id: str = "") -> str:
         """Queue a prompt in API form and return its id.
@@ -182,7 +176,7 @@ class Host:
         """
         body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex}
         try:
-            return json.loads(self.post("/prompt", body))["prompt_id"]
+            return json.loads(self.fetch("/prompt", body))["prompt_id"]
         except urllib.error.HTTPError as error:
             reply = json.loads(error.read())
             found = [e["details"] for n in reply["node_errors"].values() for e in n["errors"]]

@@ -77,7 +77,7 @@ def test_cancel_ends_within_one_tile(host, stage):
             if cancelled:
                 after += 1
             elif data["value"] >= 2:
-                host.post("/interrupt", {})
+                host.fetch("/interrupt", {})
                 cancelled = True
         if kind in ("execution_interrupted", "execution_success", "execution_error"):
             break
