@@ -1,0 +1,61 @@
+"""Workflow files, as far as they can be judged without a host: whole links, known nodes, thumbnails."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request):
+    return json.loads(request.param.read_text())
+
+
+def our_node_ids() -> set[str]:
+    calls = (
+        call
+        for path in (ROOT / "nodes").glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "Schema"
+    )
+    return {k.value.value for call in calls for k in call.keywords if k.arg == "node_id"}
+
+
+def test_there_are_workflows_and_each_has_a_thumbnail():
+    assert WORKFLOWS
+    for path in WORKFLOWS:
+        assert path.with_suffix(".jpg").read_bytes().startswith(b"\xff\xd8"), path.stem
+
+
+def test_links_agree_with_both_of_their_ends(workflow):
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert len(nodes) == len(workflow["nodes"])
+    listed = set()
+    for number, source, slot, target, socket, kind in workflow["links"]:
+        output, wanted = nodes[source]["outputs"][slot], nodes[target]["inputs"][socket]
+        assert number in output["links"]
+        assert wanted["link"] == number
+        assert output["type"] == wanted["type"] == kind
+        listed.add(number)
+    slots = [slot for node in nodes.values() for slot in node["inputs"]]
+    assert {slot["link"] for slot in slots} - {None} == listed
+    assert max(listed) == workflow["last_link_id"]
+    assert max(nodes) == workflow["last_node_id"]
+
+
+def test_nodes_say_which_pack_they_are_from(workflow):
+    ours = [node for node in workflow["nodes"] if node["type"].startswith("VARestorer")]
+    assert {node["type"] for node in ours} <= our_node_ids()
+    assert {node["properties"]["cnr_id"] for node in ours} == {"varestorer"}
+
+
+def test_a_note_says_what_the_official_files_are_and_where_they_go(workflow):
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if "Note" in node["type"]]
+    text = "\n".join(notes)
+    for folder in ("diffusion_models", "vae", "upscale_models", "text_encoders"):
+        assert f"models/{folder}" in text
+    assert "https://huggingface.co/" in text
