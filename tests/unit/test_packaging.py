@@ -155,6 +155,17 @@ def test_bundled_files_stay_small():
     assert total < 12_000_000
 
 
+def test_links_between_documents_lead_somewhere():
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in repository_files()
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert not broken
+
+
 def test_no_machine_paths():
     # In two pieces, so that this file does not find itself.
     machine_path = re.compile(rb"/" + rb"(work|tmp|root|farm|home/[a-z]+)/")
