@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,35 +17,17 @@ from .batching import ProgressCallback, is_out_of_memory, run_batched
 from .color import match_color
 from .config import TransformerConfig
 from .errors import ImageError, SettingError
+from .geometry import TileGeometry, check_masks
 from .models.bsq import dequantize, pyramid_tokens, quantize
-from .models.sampling import sample_bits, tile_noise
+from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
-from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
+from .noise import tile_noise
 from .resize import resize_lanczos, target_size
-from .schedule import ScaleSchedule, get_schedule
-from .tiling import TileLayout, TileMerger, extract_tiles, plan_tiles
+from .schedule import ScaleSchedule
+from .tiling import extract_tiles, plan_tiles
 
 IsOutOfMemory = Callable[[BaseException], bool]
-
-
-@dataclass(frozen=True)
-class TileGeometry:
-    """How the tiles of a run make pictures. Tiles are numbered through, picture after picture."""
-
-    layouts: tuple[TileLayout, ...]
-    """One per picture."""
-    sources: tuple[Tensor, ...] | None = None
-    """(3, H, W) in [0, 1] per picture: the input at output size, whose colours can be matched."""
-
-    @property
-    def num_tiles(self) -> int:
-        """Tiles of all pictures."""
-        return sum(len(layout) for layout in self.layouts)
-
-    def places(self) -> list[tuple[int, int]]:
-        """Return (picture, tile of the picture) of every tile."""
-        return [(p, t) for p, layout in enumerate(self.layouts) for t in range(len(layout))]
 
 
 @dataclass(frozen=True)
@@ -78,6 +59,7 @@ def encode_pyramid(
     upscale: float,
     overlap: int,
     tile_batch: int = 1,
+    masks: Sequence[Tensor] | None = None,
     clean: Callable[[Tensor], Tensor] | None = None,
     is_oom: IsOutOfMemory = is_out_of_memory,
     on_progress: ProgressCallback | None = None,
@@ -90,6 +72,8 @@ def encode_pyramid(
         schedule: of a square tile; fixes T together with `patch_size`.
         upscale: factor of both sides; the output has exactly round(side * upscale) pixels.
         overlap: least number of output pixels that neighbouring tiles share.
+        masks: (H, W) in [0, 1] per picture at output size: tiles that one does not touch are left
+            out, and decoding puts the source where it is 0.
         clean: tiles in [-1, 1] to cleaned tiles, not clamped.
         on_progress: called with (tiles done, tiles).
 
@@ -106,9 +90,9 @@ def encode_pyramid(
     sources = tuple(
         resize_lanczos(p.float().cpu(), size) for p, size in zip(pictures, sizes, strict=True)
     )
-    geometry = TileGeometry(layouts, sources)
+    geometry = TileGeometry(layouts, sources, check_masks(masks, sizes))
     places = geometry.places()
-    mergers = [TileMerger(layout) for layout in layouts] if clean is not None else []
+    mergers = geometry.mergers() if clean is not None else []
     bits: list[Tensor] = []
 
     def run(start: int, stop: int) -> None:
@@ -126,7 +110,9 @@ def encode_pyramid(
                 mergers[p].add(t, (cleaned.cpu() + 1) / 2)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    inputs = tuple(m.result().clamp_(0, 1) for m in mergers) if mergers else sources
+    inputs = tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else sources
+    if not bits:  # masks that touch nothing
+        bits.append(torch.zeros(0, schedule.num_tokens, 0, dtype=torch.bool))
     return LQPyramid(torch.cat(bits), schedule, patch_size, geometry, inputs)
 
 
@@ -138,6 +124,7 @@ def restore_codes(
     *,
     seed: int = 0,
     detail: float = 0.0,
+    fidelity: float = 0.0,
     tile_batch: int = 1,
     device: torch.device | str = "cpu",
     is_oom: IsOutOfMemory = is_out_of_memory,
@@ -150,30 +137,39 @@ def restore_codes(
         seed: of the sampling noise; a tile's noise depends on the seed, its picture's index and its
             own, never on the batch or the device.
         detail: scale of the noise; 0 takes the arg-max, 1 samples the model's distribution.
+        fidelity: log-odds added to each bit in favour of the LQ pyramid's; 0 leaves the model alone,
+            large values return the LQ picture as the tokenizer sees it.
         device: where the transformer is.
 
     Returns:
         (N, d, h, w) float32 on the CPU.
 
     Raises:
-        SettingError: if the pyramid belongs to another model, or detail is negative.
+        SettingError: if the pyramid belongs to another model, or a strength is negative.
     """
     check_pyramid(pyramid, transformer.config)
-    if not 0 <= detail < float("inf"):
-        raise SettingError(f"detail must be a number from 0 up, got {detail}.")
+    for name, strength in (("detail", detail), ("fidelity", fidelity)):
+        if not 0 <= strength < float("inf"):
+            raise SettingError(f"{name} must be a number from 0 up, got {strength}.")
     schedule, places = pyramid.schedule, pyramid.geometry.places()
     d = transformer.config.codebook_dim
-    results: list[Tensor] = []
+    results = [torch.zeros(0, d, *schedule.last_grid)]
+
+    def noise_of(place: tuple[int, int]) -> Tensor:
+        picture, tile = place
+        y, x = pyramid.geometry.layouts[picture].positions[tile]
+        origin = round(y / pyramid.patch_size), round(x / pyramid.patch_size)
+        return tile_noise(seed, picture, tile, schedule, d, origin)
 
     def run(start: int, stop: int) -> None:
         lq_bits = pyramid.bits[start:stop].to(device)
         tokens = pyramid_tokens(lq_bits, schedule, "long")
         logits = transformer(tokens, text, schedule, lq_bits=lq_bits).cpu()
-        noise = None
-        if detail > 0:
-            noise = torch.stack(
-                [tile_noise(seed, p, t, schedule, d) for p, t in places[start:stop]]
-            )
+        if fidelity > 0:
+            logits = favour_bits(logits, pyramid.bits[start:stop], fidelity)
+        noise = (
+            torch.stack([noise_of(place) for place in places[start:stop]]) if detail > 0 else None
+        )
         bits = sample_bits(logits, noise, detail)
         results.append(dequantize(bits, schedule))
 
@@ -211,34 +207,23 @@ def decode_tiles(
             f"the tile geometry is of {len(places)} tiles, got codes of {codes.shape[0]}. Decode a "
             "latent as VARestorer Restore gave it, not a part of it."
         )
-    mergers = [TileMerger(layout) for layout in geometry.layouts]
+    mergers = geometry.mergers()
 
     def run(start: int, stop: int) -> None:
         tiles = decode(codes[start:stop]).float().cpu()
         for (p, t), tile in zip(places[start:stop], tiles, strict=True):
-            mergers[p].add(t, tile)
+            mergers[p].add(t, (tile + 1) / 2)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
     restored = []
     for index, merger in enumerate(mergers):
-        picture = merger.result().add_(1).div_(2).clamp_(0, 1)
+        picture = geometry.joined(index, merger)
         if geometry.sources is not None:
             picture = match_color(picture, geometry.sources[index], color_match)
+        if geometry.masks is not None and geometry.sources is not None:
+            picture = torch.lerp(geometry.sources[index], picture, geometry.masks[index])
         restored.append(picture)
     return restored
-
-
-def single_tile_geometry(codes: Tensor, patch_size: int) -> TileGeometry:
-    """Return the geometry of codes (N, d, h, w) of which each is a picture of its own."""
-    height, width = (side * patch_size for side in codes.shape[-2:])
-    # A layout has square tiles; one that is cropped to the picture serves any shape.
-    if height != width:
-        raise SettingError(
-            f"a latent without tile geometry must be square, got {codes.shape[-2]} x {codes.shape[-1]} "
-            "tokens. Use the host's VAE Decode for it."
-        )
-    layout = TileLayout(height, width, height, ((0, 0),))
-    return TileGeometry((layout,) * codes.shape[0])
 
 
 def check_pictures(pictures: Sequence[Tensor]) -> None:
@@ -259,93 +244,9 @@ def check_pictures(pictures: Sequence[Tensor]) -> None:
 
 def check_pyramid(pyramid: LQPyramid, config: TransformerConfig) -> None:
     """Refuse a pyramid that another kind of model made."""
-    if pyramid.bits.shape[-1] != config.codebook_dim:
+    if len(pyramid.bits) and pyramid.bits.shape[-1] != config.codebook_dim:
         raise SettingError(
             f"this model reads {config.codebook_dim} bits per token, the pyramid has "
             f"{pyramid.bits.shape[-1]}. Model and VAE belong to different families: load both "
             "bundled files, or both official ones."
         )
-
-
-class Restorer:
-    """The three networks together: pictures in, restored pictures out.
-
-    Args:
-        transformer, tokenizer: on the device where they run.
-        cleaner: tiles in [-1, 1] to cleaned tiles, or None.
-    """
-
-    def __init__(
-        self,
-        transformer: VARTransformer,
-        tokenizer: VisualTokenizer,
-        cleaner: Callable[[Tensor], Tensor] | None = None,
-    ):
-        self.transformer = transformer
-        self.tokenizer = tokenizer
-        self.cleaner = cleaner
-        self.schedule = get_schedule(1.0, transformer.config.pixel_class)
-
-    def restore(
-        self,
-        pictures: Sequence[Tensor],
-        upscale: float,
-        *,
-        text: TextContext | None = None,
-        overlap: int = 64,
-        seed: int = 0,
-        detail: float = 0.0,
-        color_match: str = "wavelet",
-        tile_batch: int = 1,
-        device: torch.device | str = "cpu",
-        on_progress: ProgressCallback | None = None,
-    ) -> list[Tensor]:
-        """Restore pictures (3, H, W) in [0, 1] to exactly round(side * upscale) pixels a side.
-
-        Args:
-            text: None uses the model's learned unconditional embedding.
-            on_progress: called with (steps done, steps), three steps a tile.
-
-        The other arguments are those of the stages.
-        """
-        options: dict[str, Any] = {"tile_batch": tile_batch}
-        pyramid = encode_pyramid(
-            pictures,
-            lambda tiles: self.tokenizer.encode(tiles.to(device)),
-            schedule=self.schedule,
-            patch_size=self.tokenizer.config.patch_size,
-            upscale=upscale,
-            overlap=overlap,
-            clean=self.cleaner,
-            on_progress=_part(on_progress, 0),
-            **options,
-        )
-        codes = restore_codes(
-            self.transformer,
-            pyramid,
-            text if text is not None else self._unconditional(),
-            seed=seed,
-            detail=detail,
-            device=device,
-            on_progress=_part(on_progress, 1),
-            **options,
-        )
-        return decode_tiles(
-            lambda part: self.tokenizer.decode(part.to(device)),
-            codes,
-            pyramid.geometry,
-            color_match=color_match,
-            on_progress=_part(on_progress, 2),
-            **options,
-        )
-
-    @torch.inference_mode()
-    def _unconditional(self) -> TextContext:
-        return self.transformer.encode_text()
-
-
-def _part(on_progress: ProgressCallback | None, stage: int) -> ProgressCallback | None:
-    """Turn the progress of one of three stages into that of the whole."""
-    if on_progress is None:
-        return None
-    return lambda done, total: on_progress(stage * total + done, 3 * total)

@@ -15,6 +15,7 @@ Notable:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -134,21 +135,25 @@ class TileMerger:
     """Blends restored tiles into one picture, a tile at a time, in any order.
 
     Holds one float32 accumulator of picture size, on the device of the first tile.
+
+    Args:
+        tiles: numbers of the tiles that will come, default all. The result is only meaningful
+            where every tile that covers a pixel has come; elsewhere it is darker than it should be.
     """
 
-    def __init__(self, layout: TileLayout) -> None:
+    def __init__(self, layout: TileLayout, tiles: Iterable[int] | None = None) -> None:
         self.layout = layout
         self._row_weights = _axis_weights(layout.rows, layout.height, layout.tile)
         self._column_weights = _axis_weights(layout.columns, layout.width, layout.tile)
         self._sum: Tensor | None = None
-        self._missing = set(range(len(layout)))
+        self._missing = set(range(len(layout)) if tiles is None else tiles)
 
     def add(self, index: int, tile: Tensor) -> None:
         """Blend in tile number `index` of the layout, (C, T, T), of any float type."""
         if index not in self._missing:
             raise ValueError(
                 f"each of the {len(self.layout)} tiles must be added once, got index {index} again "
-                "or out of range."
+                "or out of range, or one that was not announced."
             )
         side = self.layout.tile
         if tile.shape[-2:] != (side, side):
@@ -175,6 +180,16 @@ class TileMerger:
                 f"result() needs all {len(self.layout)} tiles, {len(self._missing)} were not added."
             )
         return self._sum
+
+
+def touched_tiles(mask: Tensor, layout: TileLayout) -> tuple[int, ...]:
+    """Return the numbers of the tiles that hold a positive pixel of a mask (H, W)."""
+    side = layout.tile
+    return tuple(
+        index
+        for index, (y, x) in enumerate(layout.positions)
+        if bool((mask[y : y + side, x : x + side] > 0).any())
+    )
 
 
 def bounce_indices(start: int, count: int, length: int) -> Tensor:

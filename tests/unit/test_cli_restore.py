@@ -73,7 +73,7 @@ def test_size_is_exactly_what_was_asked_for(tmp_path, capsys):
 
 def test_options_reach_the_pipeline(tmp_path, networks):
     source = picture(tmp_path / "a.png")
-    given = "--seed 7 --detail 0.5 --overlap 16 --color-match lab --tile-batch 3 --dtype bf16"
+    given = "--seed 7 --detail 0.5 --fidelity 2 --overlap 16 --color-match lab --tile-batch 3 --dtype bf16"
     assert run(source, "-o", tmp_path / "b.png", "--upscale", "3", *given.split()) == 0
     assert networks.calls == [
         {
@@ -82,6 +82,7 @@ def test_options_reach_the_pipeline(tmp_path, networks):
             "overlap": 16,
             "seed": 7,
             "detail": 0.5,
+            "fidelity": 2.0,
             "color_match": "lab",
             "tile_batch": 3,
             "device": torch.device("cpu"),
@@ -212,6 +213,7 @@ def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path, networks):
         ("--upscale nan", "must be from 0.25 to 8"),
         ("--upscale big", "invalid number value"),
         ("--detail 1.5", "must be from 0 to 1"),
+        ("--fidelity -1", "must be from 0 to 20"),
         ("--seed -1", "must be from 0"),
         ("--overlap -1", "must be at least 0"),
         ("--tile-batch 0", "must be at least 1"),

@@ -2,14 +2,10 @@ import pytest
 import torch
 
 from varestorer_core.errors import ImageError, SettingError
+from varestorer_core.geometry import single_tile_geometry
 from varestorer_core.models.bsq import dequantize
-from varestorer_core.pipeline import (
-    Restorer,
-    decode_tiles,
-    encode_pyramid,
-    restore_codes,
-    single_tile_geometry,
-)
+from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
+from varestorer_core.restorer import Restorer
 from varestorer_core.schedule import get_schedule
 
 SCHEDULE = get_schedule(1.0, "0.06M")
@@ -128,3 +124,41 @@ def test_a_bare_latent_decodes_sample_by_sample(restorer):
     )
     expected = (restorer.tokenizer.decode(codes) + 1) / 2
     assert torch.allclose(torch.stack(pictures), expected, atol=1e-5)
+
+
+def test_fidelity_pulls_towards_what_the_tokenizer_saw(restorer):
+    pyramid = encode(restorer, [torch.rand(3, 40, 40)])
+    text = restorer.transformer.encode_text()
+    target = dequantize(pyramid.bits, SCHEDULE)
+    distances = [
+        (restore_codes(restorer.transformer, pyramid, text, fidelity=f) - target).abs().mean()
+        for f in (0.0, 0.5, 2.0, 100.0)
+    ]
+    assert sorted(distances, reverse=True) == distances
+    assert distances[-1] == 0
+
+
+def test_a_mask_restores_only_there_and_skips_the_other_tiles(restorer):
+    picture = torch.rand(3, 150, 150)
+    mask = torch.zeros(300, 300)
+    mask[:20, :30] = 1.0
+    mask[20:24, :30] = 0.5
+    steps = []
+    whole = restorer.restore([picture], 2.0, color_match="none")[0]
+    part = restorer.restore(
+        [picture], 2.0, color_match="none", masks=[mask], on_progress=lambda *s: steps.append(s)
+    )[0]
+    source = encode(restorer, [picture]).sources[0]
+    assert steps[-1][1] < 3 * len(encode(restorer, [picture]).bits)
+    assert torch.allclose(part[:, :20, :30], whole[:, :20, :30], atol=1e-5)
+    assert torch.equal(part[:, 24:], source[:, 24:])
+    middle = (whole + source)[:, 20:24, :30] / 2
+    assert torch.allclose(part[:, 20:24, :30], middle, atol=1e-5)
+
+
+def test_an_empty_mask_gives_the_resized_source(restorer):
+    picture = torch.rand(3, 30, 40)
+    (same,) = restorer.restore([picture], 2.0, masks=[torch.zeros(60, 80)])
+    assert torch.equal(same, encode(restorer, [picture]).sources[0])
+    with pytest.raises(SettingError, match="at output size"):
+        restorer.restore([picture], 2.0, masks=[torch.zeros(30, 40)])

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from varestorer_core.models.sampling import gumbel, sample_bits, tile_noise
+from varestorer_core.models.sampling import gumbel, sample_bits
+from varestorer_core.noise import tile_noise
 from varestorer_core.schedule import get_schedule
 
 SCHEDULE = get_schedule(1.0, "0.06M")
@@ -33,3 +34,21 @@ def test_noise_depends_on_seed_picture_and_tile_alone():
 @pytest.mark.parametrize("seed", [0, -1, 2**63, 2**64 - 1, 10**30])
 def test_any_integer_is_a_seed(seed):
     assert torch.isfinite(tile_noise(seed, 0, 0, SCHEDULE, 2)).all()
+
+
+def test_overlapping_tiles_share_the_finest_noise():
+    start, stop = SCHEDULE.spans[-1]
+    height, width = SCHEDULE.last_grid
+    first = tile_noise(3, 0, 0, SCHEDULE, 4)
+    second = tile_noise(3, 0, 1, SCHEDULE, 4, origin=(0, 5))
+    fine, shifted = (n[start:stop].unflatten(0, (height, width)) for n in (first, second))
+    assert torch.equal(fine[:, 5:], shifted[:, : width - 5])
+    assert not torch.equal(first[:start], second[:start])
+
+
+def test_noise_is_standard_gumbel():
+    noise = tile_noise(0, 0, 0, SCHEDULE, 32)
+    assert noise.mean() == pytest.approx(0.5772, abs=0.02)
+    assert noise.var() == pytest.approx(torch.pi**2 / 6, abs=0.05)
+    flat = noise.flatten(1)
+    assert torch.corrcoef(flat.T).fill_diagonal_(0).abs().max() < 0.2

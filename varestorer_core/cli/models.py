@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..cleaner import Cleaner
     from ..config import TransformerConfig
     from ..models.text_conditioning import TextContext
-    from ..pipeline import Restorer
+    from ..restorer import Restorer
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_models(
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
     from ..checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
     from ..config import TransformerConfig
-    from ..pipeline import Restorer
+    from ..restorer import Restorer
 
     model_path = files.model or asset_path(TINY_TRANSFORMER)
     tensors, metadata = read_checkpoint(model_path, kind="transformer")

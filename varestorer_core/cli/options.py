@@ -19,6 +19,7 @@ class Settings:
     upscale: float = 2.0
     seed: int = 0
     detail: float = 0.0
+    fidelity: float = 0.0
     overlap: int = 64
     color_match: str = "wavelet"
     tile_batch: int = 1
@@ -72,6 +73,14 @@ def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) ->
         metavar="STRENGTH",
         help="strength of the sampling noise, 0 (most likely bits) to 1 (as the official code "
         "samples); default: %(default)g",
+    )
+    group.add_argument(
+        "--fidelity",
+        type=_between(0.0, 20.0),
+        default=default.fidelity,
+        metavar="LOG_ODDS",
+        help="pull of every bit towards the input's, 0 (none) to 20 (the input as the tokenizer "
+        "sees it); 1 to 4 calm an inventive model (default: %(default)g)",
     )
     group.add_argument(
         "--seed",

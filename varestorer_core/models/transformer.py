@@ -22,6 +22,7 @@ from ..schedule import ScaleSchedule
 from .attention import AttentionFn, attention
 from .block import Block, modulate
 from .rope import rope_table
+from .sampling import favour_bits
 from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads
 
 UNCONDITIONAL_LENGTH = 64
@@ -203,5 +204,4 @@ class VARTransformer(nn.Module):
             raise ValueError("this model has a prior towards the LQ bits; pass lq_bits (B, L, d).")
         gain = self.lq_prior.to(logits)[: schedule.num_scales]  # pyright: ignore
         gain = torch.repeat_interleave(gain, torch.tensor(schedule.sizes, device=gain.device))
-        shift = 0.5 * gain[:, None] * (lq_bits.to(logits) * 2 - 1)  # (B, L, d)
-        return logits + torch.stack((-shift, shift), dim=-1)
+        return favour_bits(logits, lq_bits, gain[:, None])

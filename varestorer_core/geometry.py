@@ -1,0 +1,76 @@
+"""How the tiles of a run make pictures: layouts, sources, and masks that leave tiles out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import SettingError
+from .tiling import TileLayout, TileMerger, touched_tiles
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """How the tiles of a run make pictures. Tiles are numbered through, picture after picture."""
+
+    layouts: tuple[TileLayout, ...]
+    """One per picture."""
+    sources: tuple[Tensor, ...] | None = None
+    """(3, H, W) in [0, 1] per picture: the input at output size, whose colours can be matched."""
+    masks: tuple[Tensor, ...] | None = None
+    """(H, W) in [0, 1] per picture: where to restore; None restores everywhere."""
+
+    def tiles(self, picture: int) -> tuple[int, ...]:
+        """Return the tiles of a picture that are worked on: with a mask, those that it touches."""
+        layout = self.layouts[picture]
+        if self.masks is None:
+            return tuple(range(len(layout)))
+        return touched_tiles(self.masks[picture], layout)
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return (picture, tile of the picture) of every tile that is worked on."""
+        return [(p, t) for p in range(len(self.layouts)) for t in self.tiles(p)]
+
+    def mergers(self) -> list[TileMerger]:
+        """Return a fresh merger per picture."""
+        return [TileMerger(layout, self.tiles(p)) for p, layout in enumerate(self.layouts)]
+
+    def joined(self, picture: int, merger: TileMerger) -> Tensor:
+        """Return the blended picture, the source where a mask left tiles out."""
+        if self.masks is None or self.sources is None:
+            return merger.result().clamp_(0, 1)
+        source = self.sources[picture]
+        if not self.tiles(picture):
+            return source.clone()
+        # Wherever the mask is positive, all tiles that cover the pixel were worked on.
+        return torch.where(self.masks[picture] > 0, merger.result().clamp_(0, 1), source)
+
+
+def check_masks(
+    masks: Sequence[Tensor] | None, sizes: Sequence[tuple[int, int]]
+) -> tuple[Tensor, ...] | None:
+    """Return masks as the geometry keeps them: (H, W) float32 in [0, 1], one per output size."""
+    if masks is None:
+        return None
+    shapes = [tuple(mask.shape) for mask in masks]
+    if shapes != list(sizes):
+        raise SettingError(
+            f"expected a mask (height, width) per picture at output size, {list(sizes)}, got {shapes}."
+        )
+    return tuple(mask.float().cpu().clamp(0, 1) for mask in masks)
+
+
+def single_tile_geometry(codes: Tensor, patch_size: int) -> TileGeometry:
+    """Return the geometry of codes (N, d, h, w) of which each is a picture of its own."""
+    height, width = (side * patch_size for side in codes.shape[-2:])
+    # A layout has square tiles; one that is cropped to the picture serves any shape.
+    if height != width:
+        raise SettingError(
+            f"a latent without tile geometry must be square, got {codes.shape[-2]} x {codes.shape[-1]} "
+            "tokens. Use the host's VAE Decode for it."
+        )
+    layout = TileLayout(height, width, height, ((0, 0),))
+    return TileGeometry((layout,) * codes.shape[0])

@@ -1,0 +1,65 @@
+"""The noise of bit sampling, as a hash of where it is used.
+
+No generator is drawn from in turn, so a seed means the same bits on every device, for every batch size and whatever
+else is restored. At the finest scale the noise is one field over the whole picture: neighbouring tiles see the same
+noise where they overlap, and so agree better there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .models.sampling import gumbel
+from .schedule import ScaleSchedule
+
+_MASK64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def tile_noise(
+    seed: int,
+    picture: int,
+    tile: int,
+    schedule: ScaleSchedule,
+    codebook_dim: int,
+    origin: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """Return the Gumbel noise (L, d, 2) of one tile, float32 on the CPU.
+
+    Args:
+        seed: any integer; its lower 64 bits count.
+        picture, tile: index of the picture in the run and of the tile in the picture.
+        origin: (row, column) of the tile in the picture, in tokens of the finest scale.
+    """
+    values = 2 * codebook_dim
+    coarse = schedule.spans[-1][0]
+    counter = np.arange(1, coarse * values + 1, dtype=np.uint64)
+    own = _hash(np.uint64(_mix(seed, picture, 1, tile)) + counter * np.uint64(_GOLDEN))
+    height, width = schedule.last_grid
+    rows = np.arange(origin[0], origin[0] + height, dtype=np.uint64)[:, None, None]
+    columns = np.arange(origin[1], origin[1] + width, dtype=np.uint64)[:, None]
+    bits = np.arange(1, values + 1, dtype=np.uint64)
+    shared = np.uint64(_mix(seed, picture, 2))
+    for index in (rows, columns, bits):
+        shared = _hash(shared + index * np.uint64(_GOLDEN))
+    numbers = np.concatenate([own.reshape(-1, values), shared.reshape(-1, values)])
+    uniform = (numbers >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return gumbel(torch.from_numpy(uniform).unflatten(1, (codebook_dim, 2)))
+
+
+def _hash(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit numbers (the finaliser of splitmix64); multiplication wraps."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _mix(*numbers: int) -> int:
+    """Hash integers into 64 bits, so that seed + 1 and tile + 1 are unrelated."""
+    state = np.zeros(1, np.uint64)  # an array: numpy warns when a scalar wraps
+    for number in numbers:
+        state = _hash(state + np.uint64(((number & _MASK64) + _GOLDEN) & _MASK64))
+    return int(state[0])
