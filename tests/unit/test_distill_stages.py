@@ -22,12 +22,14 @@ from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import (
     STAGES,
     RunSettings,
+    adapted_tokenizer,
     run_export,
     run_stage,
     trained_student,
     trained_tokenizer,
 )
 from varestorer_core.distill.self_correction import flipped_pyramid
+from varestorer_core.distill.train_encoder import EncoderSettings
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_teacher import TeacherSettings
 from varestorer_core.distill.train_tokenizer import TokenizerSettings, quantize_probability
@@ -60,6 +62,7 @@ def settings_for(out, **changes) -> RunSettings:
         "transformer": TRANSFORMER,
         "tokenizer_settings": TokenizerSettings(batch=4),
         "teacher_settings": TeacherSettings(batch=2),
+        "encoder_settings": EncoderSettings(batch=2),
         "student_settings": StudentSettings(batch=2),
     }
     return RunSettings(out=out, **{**values, **changes})
@@ -85,6 +88,10 @@ def test_every_stage_resumes_to_the_same_numbers(tmp_path):
     with (whole.out / "student" / "log.csv").open() as file:
         names = {row["name"] for row in csv.DictReader(file)}
     assert {"loss", "kl", "mse", "structural", "cross_entropy", "val_psnr"} <= names
+
+    plain, adapted = trained_tokenizer(whole), adapted_tokenizer(whole)
+    assert torch.equal(plain.decoder.conv_in.weight, adapted.decoder.conv_in.weight)
+    assert not torch.equal(plain.encoder.conv_in.weight, adapted.encoder.conv_in.weight)
 
     exported = run_export(whole, note="a test", name="micro")
     with safe_open(exported[0], "pt") as file:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..distill.run import Report, RunSettings
 
-_STAGES = ("tokenizer", "teacher", "student", "export", "all")
+_STAGES = ("tokenizer", "teacher", "encoder", "student", "export", "all")
 _EPILOG = """\
-Stages build on each other and share one folder: tokenizer, then teacher, then student, then export.
-"all" does the four in turn; --steps then counts the tokenizer's, the other stages in proportion.
-Sample sheets appear in OUT/<stage>/sheets while a stage runs: look at them.
+Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
+fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
+--steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
+OUT/<stage>/sheets while a stage runs: look at them.
 """
 
 
@@ -51,8 +52,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
-    student = parser.add_argument_group("student")
-    student.add_argument("--degradation", choices=("mild", "official"), default="mild")
+    student = parser.add_argument_group("encoder and student")
+    student.add_argument(
+        "--degradation",
+        choices=("mild", "official"),
+        default="mild",
+        help="of the training pictures",
+    )
     student.add_argument(
         "--lora-rank", type=int, default=0, help="train only adapters of this rank (0: everything)"
     )
@@ -131,6 +137,9 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         settings,
         tokenizer_settings=dataclasses.replace(settings.tokenizer_settings, **batch),
         teacher_settings=dataclasses.replace(settings.teacher_settings, **batch),
+        encoder_settings=dataclasses.replace(
+            settings.encoder_settings, ranges=PRESETS[args.degradation], **batch
+        ),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)

@@ -58,6 +58,16 @@ def degrade(
     return (large.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
+def degrade_batch(
+    pictures: NDArray[np.uint8], ranges: DegradeRanges, generator: torch.Generator
+) -> NDArray[np.uint8]:
+    """Degrade (B, H, W, 3) uint8 pictures, each with its own draw from the generator."""
+    seeds = torch.randint(2**31 - 1, (len(pictures),), generator=generator).tolist()
+    return np.stack(
+        [degrade(p, ranges, np.random.default_rng(s)) for p, s in zip(pictures, seeds, strict=True)]
+    )
+
+
 def shrink_degraded(
     picture: NDArray[np.uint8], ranges: DegradeRanges, rng: np.random.Generator
 ) -> NDArray[np.uint8]:

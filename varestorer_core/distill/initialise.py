@@ -17,10 +17,13 @@ from torch import nn
 from ..models.lora import LoRALinear
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from ..schedule import PIXEL_CLASSES
 
 _STD = 0.02
 _GATE = 1.0
-_COPIER_GAIN = 2.0
+_COPIER_GAINS = (3.0, 0.8)
+"""Log-odds that an LQ bit is the clean one, of the coarsest and the finest scale: about what was measured on
+mildly degraded pictures (96 % and 69 % agree). A confident start everywhere takes long to unlearn."""
 _STARTS = {
     # Sums of unit codes have about 1/sqrt(d) per channel; this brings the stream to unit size.
     "word_embed.weight": 1.0,
@@ -100,7 +103,9 @@ def student_from_teacher(
         adapted = name.replace(".weight", ".linear.weight").replace(".bias", ".linear.bias")
         own[name if name in own else adapted].copy_(value)
     if student.lq_prior is not None:
-        student.lq_prior.fill_(_COPIER_GAIN)
+        scales = PIXEL_CLASSES[config.pixel_class]
+        student.lq_prior.fill_(_COPIER_GAINS[1])
+        student.lq_prior[:scales] = torch.linspace(*_COPIER_GAINS, scales)
         student.head.weight.zero_()
         student.head.bias.zero_()
         return student

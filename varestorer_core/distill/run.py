@@ -1,8 +1,8 @@
-"""A training run in one folder: pictures, three stages, export. Each stage finds its predecessors there.
+"""A training run in one folder: pictures, four stages, export. Each stage finds its predecessors there.
 
 RUN_DIR/config.json     shapes of the two networks
 RUN_DIR/pictures.npy    cached procedural pictures
-RUN_DIR/tokenizer/      state.pt, log.csv, sheets/*.png; likewise teacher/ and student/
+RUN_DIR/tokenizer/      state.pt, log.csv, sheets/*.png; likewise teacher/, encoder/ and student/
 RUN_DIR/export/         the two safetensors files
 """
 
@@ -33,14 +33,25 @@ from .data import folder_pictures, procedural_pictures
 from .export import export_adapter, export_model, trained_weights
 from .initialise import student_from_teacher
 from .loop import LoopSettings
+from .train_encoder import EncoderSettings, train_encoder
 from .train_student import StudentSettings, train_student
 from .train_teacher import TINY_TRANSFORMER, TeacherSettings, train_teacher
 from .train_tokenizer import TINY_TOKENIZER, TokenizerSettings, train_tokenizer
 
-Stage = Literal["tokenizer", "teacher", "student"]
-STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "student")
-DEFAULT_STEPS: dict[Stage, int] = {"tokenizer": 5200, "teacher": 500, "student": 1200}
-LEARNING_RATES: dict[Stage, float] = {"tokenizer": 1e-3, "teacher": 1e-3, "student": 1e-3}
+Stage = Literal["tokenizer", "teacher", "encoder", "student"]
+STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
+DEFAULT_STEPS: dict[Stage, int] = {
+    "tokenizer": 4700,
+    "teacher": 400,
+    "encoder": 1000,
+    "student": 800,
+}
+LEARNING_RATES: dict[Stage, float] = {
+    "tokenizer": 1e-3,
+    "teacher": 1e-3,
+    "encoder": 5e-4,
+    "student": 1e-3,
+}
 _VALIDATION_PICTURES = 8
 
 Report = Callable[[str, int, int], None]
@@ -71,6 +82,7 @@ class RunSettings:
     transformer: TransformerConfig = TINY_TRANSFORMER
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
     teacher_settings: TeacherSettings = field(default_factory=TeacherSettings)
+    encoder_settings: EncoderSettings = field(default_factory=EncoderSettings)
     student_settings: StudentSettings = field(default_factory=StudentSettings)
 
     @property
@@ -122,10 +134,15 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
             folder, trained_tokenizer(settings), training, validation, loop,
             config=settings.transformer, settings=settings.teacher_settings, **common,
         )  # fmt: skip
+    elif stage == "encoder":
+        train_encoder(
+            folder, trained_tokenizer(settings), training, validation, loop,
+            settings=settings.encoder_settings, **common,
+        )  # fmt: skip
     else:
         train_student(
-            folder, trained_tokenizer(settings), trained_teacher(settings), training, validation, loop,
-            settings=settings.student_settings, **common,
+            folder, trained_tokenizer(settings), adapted_tokenizer(settings), trained_teacher(settings),
+            training, validation, loop, settings=settings.student_settings, **common,
         )  # fmt: skip
 
 
@@ -138,7 +155,7 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
         written = export_adapter(student, folder / f"{name}_adapter.safetensors", note)
     else:
         written = export_model(student, folder / f"{name}_transformer.safetensors", note)
-    tokenizer = trained_tokenizer(settings)
+    tokenizer = adapted_tokenizer(settings)
     return [written, export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note)]
 
 
@@ -147,6 +164,15 @@ def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
     tokenizer = VisualTokenizer(settings.tokenizer)
     tokenizer.load_state_dict(trained_weights(settings.out / "tokenizer" / "state.pt", "tokenizer"))
     return tokenizer.eval()
+
+
+def adapted_tokenizer(settings: RunSettings) -> VisualTokenizer:
+    """Return the tokenizer with the encoder for degraded pictures, where that stage was run."""
+    tokenizer = trained_tokenizer(settings)
+    state = settings.out / "encoder" / "state.pt"
+    if state.exists():
+        tokenizer.encoder.load_state_dict(trained_weights(state, "encoder"))
+    return tokenizer
 
 
 def trained_teacher(settings: RunSettings) -> VARTransformer:

@@ -1,4 +1,4 @@
-"""Stage 3: the one-step student, distilled from the teacher (VARestorer, section on distillation).
+"""Stage 4: the one-step student, distilled from the teacher (VARestorer, section on distillation).
 
 The teacher, block-causal, sees the clean picture's bits; the student, with full cross-scale attention, sees only
 the long LQ pyramid and answers in one pass. Loss = per-scale KL between the two bit distributions + MSE and a
@@ -24,7 +24,7 @@ from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
-from .degrade import MILD, DegradeRanges, degrade
+from .degrade import MILD, DegradeRanges, degrade_batch
 from .initialise import student_from_teacher
 from .loop import LoopSettings, Losses, train
 from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights, ssim, structural_loss
@@ -71,6 +71,7 @@ def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
 def train_student(
     folder: Path,
     tokenizer: VisualTokenizer,
+    lq_tokenizer: VisualTokenizer,
     teacher: VARTransformer,
     pictures: NDArray[np.uint8],
     validation: NDArray[np.uint8],
@@ -81,20 +82,26 @@ def train_student(
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> VARTransformer:
-    """Distil a student from a frozen teacher and tokenizer on pictures (n, S, S, 3) uint8."""
+    """Distil a student from a frozen teacher on pictures (n, S, S, 3) uint8.
+
+    Args:
+        tokenizer: gives the clean pictures' bits and decodes.
+        lq_tokenizer: reads the degraded pictures; the same, or with an encoder from `train_encoder`.
+    """
     settings = settings or StudentSettings()
     schedule = get_schedule(1.0, teacher.config.pixel_class)
     crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
     teacher.requires_grad_(False).to(device)
     tokenizer.requires_grad_(False).to(device)
+    lq_tokenizer.requires_grad_(False).to(device)
     student = student_from_teacher(teacher, settings.lora_rank, loop.seed)
     causal = block_causal_mask(schedule, device)
     weights = scale_weights(schedule, torch.device(device))
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
 
-    def to_bits(images: Tensor) -> Tensor:
+    def to_bits(images: Tensor, reader: VisualTokenizer) -> Tensor:
         with torch.no_grad(), autocast:
-            features = tokenizer.encode(images)
+            features = reader.encode(images)
         return quantize(features.float(), schedule).bits
 
     def predict(lq_bits: Tensor) -> Tensor:
@@ -110,7 +117,8 @@ def train_student(
         clean = random_crops(pictures, settings.batch, crop, generator)
         lq = degrade_batch(clean, settings.ranges, generator)
         images = to_tensor(clean).to(device)
-        bits, logits = to_bits(images), predict(to_bits(to_tensor(lq).to(device)))
+        bits = to_bits(images, tokenizer)
+        logits = predict(to_bits(to_tensor(lq).to(device), lq_tokenizer))
         with autocast:
             output = tokenizer.decoder(straight_through_codes(logits, schedule)).float()
         losses: Losses = {
@@ -137,7 +145,7 @@ def train_student(
 
     def evaluate(done: int) -> dict[str, float]:
         with torch.no_grad():
-            lq_bits, bits = to_bits(held_out_lq), to_bits(held_out)
+            lq_bits, bits = to_bits(held_out_lq, lq_tokenizer), to_bits(held_out, tokenizer)
             restored_bits = log_odds(predict(lq_bits)) > 0
             restored = tokenizer.decode(dequantize(restored_bits, schedule))
             copied = tokenizer.decode(dequantize(lq_bits, schedule))
@@ -162,13 +170,3 @@ def train_student(
         on_progress=on_progress,
     )
     return student.eval()
-
-
-def degrade_batch(
-    pictures: NDArray[np.uint8], ranges: DegradeRanges, generator: torch.Generator
-) -> NDArray[np.uint8]:
-    """Degrade (B, H, W, 3) uint8 pictures, each with its own draw from the generator."""
-    seeds = torch.randint(2**31 - 1, (len(pictures),), generator=generator).tolist()
-    return np.stack(
-        [degrade(p, ranges, np.random.default_rng(s)) for p, s in zip(pictures, seeds, strict=True)]
-    )

@@ -1,0 +1,111 @@
+"""Stage 3: the tokenizer's encoder learns to read degraded pictures.
+
+VARestorer's project page says that the student's encoder is fine-tuned. Here it learns to give a degraded picture
+the features of the clean one, while the decoder and the meaning of the bits stay as they are, so the teacher stays
+valid. For a small model this is the cheap part of restoring: convolutions learn to remove blur and noise in
+minutes, and the student starts from bits that are more often right.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..models.tokenizer import VisualTokenizer
+from ..schedule import get_schedule
+from .data import random_crops, to_tensor
+from .degrade import MILD, DegradeRanges, degrade_batch
+from .loop import LoopSettings, Losses, train
+from .losses import psnr, reconstruction_loss, ssim
+from .sheet import save_sheet
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What the encoder stage does besides the loop."""
+
+    pixel_class: str = "0.06M"
+    batch: int = 4
+    features: float = 0.3
+    """Weight of the squared distance to the clean picture's features, per token."""
+    clean: float = 0.25
+    """Share of pictures that are not degraded, so that clean ones keep their bits."""
+    ranges: DegradeRanges = MILD
+    amp: bool = True
+    """bfloat16 autocast."""
+
+
+def train_encoder(
+    folder: Path,
+    tokenizer: VisualTokenizer,
+    pictures: NDArray[np.uint8],
+    validation: NDArray[np.uint8],
+    loop: LoopSettings,
+    *,
+    settings: EncoderSettings | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> VisualTokenizer:
+    """Return the tokenizer with an encoder fine-tuned on degraded pictures; the decoder is frozen."""
+    settings = settings or EncoderSettings()
+    schedule = get_schedule(1.0, settings.pixel_class)
+    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
+    tokenizer.requires_grad_(False).to(device)
+    adapted = copy.deepcopy(tokenizer)
+    adapted.encoder.requires_grad_(True)
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
+
+    def step(_: int, generator: torch.Generator) -> Losses:
+        clean = random_crops(pictures, settings.batch, crop, generator)
+        lq = degrade_batch(clean, settings.ranges, generator)
+        kept = torch.rand(settings.batch, generator=generator) < settings.clean
+        lq = np.where(kept.numpy()[:, None, None, None], clean, lq)
+        images = to_tensor(clean).to(device)
+        with torch.no_grad(), autocast:
+            target = tokenizer.encode(images)
+        with autocast:
+            features = adapted.encode(to_tensor(lq).to(device)).float()
+            # Unquantised: straight-through gradients through all scales are too noisy for fine-tuning, and
+            # features that decode well also quantise well.
+            output = adapted.decoder(features).float()
+        reconstruction = reconstruction_loss(output, images)
+        distance = (features - target.float()).square().sum(1).mean()
+        loss = reconstruction + settings.features * distance
+        return {"loss": loss, "reconstruction": reconstruction, "features": distance}
+
+    held_out = to_tensor(validation).to(device)
+    held_out_lq = to_tensor(
+        degrade_batch(validation, settings.ranges, torch.Generator().manual_seed(0))
+    ).to(device)
+
+    def evaluate(done: int) -> dict[str, float]:
+        with torch.no_grad():
+            before, after = tokenizer(held_out_lq, schedule), adapted(held_out_lq, schedule)
+            clean = adapted(held_out, schedule)
+        save_sheet(folder / "sheets" / f"{done:06d}.png", [held_out_lq, before, after, held_out])
+        return {
+            "val_psnr": psnr(after, held_out),
+            "val_psnr_before": psnr(before, held_out),
+            "val_psnr_lq": psnr(held_out_lq, held_out),
+            "val_psnr_clean": psnr(clean, held_out),
+            "val_ssim": float(ssim(after, held_out)),
+            "val_ssim_lq": float(ssim(held_out_lq, held_out)),
+        }
+
+    train(
+        folder,
+        {"encoder": adapted.encoder},
+        step,
+        loop,
+        evaluate=evaluate,
+        resume=resume,
+        on_progress=on_progress,
+    )
+    return adapted.eval()
