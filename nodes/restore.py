@@ -45,6 +45,17 @@ class Restore(io.ComfyNode):
                     "bits: calm and repeatable. 1 samples as the official code does: more "
                     "texture, less faithful.",
                 ),
+                io.Float.Input(
+                    "fidelity",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    round=0.001,
+                    tooltip="Pull of every bit towards the input's, in log-odds, 0 to 20. 0 leaves "
+                    "the model alone; 1 to 4 calm an inventive one; 20 returns the input as the VAE "
+                    "sees it.",
+                ),
                 io.Conditioning.Input(
                     "conditioning",
                     optional=True,
@@ -77,10 +88,17 @@ class Restore(io.ComfyNode):
         pyramid: Any,
         seed: int,
         detail: float,
+        fidelity: float,
         conditioning: list | None = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
         samples = stages.restore(
-            model, pyramid, conditioning, seed=seed, detail=detail, tile_batch=tile_batch
+            model,
+            pyramid,
+            conditioning,
+            seed=seed,
+            detail=detail,
+            fidelity=fidelity,
+            tile_batch=tile_batch,
         )
         return io.NodeOutput(samples)

@@ -85,6 +85,7 @@ def restore(
     *,
     seed: int,
     detail: float,
+    fidelity: float,
     tile_batch: int,
 ) -> dict[str, Any]:
     """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them."""
@@ -116,6 +117,7 @@ def restore(
         transformer.encode_text(features, mask, device=device),
         seed=seed,
         detail=detail,
+        fidelity=fidelity,
         tile_batch=batch,
         device=device,
         is_oom=is_oom,

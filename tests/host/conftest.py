@@ -230,6 +230,7 @@ class Host:
                 pyramid=["encode", 0],
                 seed=0,
                 detail=0.0,
+                fidelity=0.0,
             ),
             "decode": node(
                 "VARestorerDecodeTiled",

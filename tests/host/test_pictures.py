@@ -79,6 +79,15 @@ def test_seed_matters_with_detail_and_only_then(host):
     assert not np.array_equal(run(seed=1, detail=1.0), run(seed=2, detail=1.0))
 
 
+def test_full_fidelity_returns_the_input_as_the_tokenizer_sees_it(host):
+    """Whatever the model and its noise want: two seeds then agree, which they do not at 0."""
+    kept = [
+        host.arrays(host.run(chain_of(host, "gradient", seed=seed, detail=1.0, fidelity=20.0)))
+        for seed in (1, 2)
+    ]
+    assert np.abs(kept[0]["keep"] - kept[1]["keep"]).mean() < 1e-3
+
+
 @pytest.mark.parametrize("weight_dtype", ["bf16", "fp16", "fp32"])
 def test_every_weight_type_runs(host, weight_dtype):
     image = host.arrays(host.run(chain_of(host, "gradient", weight_dtype=weight_dtype)))["keep"]

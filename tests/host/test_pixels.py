@@ -17,6 +17,7 @@ SETTINGS = [
     {"upscale": 1.0, "overlap": 64, "seed": 0, "detail": 0.0, "color_match": "none"},
     {"upscale": 2.0, "overlap": 64, "seed": 0, "detail": 0.0, "color_match": "wavelet"},
     {"upscale": 1.5, "overlap": 32, "seed": 7, "detail": 0.6, "color_match": "lab"},
+    {"upscale": 1.0, "overlap": 64, "detail": 0.0, "fidelity": 2.5, "color_match": "adain"},
 ]
 
 COMMAND = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
@@ -59,7 +60,7 @@ def canvas(host, source: Path, settings: dict, cleaner: str = "") -> np.ndarray:
 
 
 @pytest.mark.parametrize("source", [DEMO, PHOTO], ids=["demo", "photograph"])
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"x{s['upscale']:g}")
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s["color_match"])
 def test_same_pixels_as_the_command_line(host, tmp_path, source, settings):
     if not source.is_file():
         pytest.skip(f"{source} is not here")
