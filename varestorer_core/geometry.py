@@ -61,16 +61,3 @@ def check_masks(
             f"expected a mask (height, width) per picture at output size, {list(sizes)}, got {shapes}."
         )
     return tuple(mask.float().cpu().clamp(0, 1) for mask in masks)
-
-
-def single_tile_geometry(codes: Tensor, patch_size: int) -> TileGeometry:
-    """Return the geometry of codes (N, d, h, w) of which each is a picture of its own."""
-    height, width = (side * patch_size for side in codes.shape[-2:])
-    # A layout has square tiles; one that is cropped to the picture serves any shape.
-    if height != width:
-        raise SettingError(
-            f"a latent without tile geometry must be square, got {codes.shape[-2]} x {codes.shape[-1]} "
-            "tokens. Use the host's VAE Decode for it."
-        )
-    layout = TileLayout(height, width, height, ((0, 0),))
-    return TileGeometry((layout,) * codes.shape[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from .batching import ProgressCallback, is_out_of_memory, run_batched
 from .color import match_color
 from .config import TransformerConfig
-from .errors import ImageError, SettingError
+from .errors import ImageError, SettingError, VARestorerError
 from .geometry import TileGeometry, check_masks
 from .models.bsq import dequantize, pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
@@ -146,6 +146,7 @@ def restore_codes(
 
     Raises:
         SettingError: if the pyramid belongs to another model, or a strength is negative.
+        VARestorerError: if the model gives NaN or infinite values.
     """
     check_pyramid(pyramid, transformer.config)
     for name, strength in (("detail", detail), ("fidelity", fidelity)):
@@ -165,6 +166,12 @@ def restore_codes(
         lq_bits = pyramid.bits[start:stop].to(device)
         tokens = pyramid_tokens(lq_bits, schedule, "long")
         logits = transformer(tokens, text, schedule, lq_bits=lq_bits).cpu()
+        if not bool(torch.isfinite(logits).all()):
+            # Every comparison with NaN is false: it would pass for a bit, and never be seen again.
+            raise VARestorerError(
+                "the transformer gave values that are NaN or infinite. Load the model in bf16 or "
+                "fp32 instead of fp16; if it is already, the file is damaged."
+            )
         if fidelity > 0:
             logits = favour_bits(logits, pyramid.bits[start:stop], fidelity)
         noise = (

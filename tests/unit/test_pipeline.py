@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from varestorer_core.errors import ImageError, SettingError
-from varestorer_core.geometry import single_tile_geometry
+from varestorer_core.errors import ImageError, SettingError, VARestorerError
 from varestorer_core.models.bsq import dequantize
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.restorer import Restorer
@@ -117,15 +116,6 @@ def test_codes_and_geometry_must_match(restorer):
         decode_tiles(restorer.tokenizer.decode, torch.cat([codes, codes]), pyramid.geometry)
 
 
-def test_a_bare_latent_decodes_sample_by_sample(restorer):
-    codes = torch.randn(2, 6, 4, 4)
-    pictures = decode_tiles(
-        restorer.tokenizer.decode, codes, single_tile_geometry(codes, 8), color_match="lab"
-    )
-    expected = (restorer.tokenizer.decode(codes) + 1) / 2
-    assert torch.allclose(torch.stack(pictures), expected, atol=1e-5)
-
-
 def test_fidelity_pulls_towards_what_the_tokenizer_saw(restorer):
     pyramid = encode(restorer, [torch.rand(3, 40, 40)])
     text = restorer.transformer.encode_text()
@@ -162,3 +152,9 @@ def test_an_empty_mask_gives_the_resized_source(restorer):
     assert torch.equal(same, encode(restorer, [picture]).sources[0])
     with pytest.raises(SettingError, match="at output size"):
         restorer.restore([picture], 2.0, masks=[torch.zeros(30, 40)])
+
+
+def test_numbers_that_are_none_never_become_bits(restorer):
+    restorer.transformer.head.bias.fill_(float("nan"))
+    with pytest.raises(VARestorerError, match="bf16 or fp32"):
+        restorer.restore([torch.rand(3, 20, 20)], 2.0)
