@@ -201,6 +201,12 @@ def test_unmatched_tokenizer_keys_are_errors():
         load_tokenizer(state, name="vae.pth")
 
 
+def test_what_a_tokenizer_was_trained_against_is_left_out():
+    names = ("image_discriminator.0.weight", "perceptual_model.lin0.weight", "lpips.net.bias")
+    model = load_tokenizer(official_tokenizer() | {name: torch.ones(2) for name in names})
+    assert model.state_dict().keys() == random_state(TOKENIZER).keys()
+
+
 def test_beyond_the_range_of_float16():
     state = official_transformer()
     state["block_chunks.0.module.0.ffn.fc1.weight"][0, 0] = 1e6

@@ -52,6 +52,9 @@ _FLAT = re.compile(r"^blocks\.(\d+)\.(.+)$")
 _ZERO_CONSTANT = re.compile(r"(^|\.)zero_k_bias$")
 _CONSTANT = re.compile(r"^quantizer?\.lfq\.mask$")
 
+# What a tokenizer was trained against and never runs with; training files keep it beside the weights.
+_TRAINING_ONLY = re.compile(r"^(?:\w*discriminator\w*|\w*perceptual\w*|lpips|loss)\.")
+
 
 def apply_renames(name: str, renames: Iterable[Rename]) -> str:
     """Return the name after all renames, in order."""
@@ -91,7 +94,8 @@ def our_names(names: Iterable[str], kind: str) -> dict[str, str]:
     if kind in ("transformer", "adapter"):
         mapping = _flatten_chunks(names)
     elif kind == "tokenizer":
-        mapping = {name: apply_renames(name, TOKENIZER_TO_OURS) for name in names}
+        kept = [name for name in names if not _TRAINING_ONLY.match(name)]
+        mapping = {name: apply_renames(name, TOKENIZER_TO_OURS) for name in kept}
     elif kind == "text_encoder":
         mapping = {name: name for name in names if is_text_encoder_key(name)}
     else:
