@@ -1,0 +1,140 @@
+"""Seconds and memory of one tile through every network, stage by stage, beside the machine's own matrix rate.
+
+    python benchmarks/make_full_size.py FOLDER            # random weights of the official shapes, once
+    python benchmarks/one_tile.py --model FOLDER/varestorer.pth --vae FOLDER/infinity_vae_d32reg.pth --dtype bf16
+
+Random weights are fine: no stage's work depends on values. Cost is also given as seconds times the matrix rate
+measured in the same run, which makes machines comparable. The last line of the output is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import sys
+import time
+
+import torch
+
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
+from varestorer_core.models.sampling import sample_bits
+from varestorer_core.schedule import get_schedule
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def synchronise(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(device, dtype, side=2048, repeats=5):
+    """Return the best FLOP/s of square matrix products of one type."""
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats + 1):
+        synchronise(device)
+        started = time.perf_counter()
+        a @ b
+        synchronise(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def flops(config, tokens, logits):
+    """Return FLOP of linears and of self-attention products for one tile, 2 per multiply-add."""
+    width = config.embed_dim
+    linears = 2 * tokens * config.depth * (4 * width**2 + 2 * width**2 + 2 * width * config.ffn_dim)
+    head = 2 * logits * width * 2 * config.codebook_dim
+    attention = 4 * tokens**2 * width * config.depth
+    return linears + head + attention
+
+
+def peak_memory(device):
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return host, on_device
+
+
+@torch.inference_mode()
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", default=str(asset_path(TINY_TRANSFORMER)))
+    parser.add_argument("--vae", default=str(asset_path(TINY_TOKENIZER)))
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=1, help="counted runs after one warm-up")
+    parser.add_argument("--no-warm-up", action="store_true", help="count the first run already")
+    args = parser.parse_args()
+    device, dtype = torch.device(args.device), DTYPES[args.dtype]
+
+    started = time.perf_counter()
+    tensors, metadata = read_checkpoint(args.model, kind="transformer")
+    model = load_transformer(
+        tensors, metadata, name=args.model, dtype=dtype, device=device, consume=True
+    )
+    tensors, metadata = read_checkpoint(args.vae, kind="tokenizer")
+    tokenizer = load_tokenizer(tensors, metadata, name=args.vae, device=device, consume=True)
+    seconds = {"load": time.perf_counter() - started}
+
+    schedule = get_schedule(1.0, model.config.pixel_class)
+    image = (
+        torch.rand(1, 3, *schedule.pixel_size(tokenizer.config.patch_size), device=device) * 2 - 1
+    )
+    runs = []
+
+    def timed(times, name, work):
+        synchronise(device)
+        begun = time.perf_counter()
+        result = work()
+        synchronise(device)
+        times[name] = time.perf_counter() - begun
+        return result
+
+    def run():
+        times = {}
+        features = timed(times, "encode", lambda: tokenizer.encode(image))
+        bits = timed(times, "quantise", lambda: quantize(features, schedule).bits)
+        text = timed(times, "prompt (once a run)", model.encode_text)
+        tokens = pyramid_tokens(bits, schedule)
+        logits = timed(times, "transformer", lambda: model(tokens, text, schedule, lq_bits=bits))
+        codes = timed(times, "sample", lambda: dequantize(sample_bits(logits), schedule))
+        timed(times, "decode", lambda: tokenizer.decode(codes))
+        return times
+
+    if not args.no_warm_up:
+        run()
+    runs = [run() for _ in range(args.repeats)]
+    seconds |= {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
+    rate = matrix_rate(device, dtype)
+    work = flops(model.config, schedule.num_tokens_long, schedule.num_tokens)
+    host, on_device = peak_memory(device)
+    for name, value in seconds.items():
+        print(f"{name:20} {value:8.2f} s")
+    print(f"matrix rate {rate / 1e9:.0f} GFLOP/s in {args.dtype}, peak memory {host / 1e9:.1f} GB")
+    report = {
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "matrix_gflops": round(rate / 1e9, 1),
+        "transformer_tflop": round(work / 1e12, 3),
+        "transformer_share_of_rate": round(work / seconds["transformer"] / rate, 3),
+        "peak_host_bytes": host,
+        "peak_device_bytes": on_device,
+        "dtype": args.dtype,
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
