@@ -9,6 +9,7 @@ from .encode import EncodePyramid
 from .example import ExampleImage
 from .loaders import LoadModel, LoadTextEncoder, LoadVAE
 from .restore import Restore
+from .restore_image import RestoreImage
 
 
 class VARestorerExtension(ComfyExtension):
@@ -21,6 +22,7 @@ class VARestorerExtension(ComfyExtension):
             LoadModel,
             LoadVAE,
             LoadTextEncoder,
+            RestoreImage,
             EncodePyramid,
             Restore,
             DecodeTiled,

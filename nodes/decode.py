@@ -7,9 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host import stages
-from .schema import CATEGORY, tile_batch_input, where_known
-
-COLOR_MATCH = ("none", "wavelet", "adain", "lab")
+from .schema import CATEGORY, color_match_input, tile_batch_input, where_known
 
 
 class DecodeTiled(io.ComfyNode):
@@ -30,14 +28,7 @@ class DecodeTiled(io.ComfyNode):
                     "becomes a picture of its own.",
                 ),
                 io.Vae.Input("vae", tooltip="From Load VARestorer VAE, the one that encoded."),
-                io.Combo.Input(
-                    "color_match",
-                    options=list(COLOR_MATCH),
-                    default="wavelet",
-                    tooltip="Takes the colours from the resized source. wavelet: its coarse "
-                    "colours, local; adain: mean and contrast of each channel; lab: the same in "
-                    "a perceptual colour space; none: as decoded.",
-                ),
+                color_match_input(),
                 tile_batch_input(),
             ],
             outputs=[

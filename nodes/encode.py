@@ -8,7 +8,15 @@ from comfy_api.latest import io
 
 from . import sockets
 from .host import stages
-from .schema import CATEGORY, expert, tile_batch_input, where_known
+from .schema import (
+    CATEGORY,
+    cleaner_input,
+    expert,
+    overlap_input,
+    tile_batch_input,
+    upscale_input,
+    where_known,
+)
 
 
 class EncodePyramid(io.ComfyNode):
@@ -29,32 +37,9 @@ class EncodePyramid(io.ComfyNode):
                     "channel is left out.",
                 ),
                 io.Vae.Input("vae", tooltip="From Load VARestorer VAE."),
-                io.Float.Input(
-                    "upscale",
-                    default=2.0,
-                    min=0.25,
-                    max=8.0,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="Enlargement, 0.25 to 8 times. The result has exactly round(width x "
-                    "upscale) by round(height x upscale) pixels. 1 only restores.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=64,
-                    min=0,
-                    max=512,
-                    step=8,
-                    tooltip="Pixels that neighbouring tiles share at least, 0 to 512 and less "
-                    "than a tile. More hides seams better and takes longer.",
-                ),
-                io.UpscaleModel.Input(
-                    "cleaner",
-                    optional=True,
-                    tooltip="A model that removes noise and compression first and keeps the "
-                    "size, such as general_swinir_v1 from Load Upscale Model. The official "
-                    "model expects it; the bundled one does not.",
-                ),
+                upscale_input(),
+                overlap_input(),
+                cleaner_input(),
                 expert(
                     io.Combo.Input,
                     "tile_size",

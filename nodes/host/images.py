@@ -45,6 +45,14 @@ def to_pictures(image: Tensor) -> list[Tensor]:
     return list(pixels.expand(-1, 3, -1, -1).contiguous())
 
 
+def to_alpha(image: Tensor) -> list[Tensor] | None:
+    """Return the alpha channels (1, H, W) of a batch that `to_pictures` accepts, if it has them."""
+    if image.shape[-1] != 4:
+        return None
+    alpha = image[..., 3:].detach().to(device="cpu", dtype=torch.float32)
+    return list(alpha.movedim(-1, 1).clamp(0, 1))
+
+
 def to_image(pictures: list[Tensor]) -> Tensor:
     """Join pictures (3, H, W) of one size to an IMAGE batch (B, H, W, 3)."""
     batch = torch.stack([picture.cpu() for picture in pictures]).movedim(1, -1)  # BCHW -> BHWC

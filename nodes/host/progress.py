@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import comfy.model_management as mm
 import comfy.utils
 
@@ -18,3 +20,7 @@ class Progress:
         if self._bar is None:
             self._bar = comfy.utils.ProgressBar(total)
         self._bar.update_absolute(done, total)
+
+    def part(self, index: int, parts: int) -> Callable[[int, int], None]:
+        """Return the callback of one of several parts of equal length that share the bar."""
+        return lambda done, total: self(index * total + done, parts * total)

@@ -5,6 +5,7 @@ Each stage runs over all tiles before the next begins, so each model is loaded o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,17 +54,40 @@ def encode(
     upscale_model: Any = None,
 ) -> tuple[Any, Tensor]:
     """Return the LQ pyramid of an IMAGE batch, and the pictures that were encoded as IMAGE."""
+    vae = require_tokenizer(vae)
+    pyramid = encode_pictures(
+        to_pictures(image),
+        vae,
+        schedule=choose_schedule(vae.tokenizer.config.patch_size, tile_size),
+        upscale=upscale,
+        overlap=overlap,
+        tile_batch=tile_batch,
+        upscale_model=upscale_model,
+        on_progress=Progress(),
+    )
+    return pyramid, to_image(pyramid.inputs)
+
+
+def encode_pictures(
+    pictures: list[Tensor],
+    vae: Any,
+    *,
+    schedule: ScaleSchedule,
+    upscale: float,
+    overlap: int,
+    tile_batch: int,
+    upscale_model: Any = None,
+    masks: list[Tensor] | None = None,
+    on_progress: Callable[[int, int], None],
+) -> Any:
+    """Return the LQ pyramid of pictures (3, H, W); for masks see the core's `encode_pyramid`."""
     from ...varestorer_core.pipeline import encode_pyramid
 
-    vae = require_tokenizer(vae)
-    pictures = to_pictures(image)
     patch_size = vae.tokenizer.config.patch_size
-    schedule = choose_schedule(patch_size, tile_size)
     tile, _ = schedule.pixel_size(patch_size)
-    progress = Progress()
     batch = load_for_tiles(vae.patcher, vae.encode_bytes(tile * tile), tile_batch)
     with loaded_cleaner(upscale_model, tile, batch) as clean:
-        pyramid = encode_pyramid(
+        return encode_pyramid(
             pictures,
             vae.encode_tiles,
             schedule=schedule,
@@ -71,11 +95,11 @@ def encode(
             upscale=upscale,
             overlap=overlap,
             tile_batch=batch,
+            masks=masks,
             clean=clean,
             is_oom=is_oom,
-            on_progress=progress,
+            on_progress=on_progress,
         )
-    return pyramid, to_image(pyramid.inputs)
 
 
 def restore(
@@ -87,6 +111,7 @@ def restore(
     detail: float,
     fidelity: float,
     tile_batch: int,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them."""
     from ...varestorer_core.pipeline import check_pyramid, restore_codes
@@ -102,7 +127,7 @@ def restore(
             "Encode Pyramid to auto or to that number."
         )
     features, mask = text_features(conditioning, config.text_channels)
-    progress = Progress()
+    progress = on_progress or Progress()
     tokens = pyramid.schedule.num_tokens_long
     batch = load_for_tiles(
         patcher, tile_bytes(transformer, tokens), tile_batch, tiles=len(pyramid.bits)
@@ -126,7 +151,14 @@ def restore(
     return {"samples": to_intermediate(codes), GEOMETRY_KEY: pyramid.geometry}
 
 
-def decode(samples: dict[str, Any], vae: Any, *, color_match: str, tile_batch: int) -> Tensor:
+def decode(
+    samples: dict[str, Any],
+    vae: Any,
+    *,
+    color_match: str,
+    tile_batch: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
     """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source."""
     from ...varestorer_core.pipeline import decode_tiles
 
@@ -136,7 +168,7 @@ def decode(samples: dict[str, Any], vae: Any, *, color_match: str, tile_batch: i
     geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # from the host's own nodes: every sample is a picture of its own
         return to_intermediate(vae.decode(codes))
-    progress = Progress()
+    progress = on_progress or Progress()
     needed = vae.memory_used_decode((1, *codes.shape[1:]), vae.vae_dtype)
     batch = load_for_tiles(vae.patcher, needed, tile_batch, tiles=len(codes))
     pictures = decode_tiles(

@@ -206,6 +206,26 @@ class Host:
             raise HostError([data["exception_message"].strip() for data in errors])
         return record
 
+    def whole(self, image: list | None = None, **settings) -> dict:
+        """Return the prompt of a restoration by the all-in-one node: vae, model, restore, keep."""
+        chain = self.chain(image)
+        prompt = {name: chain[name] for name in ("picture", "vae", "model")}
+        prompt["restore"] = node(
+            "VARestorerRestoreImage",
+            image=image or ["picture", 0],
+            model=["model", 0],
+            vae=["vae", 0],
+            upscale=1.0,
+            seed=0,
+            detail=0.0,
+            fidelity=0.0,
+            overlap=64,
+            color_match="none",
+        )
+        prompt["restore"]["inputs"].update(settings)
+        prompt["keep"] = node("TestKeep", image=["restore", 0])
+        return prompt
+
     def chain(self, image: list | None = None, **settings) -> dict:
         """Return the prompt of a whole restoration: nodes vae, model, encode, restore, decode, keep.
 
@@ -274,10 +294,14 @@ class Host:
 
     def arrays(self, record: dict) -> dict:
         """Return what the helper's TestKeep nodes saw, by node id: (B, H, W, C) float32."""
+        return {name: arrays[0] for name, arrays in self.lists(record).items()}
+
+    def lists(self, record: dict) -> dict:
+        """Return the same for nodes that ran once for every entry of a list."""
         import numpy as np
 
         outputs = record["outputs"].items()
-        return {node: np.load(out["array"][0]) for node, out in outputs if "array" in out}
+        return {node: [*map(np.load, out["array"])] for node, out in outputs if "array" in out}
 
     def picture(self, record: dict, node_id: str):
         """Return the picture that a SaveImage node saved, as a Pillow image."""

@@ -39,6 +39,41 @@ class TestPicture:
         return (image,)
 
 
+class TestPictureList:
+    """Three pictures of different sizes, as a list."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {}}
+
+    def make(self):
+        (image,) = TestPicture().make("gradient")
+        return ([image, image[:, :11, :23], image[:, ::2]],)
+
+
+class TestMask:
+    """A mask of 40 x 56 pixels that is 1 in a rectangle."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        sides = {side: ("INT", {"default": 0}) for side in ("top", "bottom", "left", "right")}
+        return {"required": sides}
+
+    def make(self, top, bottom, left, right):
+        mask = torch.zeros(1, 40, 56)
+        mask[:, top:bottom, left:right] = 1
+        return (mask,)
+
+
 class TestKeep:
     """Output node: writes a tensor to a file and says where."""
 
@@ -126,6 +161,8 @@ class TestNarrowText:
 
 NODE_CLASS_MAPPINGS = {
     "TestPicture": TestPicture,
+    "TestPictureList": TestPictureList,
+    "TestMask": TestMask,
     "TestKeep": TestKeep,
     "TestSink": TestSink,
     "TestBreakLatent": TestBreakLatent,

@@ -1,0 +1,83 @@
+"""The whole restoration in one call: encode, restore, decode, with a mask and with alpha."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...varestorer_core.masking import output_masks
+from ...varestorer_core.resize import resize_lanczos, target_size
+from ...varestorer_core.schedule import get_schedule
+from . import stages
+from .images import to_alpha, to_image, to_intermediate, to_pictures
+from .progress import Progress
+from .vae import require_tokenizer
+
+_STAGES = 3
+
+
+def restore_image(
+    image: Tensor,
+    model: Any,
+    vae: Any,
+    *,
+    upscale: float,
+    overlap: int,
+    seed: int,
+    detail: float,
+    fidelity: float,
+    color_match: str,
+    mask: Tensor | None,
+    feather: int,
+    conditioning: list | None,
+    upscale_model: Any,
+    tile_batch: int,
+) -> Tensor:
+    """Return the restored IMAGE of an IMAGE batch, with alpha if that had it.
+
+    Args:
+        mask: MASK (B or 1, h, w) of any size: 1 where to restore.
+        feather: width of the mask's soft edge in output pixels.
+    """
+    vae = require_tokenizer(vae)
+    pictures, alpha = to_pictures(image), to_alpha(image)
+    # The whole batch has one size.
+    size = target_size(*pictures[0].shape[-2:], upscale)
+    progress = Progress()
+    pyramid = stages.encode_pictures(
+        pictures,
+        vae,
+        schedule=get_schedule(1.0, model.model.config.pixel_class),
+        upscale=upscale,
+        overlap=overlap,
+        tile_batch=tile_batch,
+        upscale_model=upscale_model,
+        masks=None if mask is None else output_masks(mask, len(pictures), size, feather),
+        on_progress=progress.part(0, _STAGES),
+    )
+    if len(pyramid.bits):
+        samples = stages.restore(
+            model,
+            pyramid,
+            conditioning,
+            seed=seed,
+            detail=detail,
+            fidelity=fidelity,
+            tile_batch=tile_batch,
+            on_progress=progress.part(1, _STAGES),
+        )
+        restored = stages.decode(
+            samples,
+            vae,
+            color_match=color_match,
+            tile_batch=tile_batch,
+            on_progress=progress.part(2, _STAGES),
+        )
+    else:  # a mask that touches nothing
+        restored = to_image(list(pyramid.sources))
+    if alpha is None:
+        return restored
+    resized = torch.stack([resize_lanczos(plane, size) for plane in alpha])
+    return torch.cat([restored, to_intermediate(resized.movedim(1, -1))], dim=-1)  # BCHW -> BHWC
