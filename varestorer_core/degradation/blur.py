@@ -1,0 +1,89 @@
+"""Blurring with a random kernel, and the convolution that does it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels
+from .steps import Range, Sizes, draw
+
+Shape = Literal["gaussian", "generalised", "plateau"]
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A bell-shaped kernel."""
+
+    sigma: Range
+    """Standard deviation in pixels; an anisotropic kernel draws one for either axis."""
+    isotropic: float = 0.5
+    """Probability that both axes have the same."""
+    shapes: tuple[tuple[float, Shape], ...] = ((1.0, "gaussian"),)
+    """(probability, shape) each."""
+    beta_generalised: Range = (0.5, 4.0)
+    beta_plateau: Range = (1.0, 2.0)
+    size: tuple[int, int] = (41, 41)
+    """Smallest and largest window, both odd."""
+
+    def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
+        """Return the blurred image."""
+        size = _odd(self.size, generator)
+        first, second = draw(self.sigma, generator), draw(self.sigma, generator)
+        angle = draw((0.0, math.pi), generator)
+        if generator.random() < self.isotropic:
+            second = first
+        weights = [weight for weight, _ in self.shapes]
+        _, shape = self.shapes[int(generator.choice(len(weights), p=weights))]
+        sigma = (first, second)
+        if shape == "gaussian":
+            kernel = kernels.gaussian(size, sigma, angle)
+        elif shape == "generalised":
+            beta = draw(self.beta_generalised, generator)
+            kernel = kernels.generalised_gaussian(size, sigma, angle, beta=beta)
+        else:
+            beta = draw(self.beta_plateau, generator)
+            kernel = kernels.plateau(size, sigma, angle, beta=beta)
+        return convolve(image, kernel)
+
+
+@dataclass(frozen=True)
+class SincFilter:
+    """A sharp low-pass: the ringing of over-sharpened and over-compressed pictures."""
+
+    cutoff: Range
+    """In radians per pixel; pi passes nearly everything."""
+    size: tuple[int, int] = (7, 21)
+    """Smallest and largest window, both odd."""
+
+    def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
+        """Return the filtered image; it may overshoot [0, 1]."""
+        size = _odd(self.size, generator)
+        return convolve(image, kernels.sinc(size, draw(self.cutoff, generator)))
+
+
+def convolve(image: Tensor, kernel: kernels.Kernel) -> Tensor:
+    """Return the image (C, H, W) under a kernel with odd sides, edges reflected; any size from 1 x
+    1.
+
+    Through the Fourier transform: a 41 x 41 window would cost 1681 products a pixel.
+    """
+    height, width = kernel.shape[0] // 2, kernel.shape[1] // 2
+    result = torch.empty_like(image, dtype=torch.float32)
+    # Channel by channel, to hold one spectrum at a time.
+    for channel, plane in zip(result, image, strict=True):
+        padded = np.pad(plane.float().numpy(), ((height,) * 2, (width,) * 2), mode="reflect")
+        spectrum = np.fft.rfft2(padded) * np.fft.rfft2(kernel, padded.shape)
+        # Cyclic wrap-around only reaches what is cut off here.
+        full = np.fft.irfft2(spectrum, padded.shape)[2 * height :, 2 * width :]
+        channel.copy_(torch.from_numpy(full.astype(np.float32)))
+    return result
+
+
+def _odd(size: tuple[int, int], generator: np.random.Generator) -> int:
+    return 2 * int(generator.integers(size[0] // 2, size[1] // 2 + 1)) + 1
