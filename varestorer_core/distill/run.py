@@ -43,8 +43,8 @@ STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
 DEFAULT_STEPS: dict[Stage, int] = {
     "tokenizer": 4700,
     "teacher": 400,
-    "encoder": 1000,
-    "student": 800,
+    "encoder": 1600,
+    "student": 500,
 }
 LEARNING_RATES: dict[Stage, float] = {
     "tokenizer": 1e-3,
