@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .color_match import ColorMatch
 from .decode import DecodeTiled
 from .encode import EncodePyramid
 from .example import ExampleImage
@@ -26,6 +27,7 @@ class VARestorerExtension(ComfyExtension):
             EncodePyramid,
             Restore,
             DecodeTiled,
+            ColorMatch,
         ]
 
 

@@ -123,10 +123,10 @@ def fidelity_input() -> Any:
     )
 
 
-def color_match_input() -> Any:
+def color_match_input(input_id: str = "color_match") -> Any:
     """Return the colour match of nodes that end with a picture."""
     return io.Combo.Input(
-        "color_match",
+        input_id,
         options=list(COLOR_MATCHES),
         default="wavelet",
         tooltip="Takes the colours from the resized source. wavelet: its coarse "

@@ -1,0 +1,40 @@
+"""Colour matching of one IMAGE batch to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...varestorer_core.errors import ImageError
+from ...varestorer_core.resize import resize_lanczos
+from .images import to_alpha, to_image, to_intermediate, to_pictures
+from .progress import Progress
+
+
+def recolor(image: Tensor, source: Tensor, method: str) -> Tensor:
+    """Return an IMAGE batch with the colours of another; alpha stays as it is.
+
+    Args:
+        source: of any size; one picture for all, or one for each.
+        method: see the core's `color.match_color`.
+    """
+    from ...varestorer_core.color import match_color
+
+    pictures, sources, alpha = to_pictures(image), to_pictures(source), to_alpha(image)
+    if len(sources) not in (1, len(pictures)):
+        raise ImageError(
+            f"expected one source for all pictures, or one for each of the {len(pictures)}, got "
+            f"{len(sources)}. Repeat or cut the batch of sources."
+        )
+    size = tuple(pictures[0].shape[-2:])
+    sources = [resize_lanczos(picture, size) for picture in sources]
+    progress = Progress()
+    matched = []
+    for index, picture in enumerate(pictures):
+        matched.append(match_color(picture, sources[index % len(sources)], method))
+        progress(index + 1, len(pictures))
+    result = to_image(matched)
+    if alpha is None:
+        return result
+    planes = torch.stack(alpha).movedim(1, -1)  # BCHW -> BHWC
+    return torch.cat([result, to_intermediate(planes)], dim=-1)
