@@ -8,7 +8,7 @@ from .color_match import ColorMatch
 from .decode import DecodeTiled
 from .encode import EncodePyramid
 from .example import ExampleImage
-from .loaders import LoadModel, LoadTextEncoder, LoadVAE
+from .loaders import LoadAdapter, LoadModel, LoadTextEncoder, LoadVAE
 from .restore import Restore
 from .restore_image import RestoreImage
 
@@ -23,6 +23,7 @@ class VARestorerExtension(ComfyExtension):
             LoadModel,
             LoadVAE,
             LoadTextEncoder,
+            LoadAdapter,
             RestoreImage,
             EncodePyramid,
             Restore,

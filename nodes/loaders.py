@@ -1,11 +1,14 @@
-"""The three loaders: transformer, visual tokenizer, text encoder."""
+"""The loaders: transformer, visual tokenizer, text encoder, adapter."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from comfy_api.latest import io
 
 from . import sockets
 from .host import files
+from .host.adapter import ADAPTER_FOLDER, apply_adapter
 from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
 from .host.vae import VAE_FOLDER, load_vae
@@ -13,6 +16,7 @@ from .schema import CATEGORY, expert, where_known
 
 _MODEL_SOURCE = "varestorer.pth from huggingface.co/EvanEternal/VARestorer"
 _VAE_SOURCE = "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/Infinity"
+_ADAPTER_SOURCE = "written by `varestorer distill` or `varestorer convert --adapter-only`"
 _TEXT_SOURCE = "flan-t5-xl from huggingface.co/google/flan-t5-xl"
 
 
@@ -145,3 +149,59 @@ class LoadTextEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
         return io.NodeOutput(load_text_encoder(clip_name))
+
+
+class LoadAdapter(io.ComfyNode):
+    """A low-rank adapter on a loaded transformer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerLoadAdapter",
+            display_name="Load VARestorer Adapter",
+            category=CATEGORY,
+            description="Adds a low-rank adapter (LoRA) to a loaded VARestorer model, with a "
+            "strength. Several in a row add up.",
+            inputs=[
+                sockets.Model.Input(
+                    "model",
+                    tooltip="From Load VARestorer Model: the base that the adapter was trained "
+                    "on, such as infinity_2b_reg.pth. varestorer.pth holds its adapter already.",
+                ),
+                io.Combo.Input(
+                    "adapter_name",
+                    options=files.file_names(ADAPTER_FOLDER, bundled=False),
+                    tooltip=f"A file of models/loras, {_ADAPTER_SOURCE}. LoRAs of diffusion "
+                    "models do not fit.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="How much of the adapter, 0 to 2. 0 is exactly the model as it came, "
+                    "1 the adapter as it was trained; more exaggerates it.",
+                ),
+            ],
+            outputs=[
+                sockets.Model.Output(
+                    "model", tooltip="The adapted transformer. The one that came in stays as it is."
+                )
+            ],
+            **where_known(search_aliases=["varestorer lora", "lora", "adapter", "student"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, adapter_name: str | None = None) -> bool | str:
+        return (
+            files.missing_reason(
+                ADAPTER_FOLDER, adapter_name, bundled=False, source=_ADAPTER_SOURCE
+            )
+            or True
+        )
+
+    @classmethod
+    def execute(cls, model: Any, adapter_name: str, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(apply_adapter(model, adapter_name, strength))

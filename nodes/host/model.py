@@ -14,6 +14,9 @@ from .files import read_model
 from .memory import make_patcher
 
 MODEL_FOLDER = "diffusion_models"
+SOURCE_HASH = "varestorer_source_sha256"
+"""Attachment of a patcher: the hash of the file that its weights came from, empty if not known."""
+
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "default": None,
     "bf16": torch.bfloat16,
@@ -58,7 +61,9 @@ def load_model(name: str, weight_dtype: str) -> Any:
     # Younger hosts remember the types before the weights move about.
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(model)
-    return make_patcher(model, load_device, offload_device)
+    patcher = make_patcher(model, load_device, offload_device)
+    patcher.set_attachments(SOURCE_HASH, metadata.get("varestorer.source_sha256", ""))
+    return patcher
 
 
 def tile_bytes(transformer: Any, tokens: int) -> int:

@@ -113,7 +113,7 @@ class Host:
         self._info: dict[str, dict] = {}
         for name in ("custom_nodes", "input", "output", "models"):
             (base / name).mkdir(parents=True)
-        for name in ("diffusion_models", "vae", "text_encoders", "upscale_models"):
+        for name in ("diffusion_models", "vae", "text_encoders", "upscale_models", "loras"):
             (base / "models" / name).mkdir()
         (base / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
         shutil.copy(HERE / "helper_nodes.py", base / "custom_nodes" / "helper_nodes.py")

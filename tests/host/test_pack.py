@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 SNAPSHOT = HERE / "schemas.json"
-FILE_MENUS = {"model_name", "vae_name", "clip_name"}
+FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name"}
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ and `load_tokenizer` build the network, `convert` and `save_safetensors` write f
 themselves.
 """
 
-from .adapter import join_adapter, merge_adapter, split_adapter
+from .adapter import join_adapter, merge_adapter, split_adapter, text_biases
+from .adapter_file import load_adapter
 from .convert import convert
 from .examine import Report, examine
 from .files import read_checkpoint
@@ -21,11 +22,13 @@ __all__ = [
     "examine",
     "identify",
     "join_adapter",
+    "load_adapter",
     "load_tokenizer",
     "load_transformer",
     "merge_adapter",
     "read_checkpoint",
     "save_safetensors",
     "split_adapter",
+    "text_biases",
     "unwrap",
 ]

@@ -121,6 +121,15 @@ def merged_tensor(
     return tensor
 
 
+def text_biases(owners: Mapping[str, LowRank]) -> list[str]:
+    """Return the names of the biases that these adapters scale by 1 - strength."""
+    return [
+        owner.removesuffix(_ADAPTED_TEXT) + _TEXT_BIAS
+        for owner in owners
+        if owner.endswith(_ADAPTED_TEXT)
+    ]
+
+
 def low_ranks(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, LowRank]:
     """Pair the factors by the module that they correct.
 

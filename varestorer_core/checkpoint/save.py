@@ -14,6 +14,9 @@ from ..errors import VARestorerError
 from .adapter import V_BIAS_RULE
 from .safetensors_file import TensorSource, write_safetensors
 
+BASE_SHA256 = "varestorer.base_sha256"
+"""Metadata key under which an adapter names the hash of the file that it was trained on."""
+
 _SUFFIX = ".safetensors"
 
 
@@ -24,6 +27,7 @@ def save_safetensors(
     kind: str,
     config: TransformerConfig | TokenizerConfig | None,
     source_sha256: str = "",
+    base_sha256: str = "",
     note: str = "",
 ) -> None:
     """Write parameters by our names; the file appears complete or not at all.
@@ -34,6 +38,7 @@ def save_safetensors(
         kind: "transformer", "tokenizer" or "adapter".
         config: of the network, or of the transformer that an adapter fits.
         source_sha256: of the file that this one was made from.
+        base_sha256: of the file that an adapter was trained on.
         note: for people.
 
     Raises:
@@ -43,7 +48,7 @@ def save_safetensors(
         TensorSource(name, tensor.dtype, tuple(tensor.shape), lambda tensor=tensor: tensor)
         for name, tensor in state_dict.items()
     ]
-    metadata = file_metadata(kind, config, source_sha256, note)
+    metadata = file_metadata(kind, config, source_sha256, note, base_sha256)
     write_safetensors(checked_path(path), sources, metadata)
 
 
@@ -52,6 +57,7 @@ def file_metadata(
     config: TransformerConfig | TokenizerConfig | None,
     source_sha256: str = "",
     note: str = "",
+    base_sha256: str = "",
 ) -> dict[str, str]:
     """Return the metadata that `identify` and the loaders understand."""
     metadata = {
@@ -63,6 +69,8 @@ def file_metadata(
     }
     if kind == "adapter":
         metadata["varestorer.v_bias"] = V_BIAS_RULE
+        if base_sha256:
+            metadata[BASE_SHA256] = base_sha256
     return metadata
 
 

@@ -1,0 +1,57 @@
+"""Adapters as the host's own weight patches: nothing is merged until the model goes to its device.
+
+The factors are LoRA patches like any other. The biases that an adapter scales are not: the host
+patches and moves only the parameters of leaf modules one by one, and a patch on a parameter that
+sits beside child modules, as `ca.v_bias` does, is dropped without a word. Those few vectors become
+object patches instead, which the host puts in and takes out together with the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy.weight_adapter import LoRAAdapter
+from torch import nn
+
+from .files import read_model
+from .model import SOURCE_HASH
+
+ADAPTER_FOLDER = "loras"
+
+
+def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
+    """Return a clone of a model with an adapter added; the model itself stays as it is.
+
+    Args:
+        patcher: from `load_model`, with or without adapters.
+        strength: 0 is exactly the model, 1 the adapted one.
+
+    Raises:
+        CheckpointError: if the file is no adapter, or for another model.
+    """
+    from ...varestorer_core.checkpoint import load_adapter, text_biases
+
+    patched = patcher.clone()
+    state_dict, metadata = read_model(ADAPTER_FOLDER, name)
+    owners = load_adapter(
+        state_dict,
+        metadata,
+        patcher.model.state_dict(),
+        patcher.model.config,
+        base_sha256=patcher.get_attachment(SOURCE_HASH) or "",
+        name=name,
+    )
+    if strength == 0:
+        return patched
+    # No alpha: the factors are at scale 1.
+    patches = {
+        f"{owner}.weight": LoRAAdapter(set(), (pair.up, pair.down, None, None, None, None))
+        for owner, pair in owners.items()
+    }
+    patched.add_patches(patches, strength)
+    for bias in text_biases(owners):
+        # Of the model as its adapters so far leave it: several scale one after the other.
+        value = patcher.get_model_object(bias).detach()
+        faded = nn.Parameter(value * (1 - strength), requires_grad=False)
+        patched.add_object_patch(bias, faded)
+    return patched

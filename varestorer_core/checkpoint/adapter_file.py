@@ -1,0 +1,88 @@
+"""An adapter file for a network that is loaded already: read, checked against its base, paired.
+
+Shapes alone do not tell one base from another of the same architecture, so where an adapter names
+the hash of its base and that of the network is known, they have to agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor
+
+from ..config import TransformerConfig
+from ..errors import CheckpointError
+from .adapter import LowRank, low_ranks
+from .check import is_finite
+from .identify import SOURCES, describe_kind, identify
+from .keys import rename_tensors
+from .save import BASE_SHA256
+from .unwrap import unwrap
+
+# What a base may have or lack whatever the adapter was trained with.
+_FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}
+
+
+def load_adapter(
+    state_dict: Mapping[str, Any],
+    metadata: Mapping[str, str] | None,
+    base: Mapping[str, Tensor],
+    config: TransformerConfig,
+    *,
+    base_sha256: str = "",
+    name: str = "the file",
+) -> dict[str, LowRank]:
+    """Return the corrections that an adapter file makes, by the module that they correct.
+
+    Args:
+        state_dict: nothing but low-rank factors, by official names or ours, possibly nested.
+        metadata: of a safetensors file.
+        base: parameters of the network by our names; only their shapes are looked at.
+        config: of the network.
+        base_sha256: of the file that the network came from; empty if not known.
+        name: of the adapter file, for messages.
+
+    Raises:
+        CheckpointError: if it is no adapter, damaged, or for another network.
+    """
+    metadata = metadata or {}
+    tensors = unwrap(state_dict, name=name)
+    info = identify(tensors, metadata)
+    if info.kind != "adapter":
+        raise CheckpointError(
+            f"{name} is {info.description}, expected {describe_kind('adapter')}. Use "
+            f"{SOURCES['adapter']}."
+        )
+    if info.problems:
+        raise CheckpointError(f"{name} cannot be used: {' '.join(info.problems)}")
+    wanted = metadata.get(BASE_SHA256, "")
+    if wanted and base_sha256 and wanted != base_sha256:
+        raise CheckpointError(
+            f"{name} was trained on another base: on the file with SHA-256 {wanted[:12]}..., but this "
+            f"model is from {base_sha256[:12]}.... Load the model that it was trained on."
+        )
+    if isinstance(info.config, TransformerConfig):
+        _check_config(info.config, config, name)
+    factors = rename_tensors(tensors, "adapter")
+    broken = [key for key, tensor in factors.items() if not is_finite(tensor)]
+    if broken:
+        raise CheckpointError(
+            f"{name} has {len(broken)} factors with values that are infinite or NaN (first: "
+            f"{broken[0]}). It is damaged, or its training failed."
+        )
+    try:
+        return low_ranks(base, factors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} cannot be used: {error}") from error
+
+
+def _check_config(made_for: TransformerConfig, config: TransformerConfig, name: str) -> None:
+    for entry in fields(config):
+        expected, found = getattr(made_for, entry.name), getattr(config, entry.name)
+        if entry.name not in _FREE_FIELDS and expected != found:
+            raise CheckpointError(
+                f"{name} is for another model: one with {entry.name} {expected}, but this one has "
+                f"{found}. Load the model that it was trained on."
+            )
