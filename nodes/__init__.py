@@ -8,6 +8,7 @@ from .color_match import ColorMatch
 from .decode import DecodeTiled
 from .encode import EncodePyramid
 from .example import ExampleImage
+from .generate import Generate
 from .loaders import LoadAdapter, LoadModel, LoadTextEncoder, LoadVAE
 from .restore import Restore
 from .restore_image import RestoreImage
@@ -29,6 +30,7 @@ class VARestorerExtension(ComfyExtension):
             Restore,
             DecodeTiled,
             ColorMatch,
+            Generate,
         ]
 
 

@@ -159,6 +159,23 @@ class TestNarrowText:
         return ([[features[..., : features.shape[-1] // 2], extra]],)
 
 
+class TestText:
+    """A random conditioning with padding, as a text encoder would give it."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"channels": ("INT", {"max": 4096}), "seed": ("INT", {})}}
+
+    def make(self, channels, seed):
+        features = torch.randn(1, 5, channels, generator=torch.Generator().manual_seed(seed))
+        mask = torch.tensor([[1, 1, 1, 1, 0]])
+        return ([[features, {"pooled_output": None, "attention_mask": mask}]],)
+
+
 NODE_CLASS_MAPPINGS = {
     "TestPicture": TestPicture,
     "TestPictureList": TestPictureList,
@@ -168,4 +185,5 @@ NODE_CLASS_MAPPINGS = {
     "TestBreakLatent": TestBreakLatent,
     "TestKeepText": TestKeepText,
     "TestNarrowText": TestNarrowText,
+    "TestText": TestText,
 }

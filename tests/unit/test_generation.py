@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from varestorer_core.errors import VARestorerError
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.generation import generate
 from varestorer_core.models.masks import block_causal_mask
@@ -52,3 +53,10 @@ def test_raising_in_on_scale_cancels(make_transformer):
 def test_one_value_per_scale_or_one_for_all(make_transformer):
     with pytest.raises(ValueError, match="one per scale"):
         generate(make_transformer(), SCHEDULE, cfg=[1.0, 2.0])
+
+
+def test_numbers_that_are_none_never_become_bits(make_transformer):
+    model = make_transformer()
+    model.head.bias.fill_(float("nan"))
+    with pytest.raises(VARestorerError, match="bf16 or fp32"):
+        generate(model, SCHEDULE)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import VARestorerError
 from ..schedule import ScaleSchedule
 from .block import Block, KVCache
 from .bsq import bits_to_codes, resize
@@ -51,11 +52,14 @@ def generate(
         tau: temperature dividing the logits, for all scales or one each.
         top_k: 1 takes the arg-max; 0, or 2 and more, changes nothing (a bit has two values).
         top_p: nucleus of each bit's two values; 0 means off.
-        generator: of the draws, on the transformer's device.
+        generator: of the draws, of any device: on the CPU a seed means the same draws everywhere.
         on_scale: see `OnScale`; raising in it cancels.
 
     Returns:
         (B, L, d) bool.
+
+    Raises:
+        VARestorerError: if the network computes values that are no numbers.
     """
     cfgs = _per_scale(cfg, schedule, "cfg")
     taus = _per_scale(tau, schedule, "tau")
@@ -156,6 +160,11 @@ def _mix(both: Tensor, weight: float) -> Tensor:
 
 
 def _draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator | None) -> Tensor:
+    if not bool(torch.isfinite(logits).all()):
+        raise VARestorerError(
+            "the model computed NaN or infinite logits, so no picture can be drawn from them. Run it "
+            "in bf16 or fp32; fp16 overflows. With lower guidance the values are smaller, too."
+        )
     if top_k == 1:
         return logits[..., 1] > logits[..., 0]
     probabilities = logits.softmax(-1)
@@ -164,10 +173,11 @@ def _draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator |
         dropped = (probabilities <= 1 - top_p) & (probabilities < probabilities.flip(-1))
         probabilities = probabilities.masked_fill(dropped, 0.0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-    drawn = torch.multinomial(
-        probabilities.reshape(-1, 2), 1, replacement=True, generator=generator
-    )
-    return drawn.view(logits.shape[:-1]).bool()
+    pairs = probabilities.reshape(-1, 2)
+    if generator is not None:
+        pairs = pairs.to(generator.device)
+    drawn = torch.multinomial(pairs, 1, replacement=True, generator=generator)
+    return drawn.view(logits.shape[:-1]).bool().to(logits.device)
 
 
 def _per_scale(value: float | Sequence[float], schedule: ScaleSchedule, name: str) -> list[float]:

@@ -1,0 +1,155 @@
+"""Text to picture by the teacher inside the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import sockets
+from .host.generation import PIXELS, RATIO_NAMES, generate_latent
+from .schema import CATEGORY, expert, where_known
+
+
+class Generate(io.ComfyNode):
+    """Scale by scale, coarse to fine."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerGenerate",
+            display_name="VARestorer Generate",
+            category=CATEGORY,
+            description="Generates pictures from text, scale by scale, with the multi-step model "
+            "that VARestorer was distilled from. Needs its weights, infinity_2b_reg.pth; the "
+            "restoring weights are not made for it.",
+            inputs=[
+                sockets.Model.Input(
+                    "model",
+                    tooltip="From Load VARestorer Model: infinity_2b_reg.pth, with or without an "
+                    "adapter at strength 0. varestorer.pth and the bundled model are made to "
+                    "restore, and give texture without sense here.",
+                ),
+                io.Combo.Input(
+                    "ratio",
+                    options=list(RATIO_NAMES),
+                    default="1:1",
+                    tooltip="Width : height of the picture, one of those the model was trained on.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the draws; picture i of a batch has seed + i. The same on "
+                    "every device up to rounding.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=3.0,
+                    min=1.0,
+                    max=20.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance towards the prompt, 1 to 20. 1 is none and takes half the "
+                    "time; 3 to 5 is usual; more is harder and less varied.",
+                ),
+                io.Float.Input(
+                    "tau",
+                    default=0.5,
+                    min=0.05,
+                    max=2.0,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="Temperature of the draws, 0.05 to 2. 1 draws as the model learned; "
+                    "lower is cleaner and less varied.",
+                ),
+                io.Float.Input(
+                    "top_p",
+                    default=0.97,
+                    min=0.5,
+                    max=1.0,
+                    step=0.01,
+                    round=0.001,
+                    tooltip="Of the two values of a bit, the smaller is dropped if the larger has "
+                    "at least this probability, 0.5 to 1. 1 drops none, 0.5 always takes the larger.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Number of pictures, 1 to 64, generated one after the other.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="What to show, from CLIP Text Encode with Load VARestorer Text "
+                    "Encoder. Without it the model draws whatever it likes.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="What to be guided away from, from the same text encoder. Without it: "
+                    "what the model has learned for no prompt. No effect at cfg 1.",
+                ),
+                expert(
+                    io.Combo.Input,
+                    "pixels",
+                    options=list(PIXELS),
+                    default="auto",
+                    tooltip="Size of the picture, about that many pixels at 16 pixels per token: "
+                    "0.06M is 256 x 256, 0.25M 512 x 512, 1M 1024 x 1024. auto is what the model "
+                    "restores at.",
+                ),
+                expert(
+                    io.Int.Input,
+                    "top_k",
+                    default=0,
+                    min=0,
+                    max=2,
+                    tooltip="Values of a bit to draw from: 1 always takes the likelier, so the "
+                    "seed has no effect; 0 and 2 draw from both.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "samples",
+                    tooltip="Codes for VAE Decode with the VAE of Load VARestorer VAE.",
+                )
+            ],
+            **where_known(
+                search_aliases=["infinity", "text to image", "varestorer generate", "teacher"]
+            ),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        ratio: str,
+        seed: int,
+        cfg: float,
+        tau: float,
+        top_p: float,
+        batch_size: int,
+        conditioning: list | None = None,
+        negative: list | None = None,
+        pixels: str = "auto",
+        top_k: int = 0,
+    ) -> io.NodeOutput:
+        samples = generate_latent(
+            model,
+            conditioning,
+            negative,
+            ratio=ratio,
+            pixels=pixels,
+            cfg=cfg,
+            tau=tau,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        return io.NodeOutput(samples)

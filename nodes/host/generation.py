@@ -1,0 +1,115 @@
+"""Text to picture on the host's models: the multi-step teacher behind a LATENT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...varestorer_core.schedule import PIXEL_CLASSES, RATIOS, ScaleSchedule, get_schedule
+from .images import to_intermediate
+from .memory import load_for_tiles
+from .model import tile_bytes
+from .progress import Progress
+from .stages import text_features
+
+# The schedules' ratios are height / width; people say width : height.
+_NAMED = {
+    1.0: "1:1",
+    0.8: "5:4",
+    1.25: "4:5",
+    0.75: "4:3",
+    1.333: "3:4",
+    0.666: "3:2",
+    1.5: "2:3",
+    0.571: "7:4",
+    1.75: "4:7",
+    0.5: "2:1",
+    2.0: "1:2",
+    0.4: "5:2",
+    2.5: "2:5",
+    0.333: "3:1",
+    3.0: "1:3",
+}
+RATIO_NAMES = {name: ratio for ratio, name in _NAMED.items() if ratio in RATIOS}
+"""Menu entry (width : height) to the ratio of a schedule."""
+
+PIXELS = ("auto", *PIXEL_CLASSES)
+"""Menu of picture sizes; "auto" is what the model file says."""
+
+
+def generate_latent(
+    patcher: Any,
+    conditioning: list | None,
+    negative: list | None,
+    *,
+    ratio: str,
+    pixels: str,
+    cfg: float,
+    tau: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    batch_size: int,
+) -> dict[str, Tensor]:
+    """Return the LATENT (B, d, h, w) of generated pictures.
+
+    Picture i of a batch has the seed `seed` + i and is generated on its own, so it is the same
+    whatever the batch, and a batch needs no more memory than one.
+    """
+    from ...varestorer_core.models.bsq import dequantize
+    from ...varestorer_core.models.generation import generate
+    from ...varestorer_core.models.transformer import UNCONDITIONAL_LENGTH
+
+    transformer = patcher.model
+    config = transformer.config
+    pixel_class = config.pixel_class if pixels == "auto" else pixels
+    schedule = get_schedule(RATIO_NAMES[ratio], pixel_class)
+    text = _prompt(conditioning, config.text_channels)
+    against = _prompt(negative, config.text_channels)
+    if text is None and against is None:
+        cfg = 1.0  # nothing to be guided from or to
+    progress = Progress()
+    load_for_tiles(patcher, _bytes(transformer, schedule, guided=cfg != 1), 1)
+    device = patcher.load_device
+    if text is None:  # the weights may lie on another device
+        text = transformer.cfg_uncond[None, :UNCONDITIONAL_LENGTH]
+    steps = batch_size * schedule.num_scales
+    codes = []
+    for index in range(batch_size):
+
+        def on_scale(scale_idx: int, *_: Tensor, before: int = index * schedule.num_scales) -> None:
+            progress(before + scale_idx + 1, steps)
+
+        bits = generate(
+            transformer,
+            schedule,
+            text=text.to(device),
+            negative=None if against is None else against.to(device),
+            cfg=cfg,
+            tau=tau,
+            top_k=top_k,
+            top_p=top_p,
+            generator=torch.Generator().manual_seed((seed + index) % 2**64),
+            on_scale=on_scale,
+        )
+        codes.append(dequantize(bits.cpu(), schedule))
+    return {"samples": to_intermediate(torch.cat(codes))}
+
+
+def _prompt(conditioning: list | None, channels: int) -> Tensor | None:
+    """Return the features (1, T, channels) of a CONDITIONING without its padding."""
+    features, mask = text_features(conditioning, channels)
+    return (
+        features if features is None or mask is None else features[:, mask[0].to(features.device)]
+    )
+
+
+def _bytes(transformer: Any, schedule: ScaleSchedule, *, guided: bool) -> int:
+    """Return the memory of one picture: the finest scale's activations, and keys and values."""
+    config = transformer.config
+    size = torch.empty((), dtype=transformer.compute_dtype).element_size()
+    # One layer's keys and values exist twice for a moment, joined and in parts.
+    cached = 2 * (config.depth + 1) * schedule.num_tokens * config.embed_dim * size
+    return (1 + guided) * (tile_bytes(transformer, schedule.sizes[-1]) + cached)
