@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import varestorer_core
-from varestorer_core.cli import UsageError, demo, main, restore
+from varestorer_core.cli import UsageError, degrade, demo, evaluate, main, restore
 from varestorer_core.errors import CheckpointError
 
 
@@ -23,7 +23,12 @@ def run_with(monkeypatch, error, *arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["restore", "--help"], ["demo", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("restore", "demo", "degrade", "evaluate")),
+        ["--version"],
+    ],
 )
 def test_help_imports_no_torch(arguments):
     code = (
@@ -53,7 +58,7 @@ def test_every_command_has_help(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
     text = capsys.readouterr().out
-    for command in ("demo", "restore", "inspect", "convert", "distill"):
+    for command in ("demo", "restore", "inspect", "convert", "degrade", "evaluate", "distill"):
         assert f"    {command} " in text
 
 
@@ -92,7 +97,8 @@ def test_errors_that_are_bugs_are_not_hidden(monkeypatch):
 
 def test_every_option_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
-    for command, module in (("demo", demo), ("restore", restore)):
+    for module in (degrade, demo, evaluate, restore):
+        command = module.__name__.rpartition(".")[2]
         subparsers = argparse.ArgumentParser().add_subparsers()
         module.add_parser(subparsers)
         for action in subparsers.choices[command]._actions:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from . import UsageError
 
-_ENDING = ".png"
-"""Of results in a folder: the only format that keeps every bit, transparency and 16 bits."""
+ENDING = ".png"
+"""Of results in a folder, unless another is asked for: the only format that keeps every bit,
+transparency and 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Job:
 
 
 def plan_jobs(
-    inputs: Sequence[str], output: str, *, compare: bool = False
+    inputs: Sequence[str], output: str, *, compare: bool = False, ending: str = ENDING
 ) -> tuple[list[Job], int]:
     """Expand files and folders and give each picture a name of its own in the output.
 
     Folders are not searched recursively. `output` is a file if it ends like a picture file and
     there is one input picture, else a folder, where results are called like their source with the
-    ending .png; where two sources share that name, the later ones get their old ending appended.
+    given ending; where two sources share that name, the later ones get their old ending appended.
 
     Returns:
         The jobs, and how many files of the folders were left out because they are no pictures.
@@ -39,7 +40,7 @@ def plan_jobs(
     Raises:
         UsageError: if there is nothing to do, or a result would replace or join its originals.
     """
-    sources, skipped = _collect(inputs)
+    sources, skipped = collect_pictures(inputs)
     target = Path(output)
     if not sources:
         left_out = f" ({skipped} other files)" if skipped else ""
@@ -52,7 +53,7 @@ def plan_jobs(
         extra = target.with_name(f"{target.stem}_compare.png") if compare else None
         jobs = [Job(sources[0], target, extra)]
     else:
-        jobs = _jobs_in_folder(sources, target, compare)
+        jobs = _jobs_in_folder(sources, target, compare, ending)
     _protect_sources(jobs)
     return jobs, skipped
 
@@ -74,8 +75,12 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def _collect(inputs: Iterable[str]) -> tuple[list[Path], int]:
-    """Return the picture files behind the inputs, each once, and the number of other files."""
+def collect_pictures(inputs: Iterable[str]) -> tuple[list[Path], int]:
+    """Return the picture files behind the inputs, each once, and the number of other files.
+
+    Raises:
+        UsageError: if an input does not exist or cannot be listed.
+    """
     from ..pictures import READABLE
 
     found: dict[str, Path] = {}
@@ -121,7 +126,7 @@ def _is_file_name(target: Path) -> bool:
     return False
 
 
-def _jobs_in_folder(sources: list[Path], folder: Path, compare: bool) -> list[Job]:
+def _jobs_in_folder(sources: list[Path], folder: Path, compare: bool, ending: str) -> list[Job]:
     for source in sources:
         if folder.resolve() in (source.resolve().parent, source.parent.resolve()):
             raise UsageError(
@@ -132,8 +137,8 @@ def _jobs_in_folder(sources: list[Path], folder: Path, compare: bool) -> list[Jo
     jobs = []
     for source in sources:
         stem = _free_stem(source, taken, compare)
-        extra = folder / f"{stem}_compare{_ENDING}" if compare else None
-        jobs.append(Job(source, folder / f"{stem}{_ENDING}", extra))
+        extra = folder / f"{stem}_compare{ending}" if compare else None
+        jobs.append(Job(source, folder / f"{stem}{ending}", extra))
     return jobs
 
 

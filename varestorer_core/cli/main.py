@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import VARestorerError
-from . import UsageError, convert, demo, distill, inspect, restore
+from . import UsageError, convert, degrade, demo, distill, evaluate, inspect, restore
 
-_COMMANDS = (demo, restore, inspect, convert, distill)
+_COMMANDS = (demo, restore, inspect, convert, degrade, evaluate, distill)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

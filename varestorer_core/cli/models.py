@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
@@ -37,6 +39,26 @@ class Models:
     restorer: Restorer
     text: TextContext
     device: torch.device
+
+
+def model_files(args: argparse.Namespace) -> ModelFiles:
+    """Return the files that were named, if they exist and belong together.
+
+    Raises:
+        UsageError: if not.
+    """
+    if (args.prompt is None) != (args.text_encoder is None):
+        given, lacking = ("--prompt", "--text-encoder FOLDER")
+        if args.prompt is None:
+            given, lacking = ("--text-encoder", "--prompt TEXT")
+        raise UsageError(f"{given} has an effect only together with {lacking}.")
+    named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
+    for option, path in named.items():
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"{option} {path}: no such file.")
+    if args.text_encoder is not None and not Path(args.text_encoder).is_dir():
+        raise UsageError(f"--text-encoder {args.text_encoder}: no such folder.")
+    return ModelFiles(args.model, args.vae, args.text_encoder, args.prompt, args.cleaner)
 
 
 def load_models(

@@ -1,4 +1,5 @@
-"""The options of `varestorer restore`, and the settings that decide the pixels of a result."""
+"""The options of `varestorer restore`, which other commands share, and the settings that decide the
+pixels of a result."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--upscale",
-        type=_between(0.25, 8.0),
+        type=between(0.25, 8.0),
         default=default.upscale,
         metavar="FACTOR",
         help="enlargement, 0.25 to 8 (default: %(default)g); 1 only restores",
@@ -50,12 +51,13 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write NAME_compare.png: input (bicubic) and result side by side",
     )
-    _add_model_options(parser)
-    _add_sampling_options(parser, default)
-    _add_device_options(parser)
+    add_model_options(parser)
+    add_sampling_options(parser, default)
+    add_device_options(parser)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the files of the networks; `models.model_files` reads them."""
     group = parser.add_argument_group("models (default: the bundled tiny pair)")
     group.add_argument("--model", metavar="FILE", help="transformer, such as varestorer.pth")
     group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
@@ -64,11 +66,17 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prompt", metavar="TEXT", help="describes the picture; see --text-encoder")
 
 
-def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) -> None:
+def add_sampling_options(
+    parser: argparse.ArgumentParser,
+    default: Settings,
+    *,
+    seed_of: str = "the sampling noise; no effect while --detail is 0",
+) -> None:
+    """Add what decides the pixels besides the size."""
     group = parser.add_argument_group("restoration")
     group.add_argument(
         "--detail",
-        type=_between(0.0, 1.0),
+        type=between(0.0, 1.0),
         default=default.detail,
         metavar="STRENGTH",
         help="strength of the sampling noise, 0 (most likely bits) to 1 (as the official code "
@@ -76,7 +84,7 @@ def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) ->
     )
     group.add_argument(
         "--fidelity",
-        type=_between(0.0, 20.0),
+        type=between(0.0, 20.0),
         default=default.fidelity,
         metavar="LOG_ODDS",
         help="pull of every bit towards the input's, 0 (none) to 20 (the input as the tokenizer "
@@ -84,14 +92,14 @@ def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) ->
     )
     group.add_argument(
         "--seed",
-        type=_integer(0, 2**64 - 1),
+        type=integer(0, 2**64 - 1),
         default=default.seed,
         metavar="N",
-        help="of the sampling noise (default: %(default)s); no effect while --detail is 0",
+        help=f"of {seed_of} (default: %(default)s)",
     )
     group.add_argument(
         "--overlap",
-        type=_integer(0, None),
+        type=integer(0, None),
         default=default.overlap,
         metavar="PIXELS",
         help="that neighbouring tiles share at least (default: %(default)s)",
@@ -104,7 +112,8 @@ def _add_sampling_options(parser: argparse.ArgumentParser, default: Settings) ->
     )
 
 
-def _add_device_options(parser: argparse.ArgumentParser) -> None:
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add where and how fast to compute."""
     group = parser.add_argument_group("speed and memory")
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
@@ -117,13 +126,15 @@ def _add_device_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tile-batch",
-        type=_integer(1, None),
+        type=integer(1, None),
         metavar="N",
         help="tiles at once, halved when memory runs out (default: 1 on the CPU, else 4)",
     )
 
 
-def _between(low: float, high: float) -> Callable[[str], float]:
+def between(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of numbers from `low` to `high`."""
+
     def parse(text: str) -> float:
         value = float(text)
         if not low <= value <= high:  # also refuses "nan"
@@ -134,7 +145,9 @@ def _between(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def _integer(low: int, high: int | None) -> Callable[[str], int]:
+def integer(low: int, high: int | None) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `low` to `high`, None without end."""
+
     def parse(text: str) -> int:
         value = int(text)
         if value < low or (high is not None and value > high):
@@ -144,3 +157,16 @@ def _integer(low: int, high: int | None) -> Callable[[str], int]:
 
     parse.__name__ = "whole number"
     return parse
+
+
+def settings_from(args: argparse.Namespace, *, upscale: float, on_cpu: bool) -> Settings:
+    """Return the settings that were given."""
+    return Settings(
+        upscale=upscale,
+        seed=args.seed,
+        detail=args.detail,
+        fidelity=args.fidelity,
+        overlap=args.overlap,
+        color_match=args.color_match,
+        tile_batch=args.tile_batch or (1 if on_cpu else 4),
+    )

@@ -7,14 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, VARestorerError
-from . import UsageError
 from .jobs import Job, check_writable, plan_jobs
-from .models import ModelFiles, Models, load_models, say_if_bundled
-from .options import Settings, add_restore_options
+from .models import Models, load_models, model_files, say_if_bundled
+from .options import Settings, add_restore_options, settings_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,13 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from .device import choose_device, choose_dtype, peak_memory
 
     started = time.perf_counter()
-    if (args.prompt is None) != (args.text_encoder is None):
-        given, lacking = ("--prompt", "--text-encoder FOLDER")
-        if args.prompt is None:
-            given, lacking = ("--text-encoder", "--prompt TEXT")
-        raise UsageError(f"{given} has an effect only together with {lacking}.")
-    files = ModelFiles(args.model, args.vae, args.text_encoder, args.prompt, args.cleaner)
-    _check_files(files)
+    files = model_files(args)
     jobs, skipped = plan_jobs(args.input, args.output, compare=args.compare)
     device = choose_device(args.device)
     check_writable(jobs[0].target.parent)
@@ -56,15 +48,7 @@ def run(args: argparse.Namespace) -> int:
     models = load_models(
         files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
     )
-    settings = Settings(
-        upscale=args.upscale,
-        seed=args.seed,
-        detail=args.detail,
-        fidelity=args.fidelity,
-        overlap=args.overlap,
-        color_match=args.color_match,
-        tile_batch=args.tile_batch or (1 if device.type == "cpu" else 4),
-    )
+    settings = settings_from(args, upscale=args.upscale, on_cpu=device.type == "cpu")
     failed = sum(not _restore_job(job, models, settings, debug=args.debug) for job in jobs)
     counts = [f"{len(jobs) - failed} restored"]
     counts += [f"{failed} failed"] * bool(failed)
@@ -72,15 +56,6 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     print(f"{', '.join(counts)} in {seconds:.1f} s, peak memory {peak_memory(device)}")
     return 1 if failed else 0
-
-
-def _check_files(files: ModelFiles) -> None:
-    named = {"--model": files.model, "--vae": files.vae, "--cleaner": files.cleaner}
-    for option, path in named.items():
-        if path is not None and not Path(path).is_file():
-            raise UsageError(f"{option} {path}: no such file.")
-    if files.text_encoder is not None and not Path(files.text_encoder).is_dir():
-        raise UsageError(f"--text-encoder {files.text_encoder}: no such folder.")
 
 
 def _restore_job(job: Job, models: Models, settings: Settings, *, debug: bool) -> bool:
@@ -110,10 +85,10 @@ def _restore_file(job: Job, models: Models, settings: Settings) -> tuple[int, in
     picture = read_picture(job.source)
     _check_size(job, picture, settings.upscale)
     for note in picture.notes:
-        _note(job, note)
+        note_about(job, note)
     restored = restore_rgb(picture.rgb, models, settings, job.source.name)
     size = restored.shape[-2], restored.shape[-1]
-    _write(job, picture, restored)
+    write_result(job, picture, restored)
     if job.compare is not None:
         panels = [("input", enlarge_bicubic(picture.rgb, size)), ("restored", restored)]
         write_picture(job.compare, side_by_side(panels), icc_profile=picture.icc_profile)
@@ -133,7 +108,7 @@ def _check_size(job: Job, picture: Picture, upscale: float) -> None:
     check_target(job.target, (height, width))
 
 
-def _write(job: Job, picture: Picture, restored: Tensor) -> None:
+def write_result(job: Job, picture: Picture, restored: Tensor) -> None:
     """Write a result with what its source had and its format can hold; say what is left out."""
     from ..pictures import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, write_picture
     from ..resize import resize_lanczos
@@ -141,10 +116,10 @@ def _write(job: Job, picture: Picture, restored: Tensor) -> None:
     file_format = FORMATS[job.target.suffix.lower()]
     alpha, bit_depth = picture.alpha, picture.bit_depth
     if alpha is not None and file_format not in ALPHA_FORMATS:
-        _note(job, f"has transparency, which {file_format} cannot hold: left out")
+        note_about(job, f"has transparency, which {file_format} cannot hold: left out")
         alpha = None
     if bit_depth != 8 and file_format not in DEEP_FORMATS:
-        _note(job, f"has {bit_depth} bits per channel, written as {file_format} with 8")
+        note_about(job, f"has {bit_depth} bits per channel, written as {file_format} with 8")
         bit_depth = 8
     if alpha is not None:
         alpha = resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1]))
@@ -183,5 +158,6 @@ def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def _note(job: Job, text: str) -> None:
+def note_about(job: Job, text: str) -> None:
+    """Tell on stderr something about one picture."""
     print(f"varestorer: note: {job.source.name} {text}", file=sys.stderr)

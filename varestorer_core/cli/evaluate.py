@@ -1,0 +1,277 @@
+"""`varestorer evaluate`: degrade photographs, restore them, and measure against the originals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageError, VARestorerError
+from . import UsageError
+from .degrade import PRESETS
+from .jobs import check_writable, collect_pictures
+from .models import ModelFiles, Models, load_models, model_files, say_if_bundled
+from .options import (
+    Settings,
+    add_device_options,
+    add_model_options,
+    add_sampling_options,
+    integer,
+    settings_from,
+)
+from .restore import restore_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..evaluate import Scores
+
+_METHODS = ("bicubic", "lanczos", "restored")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model on photographs",
+        description="Degrade photographs by a preset, restore them, and print how close bicubic and "
+        "Lanczos enlargement and the model come to the originals: means over the photographs, and "
+        "as the last line one JSON document with every value.",
+    )
+    parser.add_argument(
+        "input", nargs="*", help="photograph, or folder of photographs (not recursive)"
+    )
+    parser.add_argument(
+        "--scikit-image",
+        action="store_true",
+        help="take the ten free photographs inside scikit-image, if it is installed",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="evaluation.png",
+        metavar="FILE",
+        help="contact sheet: LQ, bicubic, restored, original (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="x4", help="kind of damage (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=integer(1, 8),
+        default=4,
+        metavar="S",
+        help="the LQ pictures' sides are 1/S of the originals' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=integer(32, 4096),
+        default=256,
+        metavar="PIXELS",
+        help="photographs are reduced and cut to squares of this side (default: %(default)s)",
+    )
+    add_model_options(parser)
+    add_sampling_options(parser, Settings(), seed_of="the degradations and of the sampling noise")
+    add_device_options(parser)
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One photograph."""
+
+    name: str
+    scores: dict[str, Scores]
+    """By method."""
+    panels: list[tuple[str, Tensor]]
+    """Its row of the contact sheet."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure every photograph; return 1 if one of them could not be."""
+    from .device import choose_device, choose_dtype
+
+    started = time.perf_counter()
+    if args.size % args.scale:
+        raise UsageError(f"--size {args.size} must be a multiple of --scale {args.scale}.")
+    files = model_files(args)
+    sources = _sources(args)
+    sheet = _sheet_path(args.output, sources)
+    device = choose_device(args.device)
+    check_writable(sheet.parent)
+    say_if_bundled(files)
+    models = load_models(
+        files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
+    )
+    settings = settings_from(args, upscale=float(args.scale), on_cpu=device.type == "cpu")
+    results = []
+    for index, source in enumerate(sources):
+        try:
+            results.append(_measure(source, index, args, models, settings))
+        except VARestorerError as error:
+            if args.debug:
+                raise
+            print(f"varestorer: {source.name} left out: {error}", file=sys.stderr)
+    if not results:
+        raise VARestorerError("none of the photographs could be measured.")
+    _write_sheet(sheet, results)
+    _print_table(results, args)
+    print(f"wrote {sheet}")
+    seconds = time.perf_counter() - started
+    print(json.dumps(_document(results, args, files, settings, seconds)))
+    return 1 if len(results) < len(sources) else 0
+
+
+def _sources(args: argparse.Namespace) -> list[Path]:
+    if bool(args.input) == args.scikit_image:
+        raise UsageError("give either photographs (files or folders) or --scikit-image.")
+    if args.scikit_image:
+        from ..evaluate import scikit_image_photographs
+
+        sources, missing = scikit_image_photographs()
+        if missing:
+            print(
+                f"varestorer: this scikit-image comes without {', '.join(missing)}; measuring on "
+                f"the other {len(sources)}",
+                file=sys.stderr,
+            )
+        return sources
+    sources, skipped = collect_pictures(args.input)
+    if not sources:
+        raise UsageError(f"there are no pictures in {', '.join(args.input)}.")
+    if skipped:
+        print(f"varestorer: {skipped} other files skipped", file=sys.stderr)
+    return sources
+
+
+def _sheet_path(name: str, sources: list[Path]) -> Path:
+    from ..pictures import check_target
+
+    path = Path(name)
+    try:
+        check_target(path, (1, 1))
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+    if path.is_dir() or path.resolve() in {source.resolve() for source in sources}:
+        raise UsageError(f"{path} is a folder or one of the inputs. Give another -o.")
+    return path
+
+
+def _measure(
+    source: Path, index: int, args: argparse.Namespace, models: Models, settings: Settings
+) -> Measured:
+    """Degrade, enlarge and restore one photograph, and compare."""
+    from ..degradation import degrade, picture_generator
+    from ..evaluate import cut_square, score
+    from ..pictures import read_picture
+    from ..resize import resize_lanczos
+    from .compare import enlarge_bicubic
+
+    original = cut_square(read_picture(source).rgb, args.size)
+    size = (args.size, args.size)
+    generator = picture_generator(args.seed, index)
+    lq = degrade(original, args.preset, generator, scale=args.scale)
+    pictures = {
+        "bicubic": enlarge_bicubic(lq, size),
+        "lanczos": resize_lanczos(lq, size),
+        "restored": restore_rgb(lq, models, settings, source.name),
+    }
+    scores = {name: score(picture, original) for name, picture in pictures.items()}
+    pixels = lq.repeat_interleave(args.scale, dim=1).repeat_interleave(args.scale, dim=2)
+    panels = [(f"{source.stem}: LQ", pixels)]
+    panels += [
+        (f"{name}  {scores[name].psnr:.1f} dB  GMSD {scores[name].gmsd:.3f}", pictures[name])
+        for name in ("bicubic", "restored")
+    ]
+    return Measured(source.name, scores, [*panels, ("original", original)])
+
+
+def _write_sheet(path: Path, results: list[Measured]) -> None:
+    import torch
+
+    from ..pictures import write_picture
+    from .compare import side_by_side
+
+    rows = [side_by_side(result.panels) for result in results]
+    write_picture(path, torch.cat(rows, dim=1))
+
+
+def _means(results: list[Measured]) -> dict[str, Scores]:
+    from ..evaluate import mean_scores
+
+    return {name: mean_scores([result.scores[name] for result in results]) for name in _METHODS}
+
+
+def _print_table(results: list[Measured], args: argparse.Namespace) -> None:
+    print(
+        f"{len(results)} photographs of {args.size} x {args.size}, preset {args.preset}, "
+        f"scale {args.scale}, seed {args.seed}; means"
+    )
+    print(f"{'':18} {'PSNR dB':>8} {'SSIM':>8} {'GMSD':>8} {'MS-SSIM':>8} {'gradient energy':>16}")
+    for name, mean in _means(results).items():
+        print(_row(name, mean))
+    gain, error = _gain(results)
+    print(_row("restored - bicubic", gain, sign="+"))
+    print(_row("  standard error", error))
+    print("higher is better, but GMSD: lower; gradient energy: nearer to 1, the original's")
+
+
+def _row(label: str, values: Scores, sign: str = "") -> str:
+    return (
+        f"{label:18} {values.psnr:{sign}8.2f} {values.ssim:{sign}8.4f} {values.gmsd:{sign}8.4f} "
+        f"{values.ms_ssim:{sign}8.4f} {values.gradient_energy:{sign}16.3f}"
+    )
+
+
+def _gain(results: list[Measured]) -> tuple[Scores, Scores]:
+    """Return the mean of restored minus bicubic, and its standard error over the photographs."""
+    from ..evaluate import difference
+
+    restored, bicubic = (
+        [result.scores[name] for result in results] for name in ("restored", "bicubic")
+    )
+    return difference(restored, bicubic)
+
+
+def _document(
+    results: list[Measured],
+    args: argparse.Namespace,
+    files: ModelFiles,
+    settings: Settings,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return everything that was measured, and with what."""
+    from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+    from ..checkpoint.save import sha256
+
+    paths = {
+        "model": Path(files.model or asset_path(TINY_TRANSFORMER)),
+        "vae": Path(files.vae or asset_path(TINY_TOKENIZER)),
+    }
+    gain, error = _gain(results)
+    return {
+        "preset": args.preset,
+        "scale": args.scale,
+        "size": args.size,
+        "seed": args.seed,
+        "detail": settings.detail,
+        "fidelity": settings.fidelity,
+        "overlap": settings.overlap,
+        "color_match": settings.color_match,
+        "cleaner": files.cleaner is not None,
+        "prompt": files.prompt,
+        "files": {
+            role: {"name": path.name, "sha256": sha256(path)} for role, path in paths.items()
+        },
+        "seconds": round(seconds, 1),
+        "mean": {name: mean.as_json() for name, mean in _means(results).items()},
+        "restored_minus_bicubic": {"mean": gain.as_json(), "standard_error": error.as_json()},
+        "pictures": {
+            result.name: {name: scores.as_json() for name, scores in result.scores.items()}
+            for result in results
+        },
+    }

@@ -1,0 +1,69 @@
+"""Photographs to measure on: those inside scikit-image, and cutting any picture to one size."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ImageError, VARestorerError
+
+SCIKIT_IMAGE = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+"""Free photographs inside the wheel of scikit-image, so that nothing is downloaded."""
+
+
+def scikit_image_photographs() -> tuple[list[Path], list[str]]:
+    """Return the files of `SCIKIT_IMAGE` that the installed version holds, and the names of the
+    others.
+
+    Raises:
+        VARestorerError: if scikit-image is not installed, or holds none of them.
+    """
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise VARestorerError(
+            "scikit-image is not installed. Install it (pip install scikit-image), or give a "
+            "folder of photographs."
+        )
+    folder = Path(found.submodule_search_locations[0]) / "data"
+    paths = [folder / name for name in SCIKIT_IMAGE if (folder / name).is_file()]
+    if not paths:
+        raise VARestorerError(
+            f"scikit-image in {folder.parent} comes without its photographs. Install it from PyPI "
+            "(version 0.26 has them), or give a folder of photographs."
+        )
+    missing = [name for name in SCIKIT_IMAGE if not (folder / name).is_file()]
+    return paths, missing
+
+
+def cut_square(rgb: Tensor, size: int) -> Tensor:
+    """Return the middle of a picture (3, H, W) at (3, size, size).
+
+    The picture is first made smaller by area averaging, until its shorter side is `size`: that
+    leaves no trace of the camera's own blur, noise and compression.
+
+    Raises:
+        ImageError: if a side is shorter than `size`.
+    """
+    height, width = rgb.shape[-2:]
+    shorter = min(height, width)
+    if shorter < size:
+        raise ImageError(f"expected at least {size} x {size} pixels, got {width} x {height}.")
+    reduced = (round(height * size / shorter), round(width * size / shorter))
+    if reduced != (height, width):
+        rgb = F.interpolate(rgb[None], reduced, mode="area")[0]
+    top, left = (reduced[0] - size) // 2, (reduced[1] - size) // 2
+    return rgb[:, top : top + size, left : left + size].contiguous()

@@ -1,0 +1,83 @@
+"""All metrics of one picture, their means over a set, and how sure a difference of two means is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from torch import Tensor
+
+from .gradients import gmsd, gradient_energy
+from .metrics import psnr, ssim
+from .ms_ssim import ms_ssim
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How close a picture is to its original."""
+
+    psnr: float
+    """In dB; higher is closer. Infinite for equal pictures."""
+    ssim: float
+    """At most 1; higher is closer."""
+    gmsd: float
+    """At least 0; lower is closer."""
+    ms_ssim: float
+    """At most 1; higher is closer."""
+    gradient_energy: float
+    """Ratio to the original's; 1 is as sharp as it, less is softer."""
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the values by name; what is not finite, JSON cannot hold, so it is None."""
+        return {
+            name: value if math.isfinite(value) else None for name, value in asdict(self).items()
+        }
+
+
+def score(picture: Tensor, original: Tensor) -> Scores:
+    """Return the scores of a picture (3, H, W) in [0, 1] with sides of at least 11 pixels."""
+    energy, wanted = gradient_energy(picture), gradient_energy(original)
+    of_flat = 1.0 if energy == 0 else math.inf
+    return Scores(
+        psnr=psnr(picture, original),
+        ssim=ssim(picture, original),
+        gmsd=gmsd(picture, original),
+        ms_ssim=ms_ssim(picture, original),
+        gradient_energy=energy / wanted if wanted else of_flat,
+    )
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the arithmetic mean of every value over at least one picture."""
+    return _by_field(lambda values: sum(values) / len(values), scores)
+
+
+def difference(first: Sequence[Scores], second: Sequence[Scores]) -> tuple[Scores, Scores]:
+    """Return the mean of `first - second` over the same pictures, and its standard error.
+
+    The error is that of paired samples, not a number for a single picture.
+    """
+    names = [field.name for field in fields(Scores)]
+    pairs = [
+        Scores(**{name: getattr(one, name) - getattr(other, name) for name in names})
+        for one, other in zip(first, second, strict=True)
+    ]
+    return mean_scores(pairs), _by_field(_standard_error, pairs)
+
+
+def _by_field(function: Callable[[list[float]], float], scores: Sequence[Scores]) -> Scores:
+    return Scores(
+        **{
+            field.name: function([getattr(one, field.name) for one in scores])
+            for field in fields(Scores)
+        }
+    )
+
+
+def _standard_error(values: list[float]) -> float:
+    if len(values) < 2 or not all(math.isfinite(value) for value in values):
+        return math.nan
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(variance / len(values))
