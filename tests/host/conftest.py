@@ -304,11 +304,16 @@ class Host:
         return {node: [*map(np.load, out["array"])] for node, out in outputs if "array" in out}
 
     def picture(self, record: dict, node_id: str):
-        """Return the picture that a SaveImage node saved, as a Pillow image."""
+        """Return the one picture that a SaveImage node saved, as a Pillow image."""
+        (picture,) = self.pictures(record, node_id)
+        return picture
+
+    def pictures(self, record: dict, node_id: str) -> list:
+        """Return all pictures that a SaveImage node saved."""
         from PIL import Image
 
-        (where,) = record["outputs"][node_id]["images"]
-        return Image.open(BytesIO(self.fetch(f"/view?{urllib.parse.urlencode(where)}")))
+        places = (urllib.parse.urlencode(where) for where in record["outputs"][node_id]["images"])
+        return [Image.open(BytesIO(self.fetch(f"/view?{place}"))) for place in places]
 
     def model_file(self, folder: str, name: str) -> Path:
         return self.base / "models" / folder / name
