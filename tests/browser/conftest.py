@@ -1,0 +1,195 @@
+"""Opens the canvas of every ComfyUI that is found in a headless Chromium, as a user would.
+
+Needs Chromium (Debian: `apt-get install chromium`) and `pip install playwright`; no browser is
+downloaded. Nothing sleeps: every step waits for what a user would wait for.
+"""
+
+import contextlib
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).parents[2]
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+STEP_SECONDS = 30
+RUN_SECONDS = 300
+# What a fresh profile of every host asks for in vain, and so logs, without any pack.
+HOST_NOISE = ("/userdata", "user.css", "favicon.ico")
+# The host looks up the size of a workflow's models on the web; its own policy forbids it.
+POLICY = "Content Security Policy"
+# On a new profile the tutorial would cover the canvas.
+SETTINGS = {"Comfy.TutorialCompleted": True}
+
+
+def _load_host_tests():
+    """Return the host tests' conftest, which knows how to boot a host."""
+    path = PACK / "tests" / "host" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("varestorer_host_tests", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOST_TESTS = _load_host_tests()
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """A headless Chromium."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"no Chromium found: looked for {', '.join(PROGRAMS)} on PATH")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        # Chromium's sandbox does not work for root, which containers run as.
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        running = driver.chromium.launch(executable_path=program, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture(
+    scope="package",
+    params=HOST_TESTS.find_hosts() or [None],
+    ids=lambda p: p.name if p else "no-host",
+)
+def host(browser, request, tmp_path_factory):
+    """A running ComfyUI, booted only where there is a browser to look at it."""
+    if request.param is None:
+        pytest.skip(
+            "no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy/ComfyUI"
+        )
+    running = HOST_TESTS.Host(request.param, tmp_path_factory.mktemp("host"))
+    yield running
+    running.stop()
+
+
+class Canvas:
+    """One browser tab with the host's canvas."""
+
+    def __init__(self, page, host, renderer: str):
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+        self.Timeout = PlaywrightTimeout
+        self.page, self.host = page, host
+        self.vue = renderer == "nodes2"
+        self.errors: list[str] = []
+        page.set_default_timeout(STEP_SECONDS * 1000)
+        settings = {**SETTINGS, "Comfy.VueNodes.Enabled": self.vue}
+        host.fetch("/api/settings", settings)
+        page.goto(f"http://127.0.0.1:{host.port}/", wait_until="domcontentloaded")
+        page.locator("#graph-canvas").wait_for()
+        # The host opens its default workflow last.
+        page.wait_for_function(
+            "window.app?.extensionManager?.workflow?.activeWorkflow && app.graph?.nodes.length"
+        )
+        page.evaluate("app.graph.clear()")
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+
+    def _note(self, message) -> None:
+        where = message.location.get("url", "")
+        noise = POLICY in message.text or any(address in where for address in HOST_NOISE)
+        if message.type == "error" and not noise:
+            self.errors.append(f"{message.text} ({where})")
+
+    def add_by_search(self, display_name: str) -> None:
+        """Double-click an empty canvas, type a node's name, and take the entry of that name."""
+        self.page.evaluate("app.graph.clear()")
+        field = self.page.locator("input:focus")
+        for _ in range(5):
+            # The canvas drops a double-click that follows another click too soon.
+            self.page.mouse.dblclick(800, 500)
+            with contextlib.suppress(self.Timeout):
+                field.wait_for(timeout=STEP_SECONDS * 200)
+                break
+        field.fill(display_name)
+        found = self.page.locator(".p-autocomplete-option, [data-testid=result-item]")
+        found.filter(has_text=display_name).first.wait_for()
+        # The first line of an entry is the name; the rest are category and pack.
+        names = [text.strip().splitlines()[0].strip() for text in found.all_inner_texts()]
+        assert display_name in names, names
+        for _ in range(names.index(display_name)):
+            self.page.keyboard.press("ArrowDown")
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_function("app.graph.nodes.length > 0")
+        found.first.wait_for(state="detached")
+        # Newer hosts hang the new node on the pointer until a click puts it down.
+        self.page.mouse.click(800, 800)
+
+    def node_types(self) -> list[str]:
+        return self.page.evaluate("app.graph.nodes.map(node => node.type)")
+
+    def open_template(self, name: str) -> None:
+        """Open a workflow of the pack from the host's list of templates."""
+        self.page.get_by_role("button", name="Templates").first.click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(HOST_TESTS.PACK_FOLDER, exact=True).first.click()
+        dialog.get_by_test_id(f"template-workflow-{name}").click()
+        dialog.wait_for(state="detached")
+        self.page.wait_for_function("app.graph.nodes.length > 0")
+        self.fit()
+
+    def fit(self) -> None:
+        """Bring all nodes into view: out of sight they are not drawn and load no pictures."""
+        self.page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+
+    def unknown_nodes(self) -> list[str]:
+        """Return the types on the canvas that the host does not know."""
+        return self.page.evaluate(
+            "app.graph.nodes.map(n => n.type).filter(t => !(t in LiteGraph.registered_node_types))"
+        )
+
+    def missing_files(self) -> list[str]:
+        """Return the values of menus that the host does not offer: files that are not there."""
+        return self.page.evaluate(
+            """app.graph.nodes.flatMap(node => (node.widgets ?? [])
+                .filter(w => w.type === 'combo' && Array.isArray(w.options?.values))
+                .filter(w => !w.options.values.includes(w.value))
+                .map(w => String(w.value)))"""
+        )
+
+    def run(self) -> None:
+        """Press Run."""
+        self.page.get_by_role("button", name="Run", exact=True).first.click()
+
+    def wait_for_pictures(self) -> None:
+        """Wait until every node that shows a picture shows one."""
+        loaded = "images.length > 0 && images.every(i => i.complete && i.naturalWidth > 0)"
+        types = "['SaveImage', 'PreviewImage']"
+        nodes = f"app.graph.nodes.filter(n => {types}.includes(n.type))"
+        images = "[...(n.imgs ?? [])]"
+        if self.vue:
+            images = '[...document.querySelectorAll(`[data-node-id="${n.id}"] img`)]'
+        self.page.wait_for_function(
+            f"{nodes}.length > 0 && {nodes}.every(n => {{ const images = {images}; return {loaded} }})",
+            timeout=RUN_SECONDS * 1000,
+        )
+
+    def refusal(self) -> str:
+        """Return the reply to a prompt that the host accepts in part or not at all."""
+        with self.page.expect_response("**/api/prompt") as reply:
+            self.page.evaluate("app.queuePrompt(0).catch(() => {})")
+        return reply.value.text()
+
+    def read_error(self, sentence: str) -> None:
+        """Wait until a sentence can be read in the host's error report."""
+        dialog = self.page.get_by_role("dialog")
+        card = self.page.get_by_test_id("error-overlay-see-errors")
+        dialog.or_(card).first.wait_for()
+        if card.is_visible():  # newer hosts: a card, a list, and the words behind a button
+            card.click()
+            self.page.get_by_role("button", name="Info for").first.click()
+        self.page.get_by_text(sentence).first.wait_for()
+
+
+@pytest.fixture(params=["canvas", "nodes2"])
+def canvas(browser, host, request):
+    """A tab with an empty canvas, in the classic and in the Nodes 2.0 renderer."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    yield Canvas(page, host, request.param)
+    page.close()
