@@ -78,11 +78,26 @@ def convolve(image: Tensor, kernel: kernels.Kernel) -> Tensor:
     # Channel by channel, to hold one spectrum at a time.
     for channel, plane in zip(result, image, strict=True):
         padded = np.pad(plane.float().numpy(), ((height,) * 2, (width,) * 2), mode="reflect")
-        spectrum = np.fft.rfft2(padded) * np.fft.rfft2(kernel, padded.shape)
+        shape = (_fast_length(padded.shape[0]), _fast_length(padded.shape[1]))
+        spectrum = np.fft.rfft2(padded, shape) * np.fft.rfft2(kernel, shape)
         # Cyclic wrap-around only reaches what is cut off here.
-        full = np.fft.irfft2(spectrum, padded.shape)[2 * height :, 2 * width :]
+        full = np.fft.irfft2(spectrum, shape)
+        full = full[2 * height : padded.shape[0], 2 * width : padded.shape[1]]
         channel.copy_(torch.from_numpy(full.astype(np.float32)))
     return result
+
+
+def _fast_length(length: int) -> int:
+    """Return the next length without a prime factor above 5; large factors make the transform
+    slow."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def _odd(size: tuple[int, int], generator: np.random.Generator) -> int:
