@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...varestorer_core.errors import SettingError
 from ...varestorer_core.masking import output_masks
 from ...varestorer_core.resize import resize_lanczos, target_size
 from ...varestorer_core.schedule import get_schedule
@@ -41,7 +42,15 @@ def restore_image(
         mask: MASK (B or 1, h, w) of any size: 1 where to restore.
         feather: width of the mask's soft edge in output pixels.
     """
-    vae = require_tokenizer(vae)
+    vae, config = require_tokenizer(vae), model.model.config
+    # What the later stages would refuse, before the first one works for them.
+    if vae.latent_channels != config.codebook_dim:
+        raise SettingError(
+            f"this model reads {config.codebook_dim} bits per token, the VAE makes "
+            f"{vae.latent_channels}. Model and VAE belong to different families: load both bundled "
+            "files, or both official ones."
+        )
+    stages.text_features(conditioning, config.text_channels)
     pictures, alpha = to_pictures(image), to_alpha(image)
     # The whole batch has one size.
     size = target_size(*pictures[0].shape[-2:], upscale)
@@ -49,7 +58,7 @@ def restore_image(
     pyramid = stages.encode_pictures(
         pictures,
         vae,
-        schedule=get_schedule(1.0, model.model.config.pixel_class),
+        schedule=get_schedule(1.0, config.pixel_class),
         upscale=upscale,
         overlap=overlap,
         tile_batch=tile_batch,

@@ -109,6 +109,15 @@ def test_patched_is_merged_and_the_base_comes_back_unchanged(adapters):
     assert np.array_equal(adapters.arrays(adapters.run(again))["keep"], before)
 
 
+def test_unloading_takes_adapters_out(adapters):
+    """By the host's own button, which works outside of any prompt."""
+    before, adapted = pixels(adapters, BASE), pixels(adapters, BASE, (FIRST, 0.25))
+    for _ in range(2):  # the host acts on it before or after the prompt that follows
+        adapters.fetch("/free", {"unload_models": True, "free_memory": True})
+        assert np.array_equal(pixels(adapters, BASE), before)
+        assert np.array_equal(pixels(adapters, BASE, (FIRST, 0.25)), adapted)
+
+
 def test_a_raw_state_dict_is_the_same_adapter(adapters):
     raw, described = (pixels(adapters, BASE, (name, 1.0)) for name in ("raw.pth", FIRST))
     assert np.array_equal(raw, described)
