@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .color_match import ColorMatch
+from .compare import Compare
 from .decode import DecodeTiled
 from .encode import EncodePyramid
 from .example import ExampleImage
@@ -30,6 +31,7 @@ class VARestorerExtension(ComfyExtension):
             Restore,
             DecodeTiled,
             ColorMatch,
+            Compare,
             Generate,
         ]
 

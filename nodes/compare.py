@@ -1,0 +1,80 @@
+"""Two pictures under one slider, and how far apart they are in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..varestorer_core.evaluate import gmsd, psnr, ssim
+from .host.images import to_pictures
+from .schema import CATEGORY, where_known
+
+_SMALLEST = 11
+"""Side of SSIM's window, the widest of the three."""
+
+
+class Compare(io.ComfyNode):
+    """Before and after; the slider itself is web/js/compare.js."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VARestorerCompare",
+            display_name="VARestorer Compare",
+            category=CATEGORY,
+            description="Shows two pictures under a slider that can be dragged, and measures how "
+            "close they are when their sizes match.",
+            inputs=[
+                io.Image.Input(
+                    "image_a",
+                    tooltip="Left of the slider: the picture before. Of a batch the first is shown "
+                    "and all are measured.",
+                ),
+                io.Image.Input(
+                    "image_b",
+                    tooltip="Right of the slider: the picture after. May have another size; it is "
+                    "then shown as large as the first, and not measured.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "scores",
+                    tooltip="PSNR in dB (more is closer), SSIM (up to 1, more is closer) and GMSD "
+                    "(from 0, less is closer) as text, or why there are none.",
+                )
+            ],
+            is_output_node=True,
+            **where_known(
+                search_aliases=["before after", "image comparer", "slider", "psnr", "ssim", "gmsd"]
+            ),
+        )
+
+    @classmethod
+    def execute(cls, image_a: Any, image_b: Any) -> io.NodeOutput:
+        first, second = to_pictures(image_a), to_pictures(image_b)
+        scores = describe(first, second)
+        shown = {"a_images": _save(first[0]), "b_images": _save(second[0]), "scores": [scores]}
+        return io.NodeOutput(scores, ui=shown)
+
+
+def describe(first: list[Tensor], second: list[Tensor]) -> str:
+    """Return the mean scores of pictures (3, H, W) against those at the same place, or why there are
+    none."""
+    sizes = [f"{len(p)} of {p[0].shape[-1]} x {p[0].shape[-2]}" for p in (first, second)]
+    if sizes[0] != sizes[1]:
+        return f"not measured: {sizes[0]} and {sizes[1]} pixels"
+    if min(first[0].shape[-2:]) < _SMALLEST:
+        return f"not measured: smaller than {_SMALLEST} x {_SMALLEST} pixels"
+    decibels, structure, gradients = (
+        sum(metric(a, b) for a, b in zip(first, second, strict=True)) / len(first)
+        for metric in (psnr, ssim, gmsd)
+    )
+    return f"PSNR {decibels:.2f} dB   SSIM {structure:.4f}   GMSD {gradients:.4f}"
+
+
+def _save(picture: Tensor) -> list:
+    """Write a picture (3, H, W) to the host's folder of temporary files, and say where it is."""
+    return ui.PreviewImage(torch.unsqueeze(picture.movedim(0, -1), 0)).values
