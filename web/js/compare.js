@@ -40,7 +40,7 @@ class CompareView {
     )
     this.text = make(
       "div",
-      "font:12px sans-serif; text-align:center; white-space:pre-line; color:var(--input-text, #ddd);",
+      "font:12px sans-serif; text-align:center; white-space:pre-wrap; color:var(--input-text, #ddd);",
       this.root,
       { textContent: "Run the workflow to compare." }
     )
