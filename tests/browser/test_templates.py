@@ -9,7 +9,8 @@ pytestmark = pytest.mark.browser
 WORKFLOWS = sorted(path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json"))
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+# By scope, so that both renderers follow each other and the second takes the pictures from the cache.
+@pytest.mark.parametrize("name", WORKFLOWS, scope="module")
 def test_opens_runs_and_shows_its_picture(canvas, name):
     canvas.open_template(name)
     assert not canvas.unknown_nodes()
