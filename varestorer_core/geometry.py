@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,32 +19,32 @@ class TileGeometry:
 
     layouts: tuple[TileLayout, ...]
     """One per picture."""
-    sources: tuple[Tensor, ...] | None = None
+    sources: tuple[Tensor, ...]
     """(3, H, W) in [0, 1] per picture: the input at output size, whose colours can be matched."""
     masks: tuple[Tensor, ...] | None = None
     """(H, W) in [0, 1] per picture: where to restore; None restores everywhere."""
 
-    def tiles(self, picture: int) -> tuple[int, ...]:
-        """Return the tiles of a picture that are worked on: with a mask, those that it touches."""
-        layout = self.layouts[picture]
+    @cached_property
+    def tiles(self) -> tuple[tuple[int, ...], ...]:
+        """Per picture, the tiles that are worked on: with a mask, those that it touches."""
         if self.masks is None:
-            return tuple(range(len(layout)))
-        return touched_tiles(self.masks[picture], layout)
+            return tuple(tuple(range(len(layout))) for layout in self.layouts)
+        return tuple(map(touched_tiles, self.masks, self.layouts))
 
     def places(self) -> list[tuple[int, int]]:
         """Return (picture, tile of the picture) of every tile that is worked on."""
-        return [(p, t) for p in range(len(self.layouts)) for t in self.tiles(p)]
+        return [(p, t) for p, tiles in enumerate(self.tiles) for t in tiles]
 
     def mergers(self) -> list[TileMerger]:
         """Return a fresh merger per picture."""
-        return [TileMerger(layout, self.tiles(p)) for p, layout in enumerate(self.layouts)]
+        return list(map(TileMerger, self.layouts, self.tiles))
 
     def joined(self, picture: int, merger: TileMerger) -> Tensor:
         """Return the blended picture, the source where a mask left tiles out."""
-        if self.masks is None or self.sources is None:
+        if self.masks is None:
             return merger.result().clamp_(0, 1)
         source = self.sources[picture]
-        if not self.tiles(picture):
+        if not self.tiles[picture]:
             return source.clone()
         # Wherever the mask is positive, all tiles that cover the pixel were worked on.
         return torch.where(self.masks[picture] > 0, merger.result().clamp_(0, 1), source)

@@ -46,7 +46,7 @@ class LQPyramid:
     @property
     def sources(self) -> tuple[Tensor, ...]:
         """The resized pictures before cleaning."""
-        return self.geometry.sources or ()
+        return self.geometry.sources
 
 
 @torch.inference_mode()
@@ -103,11 +103,12 @@ def encode_pyramid(
         if clean is not None:
             tiles = clean(tiles)
         quantized = quantize(encode(tiles).float(), schedule).bits.cpu()
-        # Kept only now: a batch that ran out of memory comes again in halves.
+        seen = (tiles.cpu() + 1) / 2 if mergers else None
+        # Kept only after all that can run out of memory: such a batch comes again in halves.
         bits.append(quantized)
-        for (p, t), cleaned in zip(places[start:stop], tiles, strict=True):
-            if mergers:
-                mergers[p].add(t, (cleaned.cpu() + 1) / 2)
+        if seen is not None:
+            for (p, t), tile in zip(places[start:stop], seen, strict=True):
+                mergers[p].add(t, tile)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
     inputs = tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else sources
@@ -200,7 +201,7 @@ def decode_tiles(
     Args:
         decode: summed codes (B, d, h, w) to tiles (B, 3, T, T) in [-1, 1].
         codes: (N, d, h, w).
-        color_match: see `color.match_color`; without sources nothing is matched.
+        color_match: see `color.match_color`.
 
     Returns:
         Pictures (3, H, W) float32 in [0, 1] on the CPU.
@@ -225,10 +226,10 @@ def decode_tiles(
     restored = []
     for index, merger in enumerate(mergers):
         picture = geometry.joined(index, merger)
-        if geometry.sources is not None:
-            picture = match_color(picture, geometry.sources[index], color_match)
-        if geometry.masks is not None and geometry.sources is not None:
-            picture = torch.lerp(geometry.sources[index], picture, geometry.masks[index])
+        source = geometry.sources[index]
+        picture = match_color(picture, source, color_match)
+        if geometry.masks is not None:
+            picture = torch.lerp(source, picture, geometry.masks[index])
         restored.append(picture)
     return restored
 

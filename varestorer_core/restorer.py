@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +58,6 @@ class Restorer:
 
         The other arguments are those of the stages.
         """
-        options: dict[str, Any] = {"tile_batch": tile_batch}
         pyramid = encode_pyramid(
             pictures,
             lambda tiles: self.tokenizer.encode(tiles.to(device)),
@@ -67,10 +65,10 @@ class Restorer:
             patch_size=self.tokenizer.config.patch_size,
             upscale=upscale,
             overlap=overlap,
+            tile_batch=tile_batch,
             masks=masks,
             clean=self.cleaner,
             on_progress=_part(on_progress, 0),
-            **options,
         )
         codes = restore_codes(
             self.transformer,
@@ -79,17 +77,17 @@ class Restorer:
             seed=seed,
             detail=detail,
             fidelity=fidelity,
+            tile_batch=tile_batch,
             device=device,
             on_progress=_part(on_progress, 1),
-            **options,
         )
         return decode_tiles(
             lambda part: self.tokenizer.decode(part.to(device)),
             codes,
             pyramid.geometry,
             color_match=color_match,
+            tile_batch=tile_batch,
             on_progress=_part(on_progress, 2),
-            **options,
         )
 
     @torch.inference_mode()

@@ -85,6 +85,27 @@ def test_cleaned_pictures_are_what_the_tokenizer_saw(restorer):
     assert plain.inputs[0] is plain.sources[0]
 
 
+def test_running_out_of_memory_after_encoding_counts_no_tile_twice(restorer):
+    class Stingy(torch.Tensor):
+        """Stands for tiles on a device from which more than one cannot be copied at once."""
+
+        def cpu(self, *args, **kwargs):
+            if len(self) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return self.as_subclass(torch.Tensor)
+
+    pictures = [torch.rand(3, 90, 70)]
+    settings = {"schedule": SCHEDULE, "patch_size": 8, "upscale": 2.0, "overlap": 32}
+    squeezed = encode_pyramid(
+        pictures,
+        lambda tiles: restorer.tokenizer.encode(tiles.as_subclass(torch.Tensor)),
+        clean=lambda tiles: tiles.as_subclass(Stingy),
+        tile_batch=4,
+        **settings,
+    )
+    assert torch.equal(squeezed.bits, encode(restorer, pictures).bits)
+
+
 @pytest.mark.parametrize(
     "pictures",
     [[], [torch.rand(4, 8, 8)], [torch.rand(3, 0, 8)], [torch.full((3, 8, 8), float("nan"))]],

@@ -1,4 +1,4 @@
-"""Degradation of the official kind: blur, shrink, noise, JPEG, enlarge (SPEC of the release's training data).
+"""Degradation of the kind that the official release trained on: blur, shrink, noise, JPEG, enlarge.
 
 Blur is a 41 x 41 Gaussian, isotropic or anisotropic with equal chance; shrinking is bilinear without
 antialiasing. Everything random comes from the generator that the caller passes.

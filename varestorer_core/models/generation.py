@@ -18,7 +18,7 @@ from ..schedule import ScaleSchedule
 from .block import Block, KVCache
 from .bsq import bits_to_codes, resize
 from .text_conditioning import TextContext
-from .transformer import VARTransformer
+from .transformer import UNCONDITIONAL_LENGTH, VARTransformer
 
 OnScale = Callable[[int, Tensor, Tensor], None]
 """Called after each scale with its index, the logits (B, n_k, d, 2) handed to the sampler and the bits."""
@@ -109,7 +109,7 @@ def _contexts(
         return transformer.encode_text(text)
     uncond = transformer.cfg_uncond[None]
     if text is None:
-        text = uncond[:, :64]
+        text = uncond[:, :UNCONDITIONAL_LENGTH]
     if negative is None:
         negative = uncond[:, : text.shape[1]].to(text)
     rows = max(text.shape[1], negative.shape[1])
