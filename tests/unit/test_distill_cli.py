@@ -39,11 +39,12 @@ def test_all_trains_and_exports(tmp_path, shapes, capsys):
 
 def test_arguments_reach_the_settings(tmp_path, shapes):
     args = parse("student", "--out", str(tmp_path), "--config", str(shapes), "--kl", "0",
-                 "--degradation", "official", "--steps", "7", "--seed", "3", "--causal")  # fmt: skip
+                 "--degradation", "official,real", "--steps", "7", "--seed", "3", "--causal")  # fmt: skip
     settings = distill.settings_from(args)
     assert settings.student_settings.kl == 0
     assert settings.student_settings.causal
-    assert settings.student_settings.ranges.shrink == (1, 12)
+    assert settings.student_settings.degradation == ("official", "real")
+    assert settings.encoder_settings.degradation == ("official", "real")
     assert settings.steps["student"] == 7
     assert settings.seed == 3
     assert settings.tokenizer.codebook_dim == 4

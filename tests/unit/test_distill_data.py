@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from varestorer_core.degradation import PRESETS, degrade
 from varestorer_core.distill import data
-from varestorer_core.distill.degrade import MILD, OFFICIAL, DegradeRanges, degrade, shrink_degraded
+from varestorer_core.distill.degrade import degrade_batch, parse_mix
 from varestorer_core.distill.procedural import generate_picture
-from varestorer_core.errors import ImageError
+from varestorer_core.errors import ImageError, SettingError
+from varestorer_core.resize import resize_lanczos
 
 
 def test_a_picture_is_a_function_of_seed_and_index():
@@ -44,28 +46,46 @@ def test_cache_of_other_settings_is_made_anew(tmp_path):
     np.testing.assert_array_equal(other[1], generate_picture(2, 1, size=16))
 
 
-@pytest.mark.parametrize("ranges", [OFFICIAL, MILD], ids=["official", "mild"])
-def test_degradation_is_seeded_and_keeps_the_size(ranges):
-    picture = generate_picture(0, 0, size=64)
-    first = degrade(picture, ranges, np.random.default_rng(1))
-    assert first.shape == picture.shape
+@pytest.mark.parametrize("mix", [("official",), ("x4", "mild"), tuple(PRESETS)])
+def test_degradation_follows_the_generator_and_keeps_the_size(mix):
+    pictures = np.stack([generate_picture(0, i, size=48) for i in range(3)])
+
+    def draw(seed: int) -> np.ndarray:
+        return degrade_batch(pictures, mix, torch.Generator().manual_seed(seed))
+
+    first = draw(1)
+    assert first.shape == pictures.shape
     assert first.dtype == np.uint8
-    np.testing.assert_array_equal(first, degrade(picture, ranges, np.random.default_rng(1)))
-    assert (first != degrade(picture, ranges, np.random.default_rng(2))).any()
+    np.testing.assert_array_equal(first, draw(1))
+    assert (first != draw(2)).any()
 
 
-def test_no_degradation_changes_next_to_nothing():
-    picture = np.full((64, 64, 3), 128, np.uint8)
-    picture[20:40, 20:40] = 90
-    ranges = DegradeRanges((0.05, 0.05), (1, 1), (0, 0), (100, 100), "bilinear")
-    difference = degrade(picture, ranges, np.random.default_rng(0)).astype(int) - picture
-    assert np.abs(difference).max() <= 2
+def test_pictures_draw_evenly_from_the_mix():
+    # Low light makes a white picture dark, heavy JPEG leaves it white.
+    white = np.full((200, 8, 8, 3), 255, np.uint8)
+    mixed = degrade_batch(white, ("low_light", "heavy_jpeg"), torch.Generator().manual_seed(0))
+    dark = int((mixed.mean(axis=(1, 2, 3)) < 128).sum())
+    assert 70 < dark < 130  # four standard deviations around 100
 
 
-def test_shrinking_gives_the_small_picture():
-    ranges = DegradeRanges((1, 1), (2, 2), (0, 0), (90, 90), "lanczos")
-    small = shrink_degraded(generate_picture(0, 0, size=64), ranges, np.random.default_rng(0))
-    assert small.shape == (32, 32, 3)
+def test_a_degraded_batch_is_the_library_s_enlarged_as_inference_does():
+    picture = generate_picture(0, 0, size=64)
+    got = degrade_batch(picture[None], ("x4",), torch.Generator().manual_seed(5))[0]
+    generator = torch.Generator().manual_seed(5)
+    torch.randint(1, (1,), generator=generator)
+    seed = torch.randint(2**31 - 1, (1,), generator=generator)
+    image = torch.tensor(picture).permute(2, 0, 1) / 255
+    small = degrade(image, "x4", np.random.default_rng(int(seed)), scale=4)
+    large = resize_lanczos(small, (64, 64)).clamp(0, 1).mul(255).round()
+    np.testing.assert_array_equal(got, large.permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+def test_a_list_of_presets_is_checked():
+    assert parse_mix("x4, mild") == ("x4", "mild")
+    with pytest.raises(SettingError, match="got 'soft'"):
+        parse_mix("mild,soft")
+    with pytest.raises(SettingError, match="got none"):
+        parse_mix(" ,")
 
 
 def test_folder_skips_and_names_what_it_cannot_read(tmp_path, caplog):

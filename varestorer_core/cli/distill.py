@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .degrade import PRESETS
+
 if TYPE_CHECKING:
     from ..distill.run import Report, RunSettings
 
@@ -55,9 +57,10 @@ def add_parser(subparsers: Any) -> None:
     student = parser.add_argument_group("encoder and student")
     student.add_argument(
         "--degradation",
-        choices=("mild", "official"),
-        default="mild",
-        help="of the training pictures",
+        default="x4,mild",
+        metavar="PRESETS",
+        help="comma-separated; each training picture draws one (default: %(default)s); of "
+        + ", ".join(PRESETS),
     )
     student.add_argument(
         "--lora-rank", type=int, default=0, help="train only adapters of this rank (0: everything)"
@@ -66,7 +69,13 @@ def add_parser(subparsers: Any) -> None:
         "--kl", type=float, help="weight of the KL to the teacher; 0: no distillation"
     )
     student.add_argument("--mse", type=float, help="weight of the picture's squared error")
-    student.add_argument("--structural", type=float, help="weight of the structural loss")
+    student.add_argument(
+        "--perceptual",
+        choices=("structural", "lpips"),
+        default="structural",
+        help="kind of the perceptual loss; lpips needs its package and weights (default: %(default)s)",
+    )
+    student.add_argument("--perceptual-weight", type=float, help="weight of the perceptual loss")
     student.add_argument(
         "--cross-entropy", type=float, help="weight of the clean bits; 0: the paper's"
     )
@@ -97,7 +106,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     """Turn the arguments into settings; what was not given keeps its default."""
     import dataclasses
 
-    from ..distill.degrade import PRESETS
+    from ..distill.degrade import parse_mix
     from ..distill.run import DEFAULT_STEPS, RunSettings, load_config
 
     steps = dict(DEFAULT_STEPS)
@@ -121,13 +130,15 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     )
     weights = {
         name: getattr(args, name)
-        for name in ("kl", "mse", "structural", "cross_entropy")
+        for name in ("kl", "mse", "perceptual_weight", "cross_entropy")
         if getattr(args, name) is not None
     }
+    mix = parse_mix(args.degradation)
     batch = {} if args.batch is None else {"batch": args.batch}
     student = dataclasses.replace(
         settings.student_settings,
-        ranges=PRESETS[args.degradation],
+        degradation=mix,
+        perceptual=args.perceptual,
         lora_rank=args.lora_rank,
         causal=args.causal,
         **weights,
@@ -137,9 +148,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         settings,
         tokenizer_settings=dataclasses.replace(settings.tokenizer_settings, **batch),
         teacher_settings=dataclasses.replace(settings.teacher_settings, **batch),
-        encoder_settings=dataclasses.replace(
-            settings.encoder_settings, ranges=PRESETS[args.degradation], **batch
-        ),
+        encoder_settings=dataclasses.replace(settings.encoder_settings, degradation=mix, **batch),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import get_schedule
 from .data import random_crops, to_tensor
-from .degrade import MILD, DegradeRanges, degrade_batch
+from .degrade import DEFAULT_MIX, degrade_batch
+from .held_out import HeldOut
 from .loop import LoopSettings, Losses, train
-from .losses import psnr, reconstruction_loss, ssim
-from .sheet import save_sheet
+from .losses import psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class EncoderSettings:
     """Weight of the squared distance to the clean picture's features, per token."""
     clean: float = 0.25
     """Share of pictures that are not degraded, so that clean ones keep their bits."""
-    ranges: DegradeRanges = MILD
+    degradation: tuple[str, ...] = DEFAULT_MIX
+    """Presets; each picture draws one."""
     amp: bool = True
     """bfloat16 autocast."""
 
@@ -64,7 +65,7 @@ def train_encoder(
 
     def step(_: int, generator: torch.Generator) -> Losses:
         clean = random_crops(pictures, settings.batch, crop, generator)
-        lq = degrade_batch(clean, settings.ranges, generator)
+        lq = degrade_batch(clean, settings.degradation, generator)
         kept = torch.rand(settings.batch, generator=generator) < settings.clean
         lq = np.where(kept.numpy()[:, None, None, None], clean, lq)
         images = to_tensor(clean).to(device)
@@ -80,23 +81,17 @@ def train_encoder(
         loss = reconstruction + settings.features * distance
         return {"loss": loss, "reconstruction": reconstruction, "features": distance}
 
-    held_out = to_tensor(validation).to(device)
-    held_out_lq = to_tensor(
-        degrade_batch(validation, settings.ranges, torch.Generator().manual_seed(0))
-    ).to(device)
+    held_out = HeldOut(folder, validation, device, settings.degradation)
 
     def evaluate(done: int) -> dict[str, float]:
         with torch.no_grad():
-            before, after = tokenizer(held_out_lq, schedule), adapted(held_out_lq, schedule)
-            clean = adapted(held_out, schedule)
-        save_sheet(folder / "sheets" / f"{done:06d}.png", [held_out_lq, before, after, held_out])
+            before, after = tokenizer(held_out.lq, schedule), adapted(held_out.lq, schedule)
+            clean = adapted(held_out.clean, schedule)
+        held_out.save_sheet(done, [held_out.lq, before, after, held_out.clean])
         return {
-            "val_psnr": psnr(after, held_out),
-            "val_psnr_before": psnr(before, held_out),
-            "val_psnr_lq": psnr(held_out_lq, held_out),
-            "val_psnr_clean": psnr(clean, held_out),
-            "val_ssim": float(ssim(after, held_out)),
-            "val_ssim_lq": float(ssim(held_out_lq, held_out)),
+            **held_out.figures(after),
+            "val_psnr_before": psnr(before, held_out.clean),
+            "val_psnr_clean": psnr(clean, held_out.clean),
         }
 
     train(

@@ -2,7 +2,7 @@
 
 The teacher, block-causal, sees the clean picture's bits; the student, with full cross-scale attention, sees only
 the long LQ pyramid and answers in one pass. Loss = per-scale KL between the two bit distributions + MSE and a
-structural loss on the decoded picture, which gradients reach through straight-through bits, + optionally the
+perceptual loss on the decoded picture, which gradients reach through straight-through bits, + optionally the
 cross entropy of the clean bits: a teacher of a few million parameters is too unsure to be the only guide.
 """
 
@@ -24,11 +24,12 @@ from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
-from .degrade import MILD, DegradeRanges, degrade_batch
+from .degrade import DEFAULT_MIX, degrade_batch
+from .held_out import HeldOut
 from .initialise import student_from_teacher
 from .loop import LoopSettings, Losses, train
-from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights, ssim, structural_loss
-from .sheet import save_sheet
+from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights
+from .perceptual import PerceptualName, perceptual_loss
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ class StudentSettings:
     kl: float = 0.1
     """Weight of the KL to the teacher; 0 leaves the teacher out (an ablation of the paper)."""
     mse: float = 0.25
-    structural: float = 0.5
+    perceptual: PerceptualName = "structural"
+    """Kind of the perceptual loss; its figures are logged under this name."""
+    perceptual_weight: float = 0.5
     cross_entropy: float = 1.0
     """Weight of the cross entropy of the clean bits; 0 is the paper's loss."""
     lora_rank: int = 0
     """Rank of the adapters that train; 0 trains every weight, which suits small models."""
     causal: bool = False
     """Mask the student like the teacher (the paper's ablation without cross-scale attention)."""
-    ranges: DegradeRanges = MILD
+    degradation: tuple[str, ...] = DEFAULT_MIX
+    """Presets; each picture draws one."""
     amp: bool = True
     """bfloat16 autocast."""
 
@@ -97,6 +101,7 @@ def train_student(
     student = student_from_teacher(teacher, settings.lora_rank, loop.seed)
     causal = block_causal_mask(schedule, device)
     weights = scale_weights(schedule, torch.device(device))
+    perceptual = perceptual_loss(settings.perceptual, device)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
 
     def to_bits(images: Tensor, reader: VisualTokenizer) -> Tensor:
@@ -115,7 +120,7 @@ def train_student(
 
     def step(_: int, generator: torch.Generator) -> Losses:
         clean = random_crops(pictures, settings.batch, crop, generator)
-        lq = degrade_batch(clean, settings.ranges, generator)
+        lq = degrade_batch(clean, settings.degradation, generator)
         images = to_tensor(clean).to(device)
         bits = to_bits(images, tokenizer)
         logits = predict(to_bits(to_tensor(lq).to(device), lq_tokenizer))
@@ -123,9 +128,10 @@ def train_student(
             output = tokenizer.decoder(straight_through_codes(logits, schedule)).float()
         losses: Losses = {
             "mse": F.mse_loss(output, images),
-            "structural": structural_loss(output, images),
+            settings.perceptual: perceptual(output, images),
         }
-        loss = settings.mse * losses["mse"] + settings.structural * losses["structural"]
+        loss = settings.mse * losses["mse"]
+        loss = loss + settings.perceptual_weight * losses[settings.perceptual]
         if settings.kl:
             with torch.no_grad(), autocast:
                 tokens = pyramid_tokens(bits, schedule, "short")
@@ -138,24 +144,18 @@ def train_student(
         losses["accuracy"] = ((log_odds(logits.detach()) > 0) == bits).float().mean()
         return {"loss": loss, **losses}
 
-    held_out = to_tensor(validation).to(device)
-    held_out_lq = to_tensor(
-        degrade_batch(validation, settings.ranges, torch.Generator().manual_seed(0))
-    ).to(device)
+    held_out = HeldOut(folder, validation, device, settings.degradation)
 
     def evaluate(done: int) -> dict[str, float]:
         with torch.no_grad():
-            lq_bits, bits = to_bits(held_out_lq, lq_tokenizer), to_bits(held_out, tokenizer)
+            lq_bits, bits = to_bits(held_out.lq, lq_tokenizer), to_bits(held_out.clean, tokenizer)
             restored_bits = log_odds(predict(lq_bits)) > 0
             restored = tokenizer.decode(dequantize(restored_bits, schedule))
             copied = tokenizer.decode(dequantize(lq_bits, schedule))
-        save_sheet(folder / "sheets" / f"{done:06d}.png", [held_out_lq, copied, restored, held_out])
+        held_out.save_sheet(done, [held_out.lq, copied, restored, held_out.clean])
         return {
-            "val_psnr": psnr(restored, held_out),
-            "val_psnr_copied": psnr(copied, held_out),
-            "val_psnr_lq": psnr(held_out_lq, held_out),
-            "val_ssim": float(ssim(restored, held_out)),
-            "val_ssim_lq": float(ssim(held_out_lq, held_out)),
+            **held_out.figures(restored),
+            "val_psnr_copied": psnr(copied, held_out.clean),
             "val_accuracy": float((restored_bits == bits).float().mean()),
             "val_accuracy_copied": float((lq_bits == bits).float().mean()),
         }

@@ -21,6 +21,7 @@ from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import get_schedule
 from .data import random_crops, to_tensor
+from .held_out import HeldOut
 from .initialise import initialise
 from .loop import LoopSettings, Losses, train
 from .losses import bit_cross_entropy, log_odds, scale_weights
@@ -81,22 +82,25 @@ def train_teacher(
             logits = teacher(pyramid_tokens(seen, schedule, "short"), text, schedule, mask=mask)
         return logits.float(), target
 
-    def encode(images: NDArray[np.uint8]) -> Tensor:
+    def encode(images: Tensor) -> Tensor:
         with (
             torch.no_grad(),
             torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp),
         ):
-            return tokenizer.encode(to_tensor(images).to(device)).float()
+            return tokenizer.encode(images).float()
 
     def step(_: int, generator: torch.Generator) -> Losses:
-        features = encode(random_crops(pictures, settings.batch, crop, generator))
-        logits, target = predict(features, generator, settings.most_flips)
+        images = to_tensor(random_crops(pictures, settings.batch, crop, generator)).to(device)
+        logits, target = predict(encode(images), generator, settings.most_flips)
         accuracy = ((log_odds(logits.detach()) > 0) == target).float().mean()
         return {"loss": bit_cross_entropy(logits, target, weights), "accuracy": accuracy}
 
+    held_out = HeldOut(folder, validation, device)
+
     def evaluate(_: int) -> dict[str, float]:
         with torch.no_grad():
-            logits, target = predict(encode(validation), torch.Generator().manual_seed(0), 0.0)
+            features = encode(held_out.clean)
+            logits, target = predict(features, torch.Generator().manual_seed(0), 0.0)
         right = ((log_odds(logits) > 0) == target).float().mean(dim=(0, 2))
         per_scale = [right[a:b].mean() for a, b in schedule.spans]
         figures = {f"val_accuracy_{k}": float(v) for k, v in enumerate(per_scale)}

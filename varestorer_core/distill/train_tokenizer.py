@@ -24,10 +24,10 @@ from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
+from .held_out import HeldOut
 from .initialise import initialise_tokenizer
 from .loop import LoopSettings, Losses, train
 from .losses import psnr, reconstruction_loss
-from .sheet import save_sheet
 
 TINY_TOKENIZER = TokenizerConfig(
     codebook_dim=48,
@@ -103,17 +103,17 @@ def train_tokenizer(
         chosen = torch.rand(batch, generator=generator) < quantize_probability(progress, settings)
         return _losses(tokenizer, images, schedule, chosen.to(device), settings)
 
-    held_out = to_tensor(validation).to(device)
+    held_out = HeldOut(folder, validation, device)
 
     def evaluate(done: int) -> dict[str, float]:
         with torch.no_grad():
-            features = tokenizer.encode(held_out)
+            features = tokenizer.encode(held_out.clean)
             continuous = tokenizer.decode(features)
             output = tokenizer.decode(quantize(features, whole).summed_codes)
-        save_sheet(folder / "sheets" / f"{done:06d}.png", [held_out, output])
+        held_out.save_sheet(done, [held_out.clean, output])
         return {
-            "val_psnr": psnr(output, held_out),
-            "val_psnr_continuous": psnr(continuous, held_out),
+            "val_psnr": psnr(output, held_out.clean),
+            "val_psnr_continuous": psnr(continuous, held_out.clean),
         }
 
     train(

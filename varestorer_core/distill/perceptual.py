@@ -1,0 +1,64 @@
+"""The student's perceptual loss: structural, which needs nothing, or LPIPS, whose package and weights must be there.
+
+Nothing is downloaded: LPIPS is used only where torchvision's file of VGG-16 already lies in torch's cache.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from .losses import structural_loss
+
+PerceptualName = Literal["structural", "lpips"]
+PERCEPTUAL: tuple[PerceptualName, ...] = get_args(PerceptualName)
+PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
+"""Two batches (B, 3, H, W) in [-1, 1] to a scalar, 0 for equal ones."""
+
+BACKBONE_FILE = "vgg16-397923af.pth"
+"""Name under which torch.hub caches the weights that LPIPS builds on."""
+
+_log = logging.getLogger(__name__)
+
+
+def perceptual_loss(name: PerceptualName, device: str | torch.device = "cpu") -> PerceptualLoss:
+    """Return the loss of a name.
+
+    Raises:
+        SettingError: for another name, or if what LPIPS needs is not there.
+    """
+    if name not in PERCEPTUAL:
+        raise SettingError(f"perceptual must be one of {', '.join(PERCEPTUAL)}, got {name!r}.")
+    loss = structural_loss if name == "structural" else _lpips(device)
+    _log.info("perceptual loss: %s", name)
+    return loss
+
+
+def _lpips(device: str | torch.device) -> PerceptualLoss:
+    """Return LPIPS on VGG-16, frozen, averaged over the batch."""
+    package = _lpips_package()
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE
+    if not cached.is_file():
+        raise SettingError(
+            f"The perceptual loss lpips needs the weights of VGG-16, expected in {cached}, which does not exist. "
+            "Put torchvision's file there, or use --perceptual structural."
+        )
+    network = package.LPIPS(net="vgg", verbose=False).eval().requires_grad_(False).to(device)
+    return lambda a, b: network(a, b).mean()
+
+
+def _lpips_package() -> Any:
+    try:
+        return importlib.import_module("lpips")
+    except ImportError as error:
+        raise SettingError(
+            f"The perceptual loss lpips needs the package lpips, which cannot be imported ({error}). Install "
+            "varestorer[train], or use --perceptual structural."
+        ) from error
