@@ -252,9 +252,14 @@ def check_pictures(pictures: Sequence[Tensor]) -> None:
 
 def check_pyramid(pyramid: LQPyramid, config: TransformerConfig) -> None:
     """Refuse a pyramid that another kind of model made."""
-    if len(pyramid.bits) and pyramid.bits.shape[-1] != config.codebook_dim:
+    if len(pyramid.bits):
+        check_bits(pyramid.bits.shape[-1], config)
+
+
+def check_bits(made: int, config: TransformerConfig) -> None:
+    """Refuse a VAE that makes another number of bits per token than the model reads."""
+    if made != config.codebook_dim:
         raise SettingError(
-            f"this model reads {config.codebook_dim} bits per token, the pyramid has "
-            f"{pyramid.bits.shape[-1]}. Model and VAE belong to different families: load both "
-            "bundled files, or both official ones."
+            f"this model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
+            "and VAE belong to different families: load both bundled files, or both official ones."
         )

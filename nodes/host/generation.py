@@ -60,7 +60,6 @@ def generate_latent(
     """
     from ...varestorer_core.models.bsq import dequantize
     from ...varestorer_core.models.generation import generate
-    from ...varestorer_core.models.transformer import UNCONDITIONAL_LENGTH
 
     transformer = patcher.model
     config = transformer.config
@@ -72,9 +71,6 @@ def generate_latent(
         cfg = 1.0  # nothing to be guided from or to
     progress = Progress()
     load_for_tiles(patcher, _bytes(transformer, schedule, guided=cfg != 1), 1)
-    device = patcher.load_device
-    if text is None:  # the weights may lie on another device
-        text = transformer.cfg_uncond[None, :UNCONDITIONAL_LENGTH]
     steps = batch_size * schedule.num_scales
     codes = []
     for index in range(batch_size):
@@ -85,13 +81,14 @@ def generate_latent(
         bits = generate(
             transformer,
             schedule,
-            text=text.to(device),
-            negative=None if against is None else against.to(device),
+            text=text,
+            negative=against,
             cfg=cfg,
             tau=tau,
             top_k=top_k,
             top_p=top_p,
             generator=torch.Generator().manual_seed((seed + index) % 2**64),
+            device=patcher.load_device,
             on_scale=on_scale,
         )
         codes.append(dequantize(bits.cpu(), schedule))

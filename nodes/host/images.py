@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...varestorer_core.assets import asset_path
 from ...varestorer_core.errors import ImageError
+from ...varestorer_core.resize import resize_lanczos
 
 
 def to_pictures(image: Tensor) -> list[Tensor]:
@@ -57,6 +58,15 @@ def to_image(pictures: list[Tensor]) -> Tensor:
     """Join pictures (3, H, W) of one size to an IMAGE batch (B, H, W, 3)."""
     batch = torch.stack([picture.cpu() for picture in pictures]).movedim(1, -1)  # BCHW -> BHWC
     return to_intermediate(batch.clamp(0, 1))
+
+
+def join_alpha(image: Tensor, alpha: list[Tensor] | None) -> Tensor:
+    """Add alpha channels (1, h, w) of any one size, if there are any, to an IMAGE (B, H, W, 3)."""
+    if alpha is None:
+        return image
+    size = (image.shape[1], image.shape[2])
+    planes = torch.stack([resize_lanczos(plane, size) for plane in alpha])
+    return torch.cat([image, to_intermediate(planes.movedim(1, -1))], dim=-1)  # BCHW -> BHWC
 
 
 def to_intermediate(tensor: Tensor) -> Tensor:

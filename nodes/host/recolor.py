@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...varestorer_core.errors import ImageError
 from ...varestorer_core.resize import resize_lanczos
-from .images import to_alpha, to_image, to_intermediate, to_pictures
+from .images import join_alpha, to_alpha, to_image, to_pictures
 from .progress import Progress
 
 
@@ -33,8 +32,4 @@ def recolor(image: Tensor, source: Tensor, method: str) -> Tensor:
     for index, picture in enumerate(pictures):
         matched.append(match_color(picture, sources[index % len(sources)], method))
         progress(index + 1, len(pictures))
-    result = to_image(matched)
-    if alpha is None:
-        return result
-    planes = torch.stack(alpha).movedim(1, -1)  # BCHW -> BHWC
-    return torch.cat([result, to_intermediate(planes)], dim=-1)
+    return join_alpha(to_image(matched), alpha)

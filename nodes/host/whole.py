@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...varestorer_core.errors import SettingError
 from ...varestorer_core.masking import output_masks
-from ...varestorer_core.resize import resize_lanczos, target_size
+from ...varestorer_core.resize import target_size
 from ...varestorer_core.schedule import get_schedule
 from . import stages
-from .images import to_alpha, to_image, to_intermediate, to_pictures
+from .images import join_alpha, to_alpha, to_image, to_pictures
 from .progress import Progress
 from .vae import require_tokenizer
 
@@ -42,14 +40,11 @@ def restore_image(
         mask: MASK (B or 1, h, w) of any size: 1 where to restore.
         feather: width of the mask's soft edge in output pixels.
     """
+    from ...varestorer_core.pipeline import check_bits
+
     vae, config = require_tokenizer(vae), model.model.config
     # What the later stages would refuse, before the first one works for them.
-    if vae.latent_channels != config.codebook_dim:
-        raise SettingError(
-            f"this model reads {config.codebook_dim} bits per token, the VAE makes "
-            f"{vae.latent_channels}. Model and VAE belong to different families: load both bundled "
-            "files, or both official ones."
-        )
+    check_bits(vae.latent_channels, config)
     stages.text_features(conditioning, config.text_channels)
     pictures, alpha = to_pictures(image), to_alpha(image)
     # The whole batch has one size.
@@ -86,7 +81,4 @@ def restore_image(
         )
     else:  # a mask that touches nothing
         restored = to_image(list(pyramid.sources))
-    if alpha is None:
-        return restored
-    resized = torch.stack([resize_lanczos(plane, size) for plane in alpha])
-    return torch.cat([restored, to_intermediate(resized.movedim(1, -1))], dim=-1)  # BCHW -> BHWC
+    return join_alpha(restored, alpha)

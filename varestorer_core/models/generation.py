@@ -37,6 +37,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 0.0,
     generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
     on_scale: OnScale | None = None,
 ) -> Tensor:
     """Generate the bits of a picture scale by scale.
@@ -53,6 +54,8 @@ def generate(
         top_k: 1 takes the arg-max; 0, or 2 and more, changes nothing (a bit has two values).
         top_p: nucleus of each bit's two values; 0 means off.
         generator: of the draws, of any device: on the CPU a seed means the same draws everywhere.
+        device: where to work; None is where the learned embedding of no prompt is. A host that
+            offloads weights has to say.
         on_scale: see `OnScale`; raising in it cancels.
 
     Returns:
@@ -64,7 +67,7 @@ def generate(
     cfgs = _per_scale(cfg, schedule, "cfg")
     taus = _per_scale(tau, schedule, "tau")
     guided = any(w != 1 for w in cfgs)
-    context = _contexts(transformer, text, negative, guided).repeat_each(batch)
+    context = _contexts(transformer, text, negative, guided, device).repeat_each(batch)
     blocks: list[Block] = list(transformer.blocks)  # pyright: ignore[reportAssignmentType]
     mixed_after = {index % len(blocks) for index in cfg_blocks}
     caches = [KVCache() for _ in blocks]
@@ -102,16 +105,19 @@ def generate(
 
 
 def _contexts(
-    transformer: VARTransformer, text: Tensor | None, negative: Tensor | None, guided: bool
+    transformer: VARTransformer,
+    text: Tensor | None,
+    negative: Tensor | None,
+    guided: bool,
+    device: torch.device | str | None,
 ) -> TextContext:
     """Encode the prompt and, for guidance, what it is guided away from, as one batch."""
+    uncond = transformer.cfg_uncond[None].to(device)
+    text = uncond[:, :UNCONDITIONAL_LENGTH] if text is None else text.to(uncond.device)
     if not guided:
         return transformer.encode_text(text)
-    uncond = transformer.cfg_uncond[None]
-    if text is None:
-        text = uncond[:, :UNCONDITIONAL_LENGTH]
-    if negative is None:
-        negative = uncond[:, : text.shape[1]].to(text)
+    negative = uncond[:, : text.shape[1]] if negative is None else negative
+    negative = negative.to(text)
     rows = max(text.shape[1], negative.shape[1])
     features = torch.cat([F.pad(t, (0, 0, 0, rows - t.shape[1])) for t in (text, negative)])
     lengths = torch.tensor([text.shape[1], negative.shape[1]], device=features.device)
