@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .color_match import ColorMatch
 from .compare import Compare
 from .decode import DecodeTiled
+from .degrade import Degrade
 from .encode import EncodePyramid
 from .example import ExampleImage
 from .generate import Generate
@@ -22,6 +23,7 @@ class VARestorerExtension(ComfyExtension):
         """Return the node classes in the order in which a workflow uses them."""
         return [
             ExampleImage,
+            Degrade,
             LoadModel,
             LoadVAE,
             LoadTextEncoder,

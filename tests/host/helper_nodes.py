@@ -56,6 +56,22 @@ class TestPictureList:
         return ([image, image[:, :11, :23], image[:, ::2]],)
 
 
+class TestList:
+    """Two pictures as a list."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"first": ("IMAGE",), "second": ("IMAGE",)}}
+
+    def make(self, first, second):
+        return ([first, second],)
+
+
 class TestMask:
     """A mask of 40 x 56 pixels that is 1 in a rectangle."""
 
@@ -179,6 +195,7 @@ class TestText:
 NODE_CLASS_MAPPINGS = {
     "TestPicture": TestPicture,
     "TestPictureList": TestPictureList,
+    "TestList": TestList,
     "TestMask": TestMask,
     "TestKeep": TestKeep,
     "TestSink": TestSink,
