@@ -17,6 +17,9 @@ from .safetensors_file import TensorSource, write_safetensors
 BASE_SHA256 = "varestorer.base_sha256"
 """Metadata key under which an adapter names the hash of the file that it was trained on."""
 
+METRICS = "varestorer.metrics"
+"""Metadata key of what was measured when an adapter was trained, as JSON."""
+
 _SUFFIX = ".safetensors"
 
 
@@ -29,6 +32,7 @@ def save_safetensors(
     source_sha256: str = "",
     base_sha256: str = "",
     note: str = "",
+    metrics: Mapping[str, float] | None = None,
 ) -> None:
     """Write parameters by our names; the file appears complete or not at all.
 
@@ -40,6 +44,7 @@ def save_safetensors(
         source_sha256: of the file that this one was made from.
         base_sha256: of the file that an adapter was trained on.
         note: for people.
+        metrics: what was measured in training.
 
     Raises:
         VARestorerError: if the file cannot be written.
@@ -49,6 +54,8 @@ def save_safetensors(
         for name, tensor in state_dict.items()
     ]
     metadata = file_metadata(kind, config, source_sha256, note, base_sha256)
+    if metrics:
+        metadata[METRICS] = json.dumps(dict(metrics))
     write_safetensors(checked_path(path), sources, metadata)
 
 

@@ -1,0 +1,118 @@
+"""A student that is its teacher plus adapters, without a second copy of the weights.
+
+Both are `VARTransformer`s over the same tensors. The teacher has no adapters and adds the blocks' `v_bias` in
+cross-attention; the student has adapters, which are all that trains, and leaves that bias out, as the release does.
+The base may be bfloat16: the adapters stay float32 and are cast where they multiply, so that small updates are
+not lost to rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..checkpoint.blank import BlankLayers
+from ..models.autoencoder import ResidualBlock
+from ..models.block import Block
+from ..models.lora import LoRALinear
+from ..models.transformer import VARTransformer
+
+FACTORS = (".lora_down.weight", ".lora_up.weight")
+"""Ends of the adapters' parameter names."""
+
+
+class _CastLinear(nn.Linear):
+    """Multiplies in the type of its input, whatever its own."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in torch)
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
+
+
+class _CastLayers(BlankLayers):
+    Linear = _CastLinear
+
+
+def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VARTransformer:
+    """Return a student with adapters of that rank, on the teacher's own tensors.
+
+    The adapters start without effect (`lora_up` is zero). Only they require gradients, and they are float32 on the
+    teacher's device.
+
+    Args:
+        teacher: without adapters; it is frozen.
+        seed: of the adapters' starting values.
+    """
+    teacher.requires_grad_(False)
+    config = dataclasses.replace(teacher.config, lora_rank=rank)
+    student = VARTransformer(
+        config, operations=_CastLayers, device="meta", compute_dtype=teacher.compute_dtype
+    )
+    device = next(teacher.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    shared = teacher.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in student.state_dict().items():
+        if name.endswith(FACTORS[0]):
+            down = torch.randn(parameter.shape, generator=generator)
+            tensors[name] = (down * parameter.shape[1] ** -0.5).to(device)
+        elif name.endswith(FACTORS[1]):
+            tensors[name] = torch.zeros(parameter.shape, device=device)
+        else:
+            plain = name.replace(".linear.", ".")
+            tensors[name] = shared[plain if plain in shared else name]
+    student.load_state_dict(tensors, assign=True)
+    student.requires_grad_(False)
+    for module in student.modules():
+        if isinstance(module, LoRALinear):
+            module.lora_down.requires_grad_(True)
+            module.lora_up.requires_grad_(True)
+    return student
+
+
+def adapters_of(student: nn.Module) -> nn.Module:
+    """Return a module of the adapters alone, by their names in the student and with its parameters.
+
+    It is what a training state holds: a few hundredths of the whole.
+    """
+    tree = nn.Module()
+    for name, parameter in student.named_parameters():
+        if name.endswith(FACTORS):
+            *path, leaf = name.split(".")
+            node = tree
+            for part in path:
+                if part not in node._modules:
+                    node.add_module(part, nn.Module())
+                node = node.get_submodule(part)
+            node.register_parameter(leaf, parameter)
+    return tree
+
+
+def trainable_parameters(module: nn.Module) -> int:
+    """Return how many numbers of the module train."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def save_activations(module: nn.Module) -> None:
+    """Make every block of a network forget what is inside it and compute that again in the backward pass.
+
+    Blocks are a transformer's, or the residual blocks of a tokenizer. Memory falls to one block's inside plus the
+    inputs of all; a training step takes a third longer.
+    """
+    for block in module.modules():
+        if isinstance(block, (Block, ResidualBlock)):
+            _forget(block)
+
+
+def _forget(block: Any) -> None:
+    """Replace the block's own forward; modules are called through it."""
+    # Nothing inside is random, so the state of the generators need not be kept.
+    block.forward = partial(
+        checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+    )

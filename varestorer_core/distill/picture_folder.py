@@ -1,0 +1,128 @@
+"""Training pictures that are read when they are drawn: folders too large for memory.
+
+A draw takes a file, a place and an enlargement from the caller's generator, so a resumed run sees the pictures that
+an uninterrupted one sees, as long as the folder stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import ImageError
+from .data import random_crops
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
+_TRIES = 20
+_NAMED = 20
+_log = logging.getLogger(__name__)
+
+
+class PictureFolder:
+    """The pictures of a folder and its subfolders that are at least `smallest` pixels a side.
+
+    Others are skipped; their number and names are logged.
+
+    Raises:
+        ImageError: if the folder does not exist or has no such picture.
+    """
+
+    def __init__(self, folder: Path, smallest: int):
+        if not folder.is_dir():
+            raise ImageError(
+                f"The data folder must be an existing folder, got {folder}. Check --data."
+            )
+        self.files: list[Path] = []
+        self.skipped: list[str] = []
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        for file in files:
+            try:
+                with Image.open(file) as image:  # reads the header only
+                    fits = min(image.size) >= smallest
+            except _UNREADABLE:
+                fits = False
+            if fits:
+                self.files.append(file)
+            else:
+                self.skipped.append(file.name)
+        if self.skipped:
+            _log.warning(
+                "%d of %d pictures skipped (unreadable, or smaller than %d pixels): %s",
+                len(self.skipped), len(files), smallest, ", ".join(self.skipped[:_NAMED]),
+            )  # fmt: skip
+        if not self.files:
+            raise ImageError(
+                f"The data folder must hold readable pictures of at least {smallest} x {smallest} pixels, got "
+                f"none among {len(files)} picture files in {folder}. Add pictures, or leave --data out for "
+                "procedural ones."
+            )
+
+    def draw(self, batch: int, crop: int, generator: torch.Generator) -> NDArray[np.uint8]:
+        """Return (batch, crop, crop, 3) uint8 squares, flipped left-right half the time.
+
+        Each is cut at its picture's own size or up to as much smaller as it can be made.
+
+        Raises:
+            ImageError: if too many files in a row cannot be read.
+        """
+        return np.stack([self._draw(crop, generator) for _ in range(batch)])
+
+    def _draw(self, crop: int, generator: torch.Generator) -> NDArray[np.uint8]:
+        index = 0
+        for _ in range(_TRIES):
+            index = int(torch.randint(len(self.files), (1,), generator=generator))
+            size, x, y, flip = torch.rand(4, generator=generator).tolist()
+            try:
+                with Image.open(self.files[index]) as opened:
+                    image = opened.convert("RGB")
+            except _UNREADABLE as error:
+                self._skip(index, error)
+                continue
+            if min(image.size) < crop:
+                self._skip(index, f"smaller than {crop} pixels")
+                continue
+            # Of all sizes of the square between the tile and the whole picture, in equal ratios.
+            side = min(image.size)
+            side = round(crop * math.exp(size * math.log(side / crop)))
+            left = x * (image.width - side)
+            top = y * (image.height - side)
+            box = (left, top, left + side, top + side)
+            square = np.asarray(image.resize((crop, crop), Image.Resampling.LANCZOS, box=box))
+            return np.ascontiguousarray(square[:, ::-1]) if flip < 0.5 else square
+        raise ImageError(
+            f"{_TRIES} pictures in a row could not be used, the last {self.files[index].name}. "
+            "Check the data folder."
+        )
+
+    def _skip(self, index: int, reason: object) -> None:
+        # The file stays in the list: a resumed run must number the others alike.
+        name = self.files[index].name
+        if name not in self.skipped:
+            self.skipped.append(name)
+            _log.warning("picture %s skipped (%s); %d so far", name, reason, len(self.skipped))
+
+
+PictureSource = NDArray[np.uint8] | PictureFolder
+"""Squares (n, S, S, 3) in memory, or a folder."""
+
+
+def draw_crops(
+    pictures: PictureSource, batch: int, crop: int, generator: torch.Generator
+) -> NDArray[np.uint8]:
+    """Return (batch, crop, crop, 3) uint8 training pictures from either source."""
+    if isinstance(pictures, PictureFolder):
+        return pictures.draw(batch, crop, generator)
+    return random_crops(pictures, batch, crop, generator)

@@ -1,0 +1,87 @@
+"""Several GPUs, through Hugging Face accelerate: every process trains on pictures of its own.
+
+accelerate starts the processes, gives each its device and averages what it is handed. Gradients are averaged as soon
+as the backward pass has finished each of them, so the loop that all stages share does not know about processes.
+After that all processes take the same step.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import SettingError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together."""
+
+    index: int = 0
+    count: int = 1
+    device: str | None = None
+    """Where this process works; None leaves that to the settings."""
+    average: Callable[[Tensor], Tensor] | None = None
+    """Mean of a tensor over all processes; None where there is only one."""
+    first_in_turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What is done inside, the first process does before the others: they find its files."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that measures, shows progress and is exported."""
+        return self.index == 0
+
+    def folder(self, stage: Path) -> Path:
+        """Return the folder of this process's training state: that of the stage for the first one.
+
+        Each has a state of its own, since its random generator draws other pictures.
+        """
+        return stage if self.first else stage / f"process-{self.index}"
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """From now on, average every gradient of the module over the processes when it is complete."""
+        if self.average is None:
+            return
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(self._average)
+
+    def _average(self, parameter: Tensor) -> None:
+        assert self.average is not None
+        assert parameter.grad is not None
+        parameter.grad = self.average(parameter.grad)
+
+
+ALONE = Processes()
+"""Training in this process only."""
+
+
+def accelerate_processes() -> Processes:
+    """Return this process among those that `accelerate launch` started.
+
+    Raises:
+        SettingError: if accelerate is not installed.
+    """
+    try:
+        accelerate: Any = importlib.import_module("accelerate")
+    except ImportError as error:
+        raise SettingError(
+            f"--accelerate needs the package accelerate, which cannot be imported ({error}). Install "
+            "varestorer[train], or leave the option out to train on one device."
+        ) from error
+    accelerator = accelerate.Accelerator()
+    return Processes(
+        index=accelerator.process_index,
+        count=accelerator.num_processes,
+        device=str(accelerator.device),
+        average=(lambda gradient: accelerator.reduce(gradient, reduction="mean"))
+        if accelerator.num_processes > 1
+        else None,
+        first_in_turn=accelerator.main_process_first,
+    )
