@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .degrade import PRESETS
+from .options import between, integer
 
 if TYPE_CHECKING:
     from ..distill.run import Report, RunSettings
@@ -49,6 +50,25 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--batch", type=int, help="pictures a step")
     parser.add_argument("--learning-rate", type=float, help="peak learning rate")
+    parser.add_argument(
+        "--accumulate",
+        type=integer(1, None),
+        default=1,
+        metavar="N",
+        help="batches that a step adds up: a larger batch in the same memory",
+    )
+    parser.add_argument(
+        "--ema",
+        type=between(0, 0.99999),
+        default=0.0,
+        metavar="DECAY",
+        help="average the weights over the steps, such as 0.999, and measure and export those; 0: no",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
@@ -123,6 +143,9 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         workers=args.workers,
         steps=steps,
         learning_rate=args.learning_rate,
+        accumulate=args.accumulate,
+        ema=args.ema,
+        tensorboard=args.tensorboard,
         stop_at=args.stop_at,
         seed=args.seed,
         resume=args.resume,
@@ -168,11 +191,13 @@ class _Bars:
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self, what: str, done: int, total: int) -> None:
+    def _show(self, what: str, done: int, total: int, loss: float | None) -> None:
         from tqdm import tqdm
 
         if what != self._what:
             if self._bar is not None:
                 self._bar.close()
             self._bar, self._what = tqdm(desc=what, total=total, initial=done - 1), what
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
         self._bar.update(done - self._bar.n)

@@ -51,7 +51,8 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(state_file, map_location="cpu", weights_only=True)
-        return state["modules"][name]
+        # Averaged weights, where a run has them, are its result.
+        return {**state["modules"][name], **state.get("ema", {}).get(name, {})}
     except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
             f"This needs the trained {name}, expected in {state_file}: {error}. "

@@ -54,8 +54,8 @@ LEARNING_RATES: dict[Stage, float] = {
 }
 _VALIDATION_PICTURES = 8
 
-Report = Callable[[str, int, int], None]
-"""(what, done, total)."""
+Report = Callable[[str, int, int, float | None], None]
+"""(what, done, total, loss if there is one)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class RunSettings:
     """Processes that generate."""
     steps: dict[Stage, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    tensorboard: bool = False
     stop_at: int | None = None
     seed: int = 0
     resume: bool = False
@@ -115,6 +118,9 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
     loop = LoopSettings(
         steps=settings.steps[stage],
         learning_rate=settings.learning_rate or LEARNING_RATES[stage],
+        accumulate=settings.accumulate,
+        ema=settings.ema,
+        tensorboard=settings.tensorboard,
         seed=settings.seed,
         stop_at=settings.stop_at,
     )
@@ -232,7 +238,7 @@ def _pictures(
     return training, np.ascontiguousarray(held_out[:_VALIDATION_PICTURES])
 
 
-def _progress(report: Report | None, what: str) -> Callable[[int, int], None] | None:
+def _progress(report: Report | None, what: str) -> Callable[..., None] | None:
     if report is None:
         return None
-    return lambda done, total: report(what, done, total)
+    return lambda done, total, loss=None: report(what, done, total, loss)

@@ -1,4 +1,4 @@
-"""Training state on disk: weights, optimiser, random generator and step, written atomically.
+"""Training state on disk: weights, their average, optimiser, random generator and step, written atomically.
 
 Continuing from a state gives the same numbers as never having stopped, on the same machine with the same number
 of threads: everything random draws from the one generator that is stored here.
@@ -6,14 +6,20 @@ of threads: everything random draws from the one generator that is stored here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from .ema import WeightAverage
+
+_log = logging.getLogger(__name__)
 
 
 def save_state(
@@ -23,18 +29,22 @@ def save_state(
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    average: WeightAverage | None = None,
 ) -> None:
-    """Write the state to `path`; an interruption leaves the previous file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    state = {
+    """Write the state to `path`; an interruption leaves the previous file whole.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    state: dict[str, Any] = {
         "step": step,
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    if average is not None:
+        state["ema"] = average.averages
+    write_whole(path, state)
 
 
 def load_state(
@@ -43,8 +53,12 @@ def load_state(
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    average: WeightAverage | None = None,
 ) -> int:
-    """Fill modules, optimiser and generator from `path` and return the step to continue at.
+    """Fill modules, optimiser, generator and average from `path` and return the step to continue at.
+
+    A state that was written without an average starts one at its weights; an average that is not
+    asked for any more is dropped.
 
     Raises:
         CheckpointError: if the file is damaged or belongs to another configuration.
@@ -55,9 +69,54 @@ def load_state(
             module.load_state_dict(state["modules"][name])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
+        if average is not None and "ema" in state:
+            average.load(state["ema"])
+        elif average is not None:
+            average.reset()
+        elif "ema" in state:
+            _log.warning("%s holds averaged weights, which are dropped without --ema", path)
         return int(state["step"])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+    except (
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        UnpicklingError,
+        ValueError,
+    ) as error:
         raise CheckpointError(
-            f"{path.name} cannot be continued: {error}. It must come from the same stage and configuration; "
+            f"{path} cannot be continued: {error}. It must come from the same stage and configuration; "
             "leave out --resume to start again."
+        ) from error
+
+
+def save_batches(
+    path: Path, *, step: int, batches: Sequence[Mapping[str, Tensor]], generator: Tensor
+) -> None:
+    """Write what a step worked on, and the generator's state before it, to be looked into."""
+    held = [{name: value.detach().cpu() for name, value in batch.items()} for batch in batches]
+    write_whole(path, {"step": step, "batches": held, "generator": generator})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Save `content` under a temporary name, then rename it: `path` is never half written.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            # Otherwise the new name could reach the disk before the bytes do.
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}. A file of that name is left as it was; make room or choose another "
+            "folder, and continue with --resume."
         ) from error

@@ -9,7 +9,6 @@ minutes, and the student starts from bits that are more often right.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from ..schedule import get_schedule
 from .data import random_crops, to_tensor
 from .degrade import DEFAULT_MIX, degrade_batch
 from .held_out import HeldOut
-from .loop import LoopSettings, Losses, train
+from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import psnr, reconstruction_loss
 
 
@@ -52,7 +51,7 @@ def train_encoder(
     settings: EncoderSettings | None = None,
     resume: bool = False,
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> VisualTokenizer:
     """Return the tokenizer with an encoder fine-tuned on degraded pictures; the decoder is frozen."""
     settings = settings or EncoderSettings()
@@ -63,16 +62,19 @@ def train_encoder(
     adapted.encoder.requires_grad_(True)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
 
+    batch: Batch = {}
+
     def step(_: int, generator: torch.Generator) -> Losses:
         clean = random_crops(pictures, settings.batch, crop, generator)
         lq = degrade_batch(clean, settings.degradation, generator)
         kept = torch.rand(settings.batch, generator=generator) < settings.clean
         lq = np.where(kept.numpy()[:, None, None, None], clean, lq)
-        images = to_tensor(clean).to(device)
+        images, degraded = to_tensor(clean).to(device), to_tensor(lq).to(device)
+        batch.update(clean=images, lq=degraded)
         with torch.no_grad(), autocast:
             target = tokenizer.encode(images)
         with autocast:
-            features = adapted.encode(to_tensor(lq).to(device)).float()
+            features = adapted.encode(degraded).float()
             # Unquantised: straight-through gradients through all scales are too noisy for fine-tuning, and
             # features that decode well also quantise well.
             output = adapted.decoder(features).float()
@@ -102,5 +104,6 @@ def train_encoder(
         evaluate=evaluate,
         resume=resume,
         on_progress=on_progress,
+        batch=batch,
     )
     return adapted.eval()

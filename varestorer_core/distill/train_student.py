@@ -8,7 +8,6 @@ cross entropy of the clean bits: a teacher of a few million parameters is too un
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from .data import random_crops, to_tensor
 from .degrade import DEFAULT_MIX, degrade_batch
 from .held_out import HeldOut
 from .initialise import student_from_teacher
-from .loop import LoopSettings, Losses, train
+from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights
 from .perceptual import PerceptualName, perceptual_loss
 
@@ -84,7 +83,7 @@ def train_student(
     settings: StudentSettings | None = None,
     resume: bool = False,
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> VARTransformer:
     """Distil a student from a frozen teacher on pictures (n, S, S, 3) uint8.
 
@@ -118,12 +117,15 @@ def train_student(
                 tokens, student.encode_text(), schedule, mask=mask, lq_bits=lq_bits
             ).float()
 
+    batch: Batch = {}
+
     def step(_: int, generator: torch.Generator) -> Losses:
         clean = random_crops(pictures, settings.batch, crop, generator)
         lq = degrade_batch(clean, settings.degradation, generator)
-        images = to_tensor(clean).to(device)
+        images, degraded = to_tensor(clean).to(device), to_tensor(lq).to(device)
+        batch.update(clean=images, lq=degraded)
         bits = to_bits(images, tokenizer)
-        logits = predict(to_bits(to_tensor(lq).to(device), lq_tokenizer))
+        logits = predict(to_bits(degraded, lq_tokenizer))
         with autocast:
             output = tokenizer.decoder(straight_through_codes(logits, schedule)).float()
         losses: Losses = {
@@ -168,5 +170,6 @@ def train_student(
         evaluate=evaluate,
         resume=resume,
         on_progress=on_progress,
+        batch=batch,
     )
     return student.eval()

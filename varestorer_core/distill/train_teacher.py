@@ -5,7 +5,6 @@ Teacher-forced on pyramids with random bit errors, so that it learns to correct 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ..schedule import get_schedule
 from .data import random_crops, to_tensor
 from .held_out import HeldOut
 from .initialise import initialise
-from .loop import LoopSettings, Losses, train
+from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, log_odds, scale_weights
 from .self_correction import MOST_FLIPS, flipped_pyramid
 
@@ -61,7 +60,7 @@ def train_teacher(
     settings: TeacherSettings | None = None,
     resume: bool = False,
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> VARTransformer:
     """Train a teacher on pictures (n, S, S, 3) uint8, whose bits the frozen tokenizer gives."""
     settings = settings or TeacherSettings()
@@ -89,8 +88,11 @@ def train_teacher(
         ):
             return tokenizer.encode(images).float()
 
+    batch: Batch = {}
+
     def step(_: int, generator: torch.Generator) -> Losses:
         images = to_tensor(random_crops(pictures, settings.batch, crop, generator)).to(device)
+        batch.update(clean=images)
         logits, target = predict(encode(images), generator, settings.most_flips)
         accuracy = ((log_odds(logits.detach()) > 0) == target).float().mean()
         return {"loss": bit_cross_entropy(logits, target, weights), "accuracy": accuracy}
@@ -114,5 +116,6 @@ def train_teacher(
         evaluate=evaluate,
         resume=resume,
         on_progress=on_progress,
+        batch=batch,
     )
     return teacher.eval()

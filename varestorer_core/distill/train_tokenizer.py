@@ -10,7 +10,6 @@ inference uses.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
 from .held_out import HeldOut
 from .initialise import initialise_tokenizer
-from .loop import LoopSettings, Losses, train
+from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import psnr, reconstruction_loss
 
 TINY_TOKENIZER = TokenizerConfig(
@@ -79,7 +78,7 @@ def train_tokenizer(
     settings: TokenizerSettings | None = None,
     resume: bool = False,
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> VisualTokenizer:
     """Train a tokenizer on pictures (n, S, S, 3) uint8; validation pictures have the size of a tile.
 
@@ -94,13 +93,16 @@ def train_tokenizer(
     whole = get_schedule(1.0, settings.pixel_class)
     small = prefix_schedule(whole, settings.small_scales)
 
+    batch: Batch = {}
+
     def step(index: int, generator: torch.Generator) -> Losses:
         progress = index / loop.steps
         schedule = small if progress < settings.small_until else whole
         crop = schedule.pixel_size(config.patch_size)[0]
-        batch = max(1, settings.batch * small.sizes[-1] // schedule.sizes[-1])
-        images = to_tensor(random_crops(pictures, batch, crop, generator)).to(device)
-        chosen = torch.rand(batch, generator=generator) < quantize_probability(progress, settings)
+        count = max(1, settings.batch * small.sizes[-1] // schedule.sizes[-1])
+        images = to_tensor(random_crops(pictures, count, crop, generator)).to(device)
+        chosen = torch.rand(count, generator=generator) < quantize_probability(progress, settings)
+        batch.update(clean=images)
         return _losses(tokenizer, images, schedule, chosen.to(device), settings)
 
     held_out = HeldOut(folder, validation, device)
@@ -124,6 +126,7 @@ def train_tokenizer(
         evaluate=evaluate,
         resume=resume,
         on_progress=on_progress,
+        batch=batch,
     )
     return tokenizer.eval()
 

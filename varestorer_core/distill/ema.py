@@ -1,0 +1,81 @@
+"""Exponential moving average of the weights: calmer than the last step's, and usually the better model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Averages = dict[str, dict[str, Tensor]]
+"""Name of the module, name of the parameter, average (float32)."""
+
+
+class WeightAverage:
+    """Average of the parameters that train, kept beside them."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], decay: float):
+        """Start at the present weights.
+
+        Args:
+            decay: share of the average that a step keeps, from 0 to below 1.
+        """
+        self.decay = decay
+        self._parameters = {
+            name: {n: p for n, p in module.named_parameters() if p.requires_grad}
+            for name, module in modules.items()
+        }
+        self.averages: Averages = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew at the present weights."""
+        self.averages = {
+            module: {name: p.detach().float().clone() for name, p in parameters.items()}
+            for module, parameters in self._parameters.items()
+        }
+
+    def load(self, averages: Averages) -> None:
+        """Go on with stored averages.
+
+        Raises:
+            ValueError: if they belong to other parameters.
+        """
+        for module, parameters in self.averages.items():
+            stored = averages.get(module, {})
+            for name, average in parameters.items():
+                if name not in stored or stored[name].shape != average.shape:
+                    raise ValueError(f"the averaged weights lack {module}.{name} of this shape")
+                average.copy_(stored[name])
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after a step (counted from 0)."""
+        # Early on the weights move fast, and a long memory would hold the random start.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, parameter in self._pairs():
+            average.lerp_(parameter.float(), 1 - decay)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the averages into the modules for good."""
+        for average, parameter in self._pairs():
+            parameter.copy_(average)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averages into the modules, and the weights back afterwards."""
+        kept = [parameter.detach().clone() for _, parameter in self._pairs()]
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (_, parameter), weights in zip(self._pairs(), kept, strict=True):
+                    parameter.copy_(weights)
+
+    def _pairs(self) -> Iterator[tuple[Tensor, nn.Parameter]]:
+        for module, parameters in self._parameters.items():
+            for name, parameter in parameters.items():
+                yield self.averages[module][name], parameter
