@@ -24,10 +24,12 @@ class DecodeTiled(io.ComfyNode):
             inputs=[
                 io.Latent.Input(
                     "samples",
-                    tooltip="From VARestorer Restore. Of any other latent of this VAE, each sample "
+                    tooltip="Codes from VARestorer Restore. Of any other latent of this VAE, each sample "
                     "becomes a picture of its own.",
                 ),
-                io.Vae.Input("vae", tooltip="From Load VARestorer VAE, the one that encoded."),
+                io.Vae.Input(
+                    "vae", tooltip="The visual tokenizer that encoded, from Load VARestorer VAE."
+                ),
                 color_match_input(),
                 tile_batch_input(),
             ],

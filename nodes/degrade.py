@@ -53,8 +53,9 @@ class Degrade(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Seed of all that is drawn: strength, noise, places. Picture i of a "
-                    "batch or list draws by seed and i, whatever else is in it.",
+                    tooltip="Seed of all that is drawn (strength, noise, places), a whole number from "
+                    "0 up. Picture i of a batch or list draws by seed and i, whatever else is in "
+                    "it.",
                 ),
             ],
             outputs=[

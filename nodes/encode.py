@@ -36,7 +36,10 @@ class EncodePyramid(io.ComfyNode):
                     tooltip="The degraded pictures, of any size. Grey becomes RGB; an alpha "
                     "channel is left out.",
                 ),
-                io.Vae.Input("vae", tooltip="From Load VARestorer VAE."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
+                ),
                 upscale_input(),
                 overlap_input(),
                 cleaner_input(),

@@ -42,8 +42,8 @@ class Generate(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Seed of the draws; picture i of a batch has seed + i. The same on "
-                    "every device up to rounding.",
+                    tooltip="Seed of the draws, a whole number from 0 up; picture i of a batch has "
+                    "seed + i. The same on every device up to rounding.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -100,8 +100,8 @@ class Generate(io.ComfyNode):
                     options=list(PIXELS),
                     default="auto",
                     tooltip="Size of the picture, about that many pixels at 16 pixels per token: "
-                    "0.06M is 256 x 256, 0.25M 512 x 512, 1M 1024 x 1024. auto is what the model "
-                    "restores at.",
+                    "0.06M is 256 x 256, 0.25M 512 x 512, 0.60M 768 x 768, 1M 1024 x 1024. auto is "
+                    "what the model restores at.",
                 ),
                 expert(
                     io.Int.Input,
@@ -109,7 +109,7 @@ class Generate(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2,
-                    tooltip="Values of a bit to draw from: 1 always takes the likelier, so the "
+                    tooltip="Values of a bit to draw from, 0 to 2: 1 always takes the likelier, so the "
                     "seed has no effect; 0 and 2 draw from both.",
                 ),
             ],

@@ -31,8 +31,12 @@ class Restore(io.ComfyNode):
             description="Restores every tile in one pass: all scales of the pyramid see each "
             "other, and the bits of all scales of the restored tile come out at once.",
             inputs=[
-                sockets.Model.Input("model", tooltip="From Load VARestorer Model."),
-                sockets.Pyramid.Input("pyramid", tooltip="From VARestorer Encode Pyramid."),
+                sockets.Model.Input(
+                    "model", tooltip="The transformer that restores, from Load VARestorer Model."
+                ),
+                sockets.Pyramid.Input(
+                    "pyramid", tooltip="The encoded tiles, from VARestorer Encode Pyramid."
+                ),
                 seed_input(),
                 detail_input(),
                 fidelity_input(),

@@ -40,8 +40,13 @@ class RestoreImage(io.ComfyNode):
                     tooltip="The degraded pictures, of any size; a batch, or a list of different "
                     "sizes. Grey becomes RGB; an alpha channel is resized and kept.",
                 ),
-                sockets.Model.Input("model", tooltip="From Load VARestorer Model."),
-                io.Vae.Input("vae", tooltip="From Load VARestorer VAE."),
+                sockets.Model.Input(
+                    "model", tooltip="The transformer that restores, from Load VARestorer Model."
+                ),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
+                ),
                 upscale_input(),
                 seed_input(),
                 detail_input(),

@@ -61,8 +61,8 @@ def seed_input() -> Any:
         min=0,
         max=0xFFFFFFFFFFFFFFFF,
         control_after_generate=True,
-        tooltip="Seed of the sampling noise. The same seed gives the same noise on every "
-        "device. Has no effect while detail is 0.",
+        tooltip="Seed of the sampling noise, a whole number from 0 up. The same seed gives the same "
+        "noise on every device. Has no effect while detail is 0.",
     )
 
 

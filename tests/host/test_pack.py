@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 SNAPSHOT = HERE / "schemas.json"
+EXPERT = {"tile_batch", "tile_size", "weight_dtype", "pixels", "top_k"}
 FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name"}
 
 
@@ -73,12 +74,48 @@ def schema(info: dict) -> dict:
 
 
 def test_every_input_and_output_has_a_tooltip(our_nodes):
+    """A sentence each; of numbers with the range, of menus with what every entry does."""
     for name, info in our_nodes.items():
-        assert info["description"], name
+        tooltips = [info["description"], *info["output_tooltips"]]
         for group in info["input"].values():
-            for input_name, (_, options) in group.items():
-                assert options.get("tooltip"), f"{name}.{input_name}"
-        assert all(info["output_tooltips"]), name
+            for input_name, (kind, options) in group.items():
+                place, tooltip = f"{name}.{input_name}", options.get("tooltip", "")
+                tooltips.append(tooltip)
+                if kind in ("INT", "FLOAT"):
+                    # Nobody reads the upper end of a seed's 64 bits.
+                    ends = (options["min"], options["max"])
+                    named = [f"{end:g}" for end in ends if end < 2**32]
+                    assert all(re.search(rf"\b{re.escape(end)}\b", tooltip) for end in named), place
+                if kind == "COMBO" and input_name not in FILE_MENUS:
+                    # Of menus of numbers (1:1, 512) the tooltip says the unit.
+                    words = [o for o in options["options"] if not re.fullmatch(r"[\d:]+", o)]
+                    assert all(word in tooltip for word in words), place
+        for tooltip in tooltips:
+            assert tooltip, name
+            assert len(tooltip.split()) > 2, (name, tooltip)
+            assert tooltip.endswith("."), (name, tooltip)
+
+
+def test_experts_inputs_are_marked_advanced(our_nodes):
+    """Hosts before 0.10 have no such field; their front end reads the flag all the same."""
+    advanced = {
+        (name, input_name)
+        for name, info in our_nodes.items()
+        for group in info["input"].values()
+        for input_name, (_, options) in group.items()
+        if options.get("advanced")
+    }
+    assert {input_name for _, input_name in advanced} == EXPERT
+    for name, info in our_nodes.items():
+        names = {input_name for group in info["input"].values() for input_name in group}
+        assert {(name, input_name) for input_name in names & EXPERT} <= advanced
+
+
+def test_nodes_are_found_under_other_names(host, our_nodes):
+    """Where the host knows search aliases (from 0.11 on)."""
+    known = "search_aliases" in next(iter(host.get("/object_info").values()))
+    for name, info in our_nodes.items():
+        assert len(info.get("search_aliases", [])) > 2 or not known, name
 
 
 def test_every_node_has_a_help_page_that_names_its_inputs(host, our_nodes):

@@ -106,7 +106,7 @@ def test_registry_metadata():
 def test_tests_and_benchmarks_are_not_shipped():
     ignored = {line.strip("/") for line in lines(".comfyignore")}
     assert {"tests", "benchmarks", ".ci"} <= ignored
-    assert not {"nodes", "varestorer_core", "web", "workflows"} & ignored
+    assert not {"locales", "nodes", "varestorer_core", "web", "workflows"} & ignored
 
 
 def test_top_level_is_what_it_is_meant_to_be():
@@ -116,6 +116,7 @@ def test_top_level_is_what_it_is_meant_to_be():
         ".ci",
         "benchmarks",
         "docs",
+        "locales",
         "nodes",
         "tests",
         "varestorer_core",
