@@ -135,9 +135,9 @@ def test_adapter_run_trains_and_exports_only_adapters(tmp_path):
     settings = dataclasses.replace(settings, student_settings=StudentSettings(batch=1, lora_rank=2))
     for stage in STAGES:
         run_stage(stage, settings)
-    before, after = weights_of(tmp_path / "teacher"), weights_of(tmp_path / "student")
-    assert torch.equal(before["teacher.head.weight"], after["student.head.weight"])
-    path = run_export(settings, note="")[0]
+    assert all(".lora_" in name for name in weights_of(tmp_path / "student"))
+    base, path, _ = run_export(settings, note="")
+    assert base.name == "tiny_base.safetensors"
     with safe_open(path, "pt") as file:
         assert file.metadata()["varestorer.kind"] == "adapter"
         assert all(".lora_" in name for name in file.keys())  # noqa: SIM118

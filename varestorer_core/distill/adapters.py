@@ -112,6 +112,8 @@ def save_activations(module: nn.Module) -> None:
 
 def _forget(block: Any) -> None:
     """Replace the block's own forward; modules are called through it."""
+    if isinstance(block.forward, partial):
+        return  # asked for before
     # Nothing inside is random, so the state of the generators need not be kept.
     block.forward = partial(
         checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False

@@ -6,6 +6,9 @@ bits ever decide on; vectors stay in float32, being small and sensitive. Loaders
 
 from __future__ import annotations
 
+import csv
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -13,12 +16,14 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.save import save_safetensors
+from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from .adapters import FACTORS
 
 
-def half_matrices(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state with tensors of two or more dimensions in float16, the others as they are."""
     return {
         name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
@@ -35,11 +40,45 @@ def export_model(model: VARTransformer | VisualTokenizer, path: Path, note: str)
     return path
 
 
-def export_adapter(model: VARTransformer, path: Path, note: str) -> Path:
-    """Write only the adapters of a student that trained nothing else, and return the path."""
+def export_base(teacher: VARTransformer, path: Path, note: str) -> str:
+    """Write a teacher as the base of an adapter, in full precision, and return the hash that names it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value for name, value in model.state_dict().items() if ".lora_" in name}
-    save_safetensors(half_matrices(state), path, kind="adapter", config=model.config, note=note)
+    state = {name: value.detach().cpu() for name, value in teacher.state_dict().items()}
+    identity = weights_sha256(state)
+    save_safetensors(
+        state, path, kind="transformer", config=teacher.config, source_sha256=identity, note=note
+    )
+    return identity
+
+
+def export_adapter(
+    factors: Mapping[str, Tensor],
+    config: TransformerConfig,
+    path: Path,
+    note: str,
+    *,
+    base_sha256: str,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Write the adapters of a student that trained nothing else, and return the path.
+
+    Args:
+        factors: by our names; anything that is no adapter is left out.
+        config: of the student.
+        base_sha256: of the base that they were trained on; loaders refuse another.
+        metrics: kept in the file's metadata.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: value for name, value in factors.items() if name.endswith(FACTORS)}
+    save_safetensors(
+        half_matrices(state),
+        path,
+        kind="adapter",
+        config=config,
+        base_sha256=base_sha256,
+        note=note,
+        metrics=metrics,
+    )
     return path
 
 
@@ -58,3 +97,25 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
             f"This needs the trained {name}, expected in {state_file}: {error}. "
             f"Train it first: varestorer distill {name} --out {state_file.parent.parent}"
         ) from error
+
+
+def last_figures(log: Path) -> dict[str, float]:
+    """Return the step and the validation figures that a stage's log.csv ends with; empty without a log."""
+    figures: dict[str, float] = {}
+    if not log.exists():
+        return figures
+    with log.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["name"].startswith("val_"):
+                figures["step"] = int(row["step"])
+                figures[row["name"]] = float(row["value"])
+    return figures
+
+
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """Return a hash of names, types, shapes and values, for weights that are not a file yet."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state_dict.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

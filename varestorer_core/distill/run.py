@@ -1,9 +1,11 @@
 """A training run in one folder: pictures, four stages, export. Each stage finds its predecessors there.
 
-RUN_DIR/config.json     shapes of the two networks
+A run on base files (`base.BaseFiles`) has neither a tokenizer nor a teacher stage: those come from the files.
+
+RUN_DIR/config.json     shapes of the two networks; names and hashes of the base files
 RUN_DIR/pictures.npy    cached procedural pictures
 RUN_DIR/tokenizer/      state.pt, log.csv, sheets/*.png; likewise teacher/, encoder/ and student/
-RUN_DIR/export/         the two safetensors files
+RUN_DIR/export/         the safetensors files
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..config import (
     TokenizerConfig,
@@ -25,14 +28,18 @@ from ..config import (
     tokenizer_config,
     transformer_config,
 )
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SettingError
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import get_schedule
+from .adapters import adapters_of, student_on_teacher
+from .base import BaseFiles
 from .data import folder_pictures, procedural_pictures
-from .export import export_adapter, export_model, trained_weights
+from .export import export_adapter, export_base, export_model, last_figures, trained_weights
 from .initialise import student_from_teacher
 from .loop import LoopSettings
+from .picture_folder import PictureFolder, PictureSource
+from .processes import ALONE, Processes
 from .train_encoder import EncoderSettings, train_encoder
 from .train_student import StudentSettings, train_student
 from .train_teacher import TINY_TRANSFORMER, TeacherSettings, train_teacher
@@ -52,7 +59,10 @@ LEARNING_RATES: dict[Stage, float] = {
     "encoder": 5e-4,
     "student": 1e-3,
 }
-_VALIDATION_PICTURES = 8
+FULL_SIZE_STEPS = 10000
+"""Steps of a student on base files."""
+FULL_SIZE_LEARNING_RATE = 1e-4
+"""Of adapters on base files."""
 
 Report = Callable[[str, int, int, float | None], None]
 """(what, done, total, loss if there is one)."""
@@ -70,8 +80,11 @@ class RunSettings:
     pictures: int = 5000
     """How many to generate."""
     picture_size: int = 192
+    """Side of the squares in memory; a ninth more than a tile where that is larger."""
     workers: int = 1
     """Processes that generate."""
+    validation_pictures: int = 8
+    """How many pictures to measure on at most."""
     steps: dict[Stage, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
     accumulate: int = 1
@@ -81,6 +94,12 @@ class RunSettings:
     seed: int = 0
     resume: bool = False
     device: str = "cpu"
+    base: BaseFiles | None = None
+    """Files in the place of the first two stages."""
+    prompt: Tensor | None = None
+    """(1, T, text_channels) text features for the student; None takes the learned embedding of no prompt."""
+    processes: Processes = ALONE
+    """That train the student together."""
     tokenizer: TokenizerConfig = TINY_TOKENIZER
     transformer: TransformerConfig = TINY_TRANSFORMER
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
@@ -113,11 +132,24 @@ def load_config(settings: RunSettings, path: Path) -> RunSettings:
 
 def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None) -> None:
     """Train one stage in its subfolder of the run."""
-    settings = _with_own_config(settings)
-    training, validation = _pictures(settings, report)
+    if settings.base is not None and stage in ("tokenizer", "teacher"):
+        raise SettingError(
+            f"With --base and --vae there is no {stage} to train: both come from files. Train the student, or "
+            "the encoder before it; leave --base and --vae out to train from nothing."
+        )
+    with settings.processes.first_in_turn():
+        settings = with_own_config(settings)
+        if settings.base is None and _record(settings):
+            raise CheckpointError(
+                f"The run in {settings.out} was started on files. Give them again: --base and --vae."
+            )
+        validation = _validation(settings)
+        training = _training(settings, stage, report)
+    full_size = settings.base is not None
     loop = LoopSettings(
         steps=settings.steps[stage],
-        learning_rate=settings.learning_rate or LEARNING_RATES[stage],
+        learning_rate=settings.learning_rate
+        or (FULL_SIZE_LEARNING_RATE if full_size and stage == "student" else LEARNING_RATES[stage]),
         accumulate=settings.accumulate,
         ema=settings.ema,
         tensorboard=settings.tensorboard,
@@ -130,6 +162,14 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         "on_progress": _progress(report, stage),
     }
     folder = settings.out / stage
+    if stage == "student":
+        train_student(
+            folder, trained_tokenizer(settings), adapted_tokenizer(settings), trained_teacher(settings),
+            training, validation, loop, settings=settings.student_settings,
+            prompt=settings.prompt, processes=settings.processes, **common,
+        )  # fmt: skip
+        return
+    assert not isinstance(training, PictureFolder)
     if stage == "tokenizer":
         train_tokenizer(
             folder, training, validation, loop,
@@ -140,33 +180,58 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
             folder, trained_tokenizer(settings), training, validation, loop,
             config=settings.transformer, settings=settings.teacher_settings, **common,
         )  # fmt: skip
-    elif stage == "encoder":
+    else:
+        encoder_settings = dataclasses.replace(
+            settings.encoder_settings, pixel_class=settings.transformer.pixel_class
+        )
         train_encoder(
             folder, trained_tokenizer(settings), training, validation, loop,
-            settings=settings.encoder_settings, **common,
-        )  # fmt: skip
-    else:
-        train_student(
-            folder, trained_tokenizer(settings), adapted_tokenizer(settings), trained_teacher(settings),
-            training, validation, loop, settings=settings.student_settings, **common,
+            settings=encoder_settings, **common,
         )  # fmt: skip
 
 
 def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Path]:
-    """Write the run's tokenizer and student as safetensors and return the paths."""
-    settings = _with_own_config(settings)
+    """Write what the run trained as safetensors and return the paths.
+
+    That is the student and the tokenizer; of a student with adapters the adapter and, unless it is a file already,
+    the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned.
+    """
+    record = _record(settings)
+    settings = with_own_config(settings)
     folder = settings.out / "export"
-    student = trained_student(settings)
-    if student.config.lora_rank:
-        written = export_adapter(student, folder / f"{name}_adapter.safetensors", note)
+    weights = trained_weights(settings.out / "student" / "state.pt", "student")
+    metrics = last_figures(settings.out / "student" / "log.csv")
+    rank = _adapter_rank(weights)
+    written = []
+    if rank == 0:
+        written.append(
+            export_model(
+                trained_student(settings), folder / f"{name}_transformer.safetensors", note
+            )
+        )
     else:
-        written = export_model(student, folder / f"{name}_transformer.safetensors", note)
-    tokenizer = adapted_tokenizer(settings)
-    return [written, export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note)]
+        config = dataclasses.replace(settings.transformer, lora_rank=rank)
+        if record:
+            # Whatever tile it was trained on, it belongs to the base, which names its own.
+            config = dataclasses.replace(config, pixel_class=record["base"]["pixel_class"])
+            base_sha256 = record["base"]["sha256"]
+        else:
+            path = folder / f"{name}_base.safetensors"
+            base_sha256 = export_base(trained_teacher(settings), path, note)
+            written.append(path)
+        path = folder / f"{name}_adapter.safetensors"
+        export_adapter(weights, config, path, note, base_sha256=base_sha256, metrics=metrics)
+        written.append(path)
+    if not record or (settings.out / "encoder" / "state.pt").exists():
+        tokenizer = adapted_tokenizer(settings)
+        written.append(export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note))
+    return written
 
 
 def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
     """Return the tokenizer of the run."""
+    if settings.base is not None:
+        return settings.base.load_tokenizer()
     tokenizer = VisualTokenizer(settings.tokenizer)
     tokenizer.load_state_dict(trained_weights(settings.out / "tokenizer" / "state.pt", "tokenizer"))
     return tokenizer.eval()
@@ -183,59 +248,116 @@ def adapted_tokenizer(settings: RunSettings) -> VisualTokenizer:
 
 def trained_teacher(settings: RunSettings) -> VARTransformer:
     """Return the teacher of the run."""
+    if settings.base is not None:
+        return settings.base.load_teacher(settings.transformer, settings.device)
     teacher = VARTransformer(settings.transformer)
     teacher.load_state_dict(trained_weights(settings.out / "teacher" / "state.pt", "teacher"))
     return teacher.eval()
 
 
-def trained_student(settings: RunSettings) -> VARTransformer:
-    """Return the student of the run."""
-    weights = trained_weights(settings.out / "student" / "state.pt", "student")
-    ranks = [value.shape[0] for name, value in weights.items() if name.endswith("lora_down.weight")]
-    student = student_from_teacher(VARTransformer(settings.transformer), ranks[0] if ranks else 0)
-    student.load_state_dict(weights)
+def trained_student(settings: RunSettings, stage: Path | None = None) -> VARTransformer:
+    """Return the student of the run, or one that was trained in another folder."""
+    folder = stage or settings.out / "student"
+    weights = trained_weights(folder / "state.pt", "student")
+    rank = _adapter_rank(weights)
+    if rank == 0:
+        student = student_from_teacher(VARTransformer(settings.transformer))
+        student.load_state_dict(weights)
+        return student.eval()
+    student = student_on_teacher(trained_teacher(settings), rank)
+    factors = {name: value for name, value in weights.items() if ".lora_" in name}
+    adapters_of(student).load_state_dict(factors)
     return student.eval()
 
 
-def _with_own_config(settings: RunSettings) -> RunSettings:
-    """Return the settings with the run's own shapes; a new run notes those it is given."""
+def with_own_config(settings: RunSettings) -> RunSettings:
+    """Return the settings with the run's own shapes; a new run notes those it is given.
+
+    Raises:
+        CheckpointError: if the run was started on other files.
+    """
     path = settings.out / "config.json"
     if path.exists():
+        _check_base(settings)
         return load_config(settings, path)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    shapes = {
-        "tokenizer": to_dict(settings.tokenizer),
-        "transformer": to_dict(settings.transformer),
-    }
-    path.write_text(json.dumps(shapes, indent=2))
+    record = {}
+    files = settings.base
+    if files is not None:
+        tokenizer, transformer = files.shapes()
+        settings = dataclasses.replace(settings, tokenizer=tokenizer, transformer=transformer)
+        record = files.record()
+    if settings.processes.first:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        shapes = {
+            "tokenizer": to_dict(settings.tokenizer),
+            "transformer": to_dict(settings.transformer),
+        }
+        path.write_text(json.dumps({**shapes, **record}, indent=2))
     return settings
 
 
-def _pictures(
-    settings: RunSettings, report: Report | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the training squares and the validation squares, the latter of tile size."""
-    if settings.data is not None:
-        training = folder_pictures(settings.data, size=settings.picture_size, seed=settings.seed)
-    else:
-        training = procedural_pictures(
-            settings.out / "pictures.npy",
-            settings.pictures,
-            size=settings.picture_size,
-            seed=settings.seed,
-            workers=settings.workers,
-            on_progress=_progress(report, "pictures"),
+def _check_base(settings: RunSettings) -> None:
+    """Refuse other base files than the run was started with, none, or some where it has none."""
+    record = _record(settings)
+    if settings.base is not None and not record:
+        raise CheckpointError(
+            f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or give "
+            "another --out."
         )
+    if settings.base is not None:
+        settings.base.check(record, settings.out)
+        pixel_class = load_config(settings, settings.out / "config.json").transformer.pixel_class
+        if settings.base.pixel_class not in (None, pixel_class):
+            raise CheckpointError(
+                f"The run in {settings.out} was started on tiles of pixel class {pixel_class}, got "
+                f"{settings.base.pixel_class}. Leave --pixel-class out, or give another --out."
+            )
+
+
+def _record(settings: RunSettings) -> dict[str, Any]:
+    """Return what the run noted about its base files; empty if it has none."""
+    path = settings.out / "config.json"
+    if not path.exists():
+        return {}
+    load_config(settings, path)  # says what is wrong with the file, if anything
+    values = json.loads(path.read_text())
+    return {role: values[role] for role in ("base", "vae") if role in values}
+
+
+def _adapter_rank(weights: dict[str, Tensor]) -> int:
+    ranks = [value.shape[0] for name, value in weights.items() if name.endswith("lora_down.weight")]
+    return ranks[0] if ranks else 0
+
+
+def _training(settings: RunSettings, stage: Stage, report: Report | None) -> PictureSource:
+    """Return the training squares, or for a student of full size the folder that they are cut from."""
+    if settings.base is not None and settings.data is not None and stage == "student":
+        return PictureFolder(settings.data, settings.tile)
+    size = settings.picture_size
+    if settings.tile > size:
+        size = settings.tile * 9 // 8
+    if settings.data is not None:
+        return folder_pictures(settings.data, size=size, seed=settings.seed)
+    return procedural_pictures(
+        settings.out / "pictures.npy",
+        settings.pictures,
+        size=size,
+        seed=settings.seed,
+        workers=settings.workers,
+        on_progress=_progress(report, "pictures"),
+    )
+
+
+def _validation(settings: RunSettings) -> NDArray[np.uint8]:
+    """Return the squares of tile size that the stages measure on."""
+    count = settings.validation_pictures
     if settings.validation is not None:
         held_out = folder_pictures(settings.validation, size=settings.tile, per_picture=2)
     else:
         held_out = procedural_pictures(
-            settings.out / "validation.npy",
-            _VALIDATION_PICTURES,
-            size=settings.tile,
-            seed=settings.seed + 1,
+            settings.out / "validation.npy", count, size=settings.tile, seed=settings.seed + 1
         )
-    return training, np.ascontiguousarray(held_out[:_VALIDATION_PICTURES])
+    return np.ascontiguousarray(held_out[:count])
 
 
 def _progress(report: Report | None, what: str) -> Callable[..., None] | None:
