@@ -74,6 +74,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
+    tokenizer = parser.add_argument_group("tokenizer")
+    tokenizer.add_argument(
+        "--commitment", type=float, metavar="WEIGHT", help="of keeping features near their codes"
+    )
+    tokenizer.add_argument(
+        "--entropy",
+        type=float,
+        metavar="WEIGHT",
+        help="of bits that are decided and used both ways (default: 0, not shown to help)",
+    )
     student = parser.add_argument_group("encoder and student")
     student.add_argument(
         "--degradation",
@@ -151,11 +161,6 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         resume=args.resume,
         device=args.device,
     )
-    weights = {
-        name: getattr(args, name)
-        for name in ("kl", "mse", "perceptual_weight", "cross_entropy")
-        if getattr(args, name) is not None
-    }
     mix = parse_mix(args.degradation)
     batch = {} if args.batch is None else {"batch": args.batch}
     student = dataclasses.replace(
@@ -164,17 +169,25 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         perceptual=args.perceptual,
         lora_rank=args.lora_rank,
         causal=args.causal,
-        **weights,
+        **_given(args, "kl", "mse", "perceptual_weight", "cross_entropy"),
         **batch,
     )
     settings = dataclasses.replace(
         settings,
-        tokenizer_settings=dataclasses.replace(settings.tokenizer_settings, **batch),
+        tokenizer_settings=dataclasses.replace(
+            settings.tokenizer_settings, **_given(args, "commitment", "entropy"), **batch
+        ),
         teacher_settings=dataclasses.replace(settings.teacher_settings, **batch),
         encoder_settings=dataclasses.replace(settings.encoder_settings, degradation=mix, **batch),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return those of the arguments that were given."""
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class _Bars:

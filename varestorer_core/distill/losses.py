@@ -1,4 +1,4 @@
-"""Losses of the three training stages. Pictures are (B, 3, H, W) float, logits (B, L, d, 2)."""
+"""Losses of the training stages. Pictures are (B, 3, H, W) float, logits (B, L, d, 2)."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return l1 + 0.5 * gradient_l1(output, target) + 0.3 * (1 - ssim(output, target))
 
 
+def feature_distance(features: Tensor, target: Tensor) -> Tensor:
+    """Return the mean over tokens of the squared distance of features from a target, both (B, d, h, w).
+
+    With the summed codes as target this is the commitment term. Only the features feel it.
+    """
+    return (features - target.detach()).square().sum(1).mean()
+
+
 def log_odds(logits: Tensor) -> Tensor:
     """Return the log-odds (B, L, d) of bit 1 from two-way logits (B, L, d, 2)."""
     return logits[..., 1] - logits[..., 0]
@@ -70,7 +78,8 @@ def scale_weights(schedule: ScaleSchedule, device: torch.device | None = None) -
 
 def bit_cross_entropy(logits: Tensor, bits: Tensor, weights: Tensor) -> Tensor:
     """Return the cross entropy per bit of true bits (B, L, d), tokens weighted by `weights` (L,)."""
-    loss = F.binary_cross_entropy_with_logits(log_odds(logits), bits.float(), reduction="none")
+    odds = log_odds(logits)
+    loss = F.binary_cross_entropy_with_logits(odds, bits.to(odds), reduction="none")
     return (loss.mean(dim=(0, 2)) * weights).sum()
 
 

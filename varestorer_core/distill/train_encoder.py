@@ -22,7 +22,7 @@ from .data import random_crops, to_tensor
 from .degrade import DEFAULT_MIX, degrade_batch
 from .held_out import HeldOut
 from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import psnr, reconstruction_loss
+from .losses import feature_distance, psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def train_encoder(
             # features that decode well also quantise well.
             output = adapted.decoder(features).float()
         reconstruction = reconstruction_loss(output, images)
-        distance = (features - target.float()).square().sum(1).mean()
+        distance = feature_distance(features, target.float())
         loss = reconstruction + settings.features * distance
         return {"loss": loss, "reconstruction": reconstruction, "features": distance}
 

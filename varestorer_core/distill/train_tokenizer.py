@@ -23,10 +23,11 @@ from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
+from .entropy import entropy_loss
 from .held_out import HeldOut
 from .initialise import initialise_tokenizer
 from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import psnr, reconstruction_loss
+from .losses import feature_distance, psnr, reconstruction_loss
 
 TINY_TOKENIZER = TokenizerConfig(
     codebook_dim=48,
@@ -53,6 +54,10 @@ class TokenizerSettings:
     quantized_from: float = 0.4
     commitment: float = 0.1
     """Weight of the squared distance between features and summed codes, per token."""
+    entropy: float = 0.0
+    """Weight of the entropy term, see `entropy`; the bundled model was trained without."""
+    entropy_gamma: float = 1.0
+    """How much using every bit both ways counts in it."""
     amp: bool = True
     """bfloat16 autocast."""
 
@@ -142,12 +147,18 @@ def _losses(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
         features = tokenizer.encoder(images)
     features = features.float()
-    summed = quantize(features, schedule, straight_through=True).summed_codes
+    pyramid = quantize(features, schedule, straight_through=True)
+    summed = pyramid.summed_codes
     codes = torch.where(chosen[:, None, None, None], summed, features)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
         output = tokenizer.decoder(codes)
     reconstruction = reconstruction_loss(output.float(), images)
     # Keeps features where the codes can reach them, also before any sample is quantised.
-    commitment = (features - summed.detach()).square().sum(1).mean()
+    commitment = feature_distance(features, summed)
     loss = reconstruction + settings.commitment * commitment
-    return {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
+    losses = {"reconstruction": reconstruction, "commitment": commitment}
+    if settings.entropy:
+        entropy = entropy_loss(features, pyramid.bits, schedule, settings.entropy_gamma)
+        losses["entropy"] = entropy
+        loss = loss + settings.entropy * entropy
+    return {"loss": loss, **losses}
