@@ -18,6 +18,7 @@ from ..config import TransformerConfig
 from .attention import AttentionFn
 from .lora import LoRALinear, make_linear
 from .rope import apply_rope
+from .rows import by_rows
 
 NORM_EPS = 1e-6
 _MAX_LOG_SCALE = math.log(100.0)
@@ -56,25 +57,32 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        qkv = self.mat_qkv(x)
-        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, L, c)
-        # No key bias: it would cancel in the softmax were it not for the normalisation.
-        q = q.float() + self._per_head(self.q_bias, q)
-        v = v + self._per_head(self.v_bias, v).to(v.dtype)
+        q, k, v = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # (B, L, H, c)
         # The kernel divides by sqrt(c); cosine attention wants scale 1.
-        scale = self.scale_mul_1H11.to(q).clamp(max=_MAX_LOG_SCALE).exp() * math.sqrt(q.shape[-1])
-        q = apply_rope(F.normalize(q, dim=-1, eps=1e-12) * scale, *rope)
-        k = apply_rope(F.normalize(k.float(), dim=-1, eps=1e-12), *rope)
-        q, k = q.to(v.dtype), k.to(v.dtype)
+        scale = self.scale_mul_1H11.to(q.device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
+        scale = scale.flatten()[:, None] * math.sqrt(q.shape[-1])  # (H, 1)
+        q_bias, v_bias = (self._per_head(bias, q) for bias in (self.q_bias, self.v_bias))
+        angles = [table[None, :, None] for table in rope]  # (1, L, 1, c / 2)
+        dtype = q.dtype
+
+        def rotated_query(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+            return _rotate(part.float() + q_bias, scale, cos, sin).to(dtype)
+
+        def rotated_key(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+            # No key bias: it would cancel in the softmax were it not for the normalisation.
+            return _rotate(part.float(), 1.0, cos, sin).to(dtype)
+
+        q = by_rows(rotated_query, q, *angles).transpose(1, 2)  # (B, H, L, c)
+        k = by_rows(rotated_key, k, *angles).transpose(1, 2)
+        v = (v + v_bias.to(dtype)).transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
         out = self.attention(q, k, v, mask)
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def _per_head(self, bias: Tensor, like: Tensor) -> Tensor:
-        return bias.to(device=like.device, dtype=torch.float32).unflatten(
-            0, (self.num_heads, 1, -1)
-        )
+        """Return a bias (C,) as (H, c)."""
+        return bias.to(device=like.device, dtype=torch.float32).unflatten(0, (self.num_heads, -1))
 
 
 class CrossAttention(nn.Module):
@@ -117,7 +125,7 @@ class FeedForward(nn.Module):
         self.fc2 = operations.Linear(config.ffn_dim, config.embed_dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(by_rows(_gelu, self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -155,24 +163,43 @@ class Block(nn.Module):
 
         Args:
             x: (B, L, C) float32 residual stream.
-            modulation: (B, 1, 6, C) shared part, to which the block's own is added.
+            modulation: (B, 1, 6, C) shared part, to which the block's own is added, or (1, 1, 6, C)
+                for one prompt.
             text_kv: keys and values from `ca.keys_values`.
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: of earlier scales, for next-scale generation.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
-        h = modulate(x, scale1, shift1).to(self.compute_dtype)
-        x = x + self.sa(h, rope, mask, cache).float() * gate1
-        h = self.ca_norm(x).to(self.compute_dtype)
-        x = x + self.ca(h, text_kv, text_mask).float()
-        h = modulate(x, scale2, shift2).to(self.compute_dtype)
-        return x + self.ffn(h).float() * gate2
+        half = self.compute_dtype
+        h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
+        x = _gated(x, self.sa(h, rope, mask, cache), gate1)
+        h = self.ca_norm(x).to(half)
+        x = x + self.ca(h, text_kv, text_mask)
+        h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
+        return _gated(x, self.ffn(h), gate2)
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return LN(x) * (1 + scale) + shift, without affine, in float32."""
+    """Return LN(x) * (1 + scale) + shift in float32, for x (B, L, C) and the rest (B or 1, 1, C)."""
+    if scale.shape[0] == 1:  # one prompt: the norm's own affine does it in the same pass
+        return F.layer_norm(x, x.shape[-1:], 1 + scale[0, 0], shift[0, 0], eps=NORM_EPS)
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+
+
+def _gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
+    """Return x + change * gate in float32, for x and change (B, L, C) and gate (B or 1, 1, C)."""
+    return by_rows(lambda x, change: torch.addcmul(x, change.float(), gate), x, change)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _rotate(x: Tensor, length: Tensor | float, cos: Tensor, sin: Tensor) -> Tensor:
+    """Give every head's vector of x (B, n, H, c) that length and turn it to its position."""
+    scale = length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+    return apply_rope(x * scale, cos, sin)
 
 
 def _vector(factory: dict[str, Any]) -> dict[str, Any]:

@@ -159,9 +159,9 @@ class VARTransformer(nn.Module):
         """
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
-        text = text.expand(x.shape[0])
+        modulation, text = text.modulation, text.expand(x.shape[0])
         for block, text_kv in zip(self.blocks, text.block_kv, strict=True):
-            x = block(x, text.modulation, text_kv, rope, mask=mask, text_mask=text.mask)
+            x = block(x, modulation, text_kv, rope, mask=mask, text_mask=text.mask)
         logits = self.predict(x[:, : schedule.num_tokens], text.cond)
         if self.lq_prior is not None:
             logits = self._add_prior(logits, lq_bits, schedule)

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from varestorer_core.models.attention import attention
+
+
+def attend_plainly(q, k, v):
+    q, k, v = (t.double() for t in (q, k, v))
+    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("keys", [3, 64, 700])
+@pytest.mark.parametrize("strength", [1.0, 12.0])
+def test_bfloat16_on_a_cpu_is_as_close_as_its_own_rounding(keys, strength):
+    q, k, v = (
+        torch.randn(2, n, 3, 32).bfloat16().transpose(1, 2) for n in (600, keys, keys)
+    )  # heads outside, as the block passes them
+    k = k * strength
+    with torch.inference_mode():
+        out = attention(q, k, v)
+    expected = attend_plainly(q, k, v)
+    assert out.shape == (2, 3, 600, 32)
+    assert (out - expected).norm() < 0.01 * expected.norm()
+
+
+def test_pictures_of_a_batch_do_not_meet():
+    q, k, v = (torch.randn(2, 2, 520, 16).bfloat16() for _ in range(3))
+    with torch.inference_mode():
+        together = attention(q, k, v)
+        assert torch.equal(together[1:], attention(q[1:], k[1:], v[1:]))
+
+
+def test_gradients_pass():
+    q, k, v = (torch.randn(1, 1, 520, 8).bfloat16().requires_grad_() for _ in range(3))
+    attention(q, k, v).float().sum().backward()
+    assert all(t.grad is not None for t in (q, k, v))
