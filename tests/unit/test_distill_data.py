@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,48 @@ def test_cache_of_other_settings_is_made_anew(tmp_path):
     np.testing.assert_array_equal(other[1], generate_picture(2, 1, size=16))
 
 
+def test_a_damaged_cache_is_made_anew(tmp_path, caplog):
+    path, note = tmp_path / "a.npy", tmp_path / "a.json"
+    whole = np.array(data.procedural_pictures(path, 2, size=16, seed=1))
+
+    def spoil_note() -> None:
+        note.write_text('{"count": 2')
+
+    def cut_pictures() -> None:
+        path.write_bytes(path.read_bytes()[:400])
+
+    def empty_pictures() -> None:
+        path.write_bytes(b"")
+
+    def other_pictures() -> None:
+        np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
+
+    for spoil in (spoil_note, cut_pictures, empty_pictures, other_pictures):
+        spoil()
+        caplog.clear()
+        np.testing.assert_array_equal(data.procedural_pictures(path, 2, size=16, seed=1), whole)
+        assert "is damaged" in caplog.text
+
+
+def test_an_interrupted_start_is_not_taken_for_a_cache(tmp_path, monkeypatch):
+    path = tmp_path / "a.npy"
+    whole = np.array(data.procedural_pictures(path, 2, size=16, seed=1))
+
+    def interrupt(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "generate_picture", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            data.procedural_pictures(path, 2, size=16, seed=2)
+    np.testing.assert_array_equal(data.procedural_pictures(path, 2, size=16, seed=1), whole)
+
+
+def test_no_pictures_are_an_error(tmp_path):
+    with pytest.raises(SettingError, match="at least 1, got 0"):
+        data.procedural_pictures(tmp_path / "a.npy", 0)
+
+
 @pytest.mark.parametrize("mix", [("official",), ("x4", "mild"), tuple(PRESETS)])
 def test_degradation_follows_the_generator_and_keeps_the_size(mix):
     pictures = np.stack([generate_picture(0, i, size=48) for i in range(3)])
@@ -88,19 +131,45 @@ def test_a_list_of_presets_is_checked():
         parse_mix(" ,")
 
 
-def test_folder_skips_and_names_what_it_cannot_read(tmp_path, caplog):
+def test_folder_skips_counts_and_names_what_it_cannot_use(tmp_path, caplog):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "folder.png").mkdir()
     Image.fromarray(generate_picture(0, 0, size=80)).save(tmp_path / "good.png")
-    Image.fromarray(generate_picture(0, 1, size=20)).save(tmp_path / "small.png")
+    Image.fromarray(generate_picture(0, 1, size=20)).save(tmp_path / "more" / "small.png")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:500])
+    (tmp_path / "empty.webp").touch()
     (tmp_path / "notes.txt").write_text("not a picture file")
     with caplog.at_level(logging.WARNING):
         squares = data.folder_pictures(tmp_path, size=32)
     assert squares.shape[1:] == (32, 32, 3)
     assert 1 <= len(squares) <= 8
-    assert "3 of 4 pictures skipped" in caplog.text
-    for name in ("broken.jpg", "cut.png", "small.png"):
-        assert name in caplog.text
+    assert caplog.messages == [
+        "4 of 5 pictures skipped; 3 unreadable: broken.jpg, cut.png, empty.webp; 1 smaller than 32 pixels: "
+        + str(Path("more") / "small.png")
+    ]
+
+
+def test_many_skipped_pictures_are_not_all_named():
+    names = [f"{n}.png" for n in range(23)]
+    line = data.describe_skipped(30, {"unreadable": names, "smaller than 9 pixels": []})
+    assert line.startswith("23 of 30 pictures skipped; 23 unreadable: 0.png, 1.png, ")
+    assert line.endswith(", 19.png and 3 more")
+
+
+def test_deep_grey_and_transparent_pictures_are_used(tmp_path, caplog):
+    values = np.linspace(0, 65535, 40 * 40).reshape(40, 40).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((40, 40, 4), 128, np.uint8)).save(tmp_path / "glass.png")
+    Image.fromarray(np.full((40, 40), 7, np.uint8)).save(tmp_path / "grey.png")
+    squares = data.folder_pictures(tmp_path, size=40)
+    assert not caplog.messages
+    deep, glass, grey = squares
+    assert deep.min() == 0
+    assert deep.max() == 255
+    assert 120 < deep.mean() < 135
+    assert (glass == 128).all()
+    assert (grey == 7).all()
 
 
 def test_empty_or_missing_folder_is_an_error(tmp_path):
@@ -108,6 +177,19 @@ def test_empty_or_missing_folder_is_an_error(tmp_path):
         data.folder_pictures(tmp_path)
     with pytest.raises(ImageError, match="existing folder"):
         data.folder_pictures(tmp_path / "nowhere")
+
+
+def test_a_folder_of_pictures_that_are_too_small_is_an_error(tmp_path):
+    Image.fromarray(generate_picture(0, 1, size=20)).save(tmp_path / "small.png")
+    with pytest.raises(ImageError, match="at least 32 x 32 pixels, got none among 1 picture files"):
+        data.folder_pictures(tmp_path, size=32)
+
+
+def test_crops_larger_than_the_pictures_are_an_error():
+    with pytest.raises(
+        ImageError, match="at least 32 x 32 pixels, the size of a tile, got 24 x 24"
+    ):
+        data.random_crops(np.zeros((1, 24, 24, 3), np.uint8), 1, 32, torch.Generator())
 
 
 def test_crops_follow_the_generator():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from ..errors import ImageError
+from ..errors import ImageError, SettingError
+from ..pictures import READABLE, read_picture, to_uint8
 from .procedural import generate_picture
 
 Progress = Callable[[int, int], None]
 
 _CHUNK = 64
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_NAMED = 20
+"""Skipped pictures that a message names, of each kind."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,21 +43,22 @@ def procedural_pictures(
 ) -> NDArray[np.uint8]:
     """Return (count, size, size, 3) uint8 pictures, generated into `path` (.npy) where not yet there.
 
-    A cache of the same size and seed is continued; one of other settings is made anew.
+    A cache of the same size and seed is continued; one of other settings, or a damaged one, is made anew.
+
+    Raises:
+        SettingError: if `count` is not positive.
     """
+    if count < 1:
+        raise SettingError(f"the number of training pictures must be at least 1, got {count}.")
     note = path.with_suffix(".json")
     wanted = {"count": count, "size": size, "seed": seed}
-    done = 0
-    if path.exists() and note.exists():
-        found = json.loads(note.read_text())
-        if {key: found.get(key) for key in wanted} == wanted:
-            done = int(found["done"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = "r+" if done else "w+"
     shape = (count, size, size, 3)
-    array = np.lib.format.open_memmap(
-        path, mode=mode, dtype=np.uint8, shape=None if done else shape
-    )
+    array, done = _cached(path, note, wanted, shape)
+    if array is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # First, so that an old note never speaks for the new, still empty pictures.
+        note.unlink(missing_ok=True)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     draw = partial(generate_picture, seed, size=size)
     pool = ProcessPoolExecutor(workers) if workers > 1 else None
     try:
@@ -75,45 +78,92 @@ def procedural_pictures(
     return array
 
 
+def _cached(
+    path: Path, note: Path, wanted: dict[str, int], shape: tuple[int, ...]
+) -> tuple[np.memmap | None, int]:
+    """Return a cache of the wanted settings and how many of its pictures are done, or None and 0."""
+    try:
+        found = json.loads(note.read_text())
+        if {key: found[key] for key in wanted} != wanted:
+            return None, 0
+        np.lib.format.open_memmap(path, mode="r")  # "r+" would lengthen a file that was cut
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"an array {array.shape} of {array.dtype}")
+        return array, min(int(found["done"]), shape[0])
+    except FileNotFoundError:
+        return None, 0
+    except (EOFError, LookupError, OSError, TypeError, ValueError) as error:
+        _log.warning("the picture cache %s is damaged (%s) and made anew", path, error)
+        return None, 0
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the picture files of a folder and its subfolders in a fixed order.
+
+    Raises:
+        ImageError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"The data folder must be an existing folder, got {folder}. Check --data.")
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE and p.is_file())
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Return a picture upright, with 8 bits a channel and without its alpha channel.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    return Image.fromarray(to_uint8(read_picture(path).rgb))
+
+
+def describe_skipped(files: int, kinds: Mapping[str, Sequence[str]]) -> str:
+    """Return a line that counts and names skipped pictures.
+
+    Args:
+        files: number of picture files in all.
+        kinds: reason to names; reasons without names are left out.
+    """
+    parts = []
+    for reason, names in kinds.items():
+        if names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            parts.append(f"{len(names)} {reason}: {', '.join(names[:_NAMED])}{more}")
+    count = sum(len(names) for names in kinds.values())
+    return f"{count} of {files} pictures skipped; " + "; ".join(parts)
+
+
 def folder_pictures(
     folder: Path, *, size: int = 192, per_picture: int = 8, seed: int = 0
 ) -> NDArray[np.uint8]:
     """Return (n, size, size, 3) uint8 squares cut from the pictures of a folder and its subfolders.
 
     Each picture gives up to `per_picture` squares, cut at random places and enlargements. Unreadable files and
-    pictures smaller than a square are skipped; their number and names are logged.
+    pictures smaller than a square are skipped; their numbers and names are logged.
 
     Raises:
         ImageError: if nothing is left.
     """
-    if not folder.is_dir():
-        raise ImageError(f"The data folder must be an existing folder, got {folder}. Check --data.")
+    files = picture_files(folder)
     rng = np.random.default_rng(seed)
     squares: list[NDArray[np.uint8]] = []
-    skipped: list[str] = []
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    unreadable: list[str] = []
+    small: list[str] = []
     for file in files:
+        name = str(file.relative_to(folder))
         try:
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
-        except (
-            UnidentifiedImageError,
-            OSError,
-            SyntaxError,
-            ValueError,
-            Image.DecompressionBombError,
-        ):
-            skipped.append(file.name)
+            image = open_picture(file)
+        except ImageError:
+            unreadable.append(name)
             continue
         if min(image.size) < size:
-            skipped.append(file.name)
+            small.append(name)
             continue
         squares += _cut(rng, image, size, per_picture)
-    if skipped:
-        _log.warning(
-            "%d of %d pictures skipped (unreadable, or smaller than %d pixels): %s",
-            len(skipped), len(files), size, ", ".join(skipped[:20]),
-        )  # fmt: skip
+    if unreadable or small:
+        kinds = {"unreadable": unreadable, f"smaller than {size} pixels": small}
+        _log.warning("%s", describe_skipped(len(files), kinds))
     if not squares:
         raise ImageError(
             f"The data folder must hold readable pictures of at least {size} x {size} pixels, got none among "
@@ -143,8 +193,16 @@ def _cut(
 def random_crops(
     pictures: NDArray[np.uint8], batch: int, crop: int, generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """Draw (batch, crop, crop, 3) uint8 crops, each flipped left-right and transposed half the time."""
+    """Draw (batch, crop, crop, 3) uint8 crops, each flipped left-right and transposed half the time.
+
+    Raises:
+        ImageError: if the pictures are smaller than a crop.
+    """
     count, height, width = pictures.shape[:3]
+    if min(height, width) < crop:
+        raise ImageError(
+            f"training pictures must be at least {crop} x {crop} pixels, the size of a tile, got {width} x {height}."
+        )
 
     def draw(high: int) -> list[int]:
         return torch.randint(high, (batch,), generator=generator).tolist()
