@@ -1,10 +1,12 @@
 """The training loop: averages, accumulation, logs, checkpoints that survive, and how it stops."""
 
 import copy
+import os
 import signal
-import subprocess
 import sys
 import types
+from io import BufferedWriter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,36 +213,39 @@ def test_a_state_of_other_shapes_is_refused(tmp_path):
         other.load(WeightAverage({"m": linear(2)}, 0.5).averages)
 
 
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from varestorer_core.distill.state import write_whole
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[2] == "rename":
-    Path.replace = die
-else:
-    whole = torch.save
-    def half(content, file):
-        whole(content, file)
+def write_and_die(path: Path, moment: str) -> None:
+    """Kill this process while it writes a state, or before it renames the written one."""
+    save = torch.save
+
+    def die(*_) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def half(content: object, file: BufferedWriter) -> None:
+        save(content, file)
         file.truncate(file.tell() // 2)
         file.flush()
         die()
-    torch.save = half
-write_whole(Path(sys.argv[1]), {"step": 7, "weights": torch.zeros(10000)})
-"""
+
+    if moment == "rename":
+        Path.replace = die
+    else:
+        torch.save = half
+    state_module.write_whole(path, {"step": 7, "weights": torch.zeros(1000)})
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that can be killed cheaply")
 @pytest.mark.parametrize("moment", ["write", "rename"])
 def test_the_previous_state_survives_a_kill(tmp_path, moment):
     run(tmp_path, linear(), stop_at=3)
     before = (tmp_path / "state.pt").read_bytes()
-    killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(tmp_path / "state.pt"), moment], check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        try:
+            write_and_die(tmp_path / "state.pt", moment)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     assert (tmp_path / "state.pt.partial").exists()
     assert (tmp_path / "state.pt").read_bytes() == before
     assert run(tmp_path, linear(), resume=True) == 6

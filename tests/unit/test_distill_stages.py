@@ -15,6 +15,7 @@ from varestorer_core.distill.initialise import (
     initialise_tokenizer,
     student_from_teacher,
 )
+from varestorer_core.distill.loop import TrainingError
 from varestorer_core.distill.losses import log_odds
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import (
@@ -109,6 +110,21 @@ def test_every_stage_resumes_to_the_same_numbers(tmp_path):
     assert json.loads(metadata["varestorer.config"])["lq_prior"] is True
     for name, value in trained_student(whole).state_dict().items():
         torch.testing.assert_close(loaded[name].float(), value, rtol=1e-3, atol=1e-6)
+
+
+def test_every_stage_leaves_the_batch_that_it_failed_on(tmp_path):
+    settings = settings_for(tmp_path, steps=dict.fromkeys(STAGES, 2))
+    for stage in STAGES:
+        run_stage(stage, settings)
+        with pytest.raises(TrainingError, match="bad_batch"):
+            run_stage(stage, dataclasses.replace(settings, learning_rate=1e35))
+        kept = torch.load(tmp_path / stage / "bad_batch.pt", weights_only=True)
+        names = {"clean", "lq"} if stage in ("encoder", "student") else {"clean"}
+        assert kept["batches"][0].keys() == names
+        for pictures in kept["batches"][0].values():
+            assert pictures.shape[1] == 3
+            assert float(pictures.abs().max()) <= 1
+        weights_of(tmp_path / stage)
 
 
 def test_a_stage_without_its_predecessor_says_so(tmp_path):
