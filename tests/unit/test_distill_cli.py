@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import re
 
 import pytest
 
-from varestorer_core.cli import distill
+from varestorer_core.cli import UsageError, distill
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 
 
@@ -58,3 +59,49 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path):
     args = parse("all", "--out", str(tmp_path), "--config", str(tmp_path / "x.json"))
     with pytest.raises(ValueError, match="not a training configuration"):
         args.run(args)
+
+
+def test_ablations_by_their_names(tmp_path):
+    def student(*flags):
+        args = parse("student", "--out", str(tmp_path), *flags)
+        return distill.settings_from(args).student_settings
+
+    full = student()
+    assert (full.kl, full.mse, full.perceptual_weight, full.cross_entropy) == (0.1, 0.25, 0.5, 1)
+    assert not full.causal
+    alone = student("--no-distill")
+    assert (alone.kl, alone.mse, alone.perceptual_weight, alone.cross_entropy) == (0, 0, 0, 1)
+    without = student("--no-kl", "--cross-entropy", "0")
+    assert (without.kl, without.mse, without.cross_entropy) == (0, 0.25, 0)
+    assert student("--no-cross-scale") == student("--causal")
+    assert student("--no-cross-scale").causal
+    assert student("--rank", "3").lora_rank == student("--lora-rank", "3").lora_rank == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["student", "--no-distill", "--kl", "1"], "--no-distill trains on cross entropy alone"),
+        (["student", "--no-distill", "--no-kl"], "--no-distill trains on cross entropy alone"),
+        (["student", "--no-kl", "--kl", "1"], "--no-kl and --kl 1 contradict each other"),
+        (["student", "--base", "x.pth"], "--base and --vae belong together"),
+        (["student", "--base", "x.pth", "--vae", "y.pth"], "--base x.pth: no such file"),
+        (["student", "--pixel-class", "0.06M"], "only together with --base"),
+        (["student", "--prompt", "a dog"], "--prompt and --text-encoder belong together"),
+        (["teacher", "--accelerate"], "--accelerate trains the student only"),
+        (["ablation", "--no-kl"], "the ablation trains every variant itself"),
+        (["ablation", "--seeds", "1,x"], "--seeds must be whole numbers with commas, got '1,x'"),
+        (["ablation", "--seeds=-1"], "--seeds must be 0 or more"),
+    ],
+)
+def test_wrong_usage(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    args = parse(*arguments, "--out", str(tmp_path / "run"))
+    with pytest.raises(UsageError, match=re.escape(words)):
+        args.run(args)
+
+
+def test_the_ablation_has_steps_and_the_loss_of_the_paper(tmp_path):
+    settings = distill.settings_from(parse("ablation", "--out", str(tmp_path), "--steps", "9"))
+    assert settings.steps["student"] == 9
+    assert settings.student_settings.cross_entropy == 0

@@ -6,18 +6,35 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .degrade import PRESETS
+from . import UsageError
+from .distill_ablation import add_ablation_options, run_and_print
+from .distill_student import (
+    add_full_size_options,
+    add_student_options,
+    base_files,
+    degradation,
+    encode_prompt,
+    student_settings,
+)
 from .options import between, integer
 
 if TYPE_CHECKING:
     from ..distill.run import Report, RunSettings
 
-_STAGES = ("tokenizer", "teacher", "encoder", "student", "export", "all")
+_STAGES = ("tokenizer", "teacher", "encoder", "student", "export", "all", "ablation")
 _EPILOG = """\
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
 fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
 --steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
 OUT/<stage>/sheets while a stage runs: look at them.
+
+With --base and --vae the first two stages come from files and the student is adapters on the base:
+  varestorer distill student --base infinity_2b_reg.pth --vae infinity_vae_d32reg.pth \
+      --data PHOTOS --rank 32 --device cuda --out RUN
+  varestorer distill export --out RUN
+
+"ablation" trains the student as it is, without distillation, without cross-scale attention and
+without the KL, from the teacher of the run, and compares them on photographs.
 """
 
 
@@ -42,6 +59,13 @@ def add_parser(subparsers: Any) -> None:
         help="pictures to measure on (default: procedural)",
     )
     parser.add_argument("--pictures", type=int, default=5000, help="procedural pictures to make")
+    parser.add_argument(
+        "--validation-pictures",
+        type=integer(1, None),
+        default=8,
+        metavar="N",
+        help="pictures to measure on at most (default: %(default)s)",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that make them")
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
     parser.add_argument("--steps", type=int, help="optimiser steps in all")
@@ -84,32 +108,9 @@ def add_parser(subparsers: Any) -> None:
         metavar="WEIGHT",
         help="of bits that are decided and used both ways (default: 0, not shown to help)",
     )
-    student = parser.add_argument_group("encoder and student")
-    student.add_argument(
-        "--degradation",
-        default="x4,mild",
-        metavar="PRESETS",
-        help="comma-separated; each training picture draws one (default: %(default)s); of "
-        + ", ".join(PRESETS),
-    )
-    student.add_argument(
-        "--lora-rank", type=int, default=0, help="train only adapters of this rank (0: everything)"
-    )
-    student.add_argument(
-        "--kl", type=float, help="weight of the KL to the teacher; 0: no distillation"
-    )
-    student.add_argument("--mse", type=float, help="weight of the picture's squared error")
-    student.add_argument(
-        "--perceptual",
-        choices=("structural", "lpips"),
-        default="structural",
-        help="kind of the perceptual loss; lpips needs its package and weights (default: %(default)s)",
-    )
-    student.add_argument("--perceptual-weight", type=float, help="weight of the perceptual loss")
-    student.add_argument(
-        "--cross-entropy", type=float, help="weight of the clean bits; 0: the paper's"
-    )
-    student.add_argument("--causal", action="store_true", help="no cross-scale attention")
+    add_student_options(parser)
+    add_full_size_options(parser)
+    add_ablation_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -117,17 +118,25 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage that the arguments name; return the exit status."""
     import torch
 
-    from ..distill.run import STAGES, run_export, run_stage
+    from ..distill.run import STAGES, on_files, run_export, run_stage
 
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = settings_from(args)
+    _show_log()
     with _Bars() as report:
+        if args.stage == "ablation":
+            return run_and_print(args, settings, report)
         for stage in STAGES:
-            if args.stage in (stage, "all"):
+            # The first two stages of a run on files are the files.
+            wanted = args.stage == "all" and (settings.base is None or stage == "student")
+            if args.stage == stage or wanted:
                 run_stage(stage, settings, report)
+    if not settings.processes.first:
+        return 0
     if args.stage in ("export", "all"):
-        for path in run_export(settings, args.note):
+        name = "tiny" if settings.base is None and not on_files(settings) else "varestorer"
+        for path in run_export(settings, args.note, name):
             print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
     return 0
 
@@ -136,11 +145,20 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     """Turn the arguments into settings; what was not given keeps its default."""
     import dataclasses
 
-    from ..distill.degrade import parse_mix
-    from ..distill.run import DEFAULT_STEPS, RunSettings, load_config
+    from ..distill.processes import ALONE, accelerate_processes
+    from ..distill.run import DEFAULT_STEPS, FULL_SIZE_STEPS, RunSettings, load_config
 
+    files = base_files(args)
+    processes = ALONE
+    if args.accelerate:
+        if args.stage not in ("student", "all"):
+            raise UsageError("--accelerate trains the student only.")
+        processes = accelerate_processes()
     steps = dict(DEFAULT_STEPS)
-    if args.steps is not None and args.stage == "all":
+    if files is not None or args.stage == "ablation":
+        usual = FULL_SIZE_STEPS if files is not None else DEFAULT_STEPS["student"]
+        steps["student"] = args.steps or usual
+    if args.steps is not None and args.stage == "all" and files is None:
         share = args.steps / DEFAULT_STEPS["tokenizer"]
         steps.update({stage: max(1, round(n * share)) for stage, n in DEFAULT_STEPS.items()})
     elif args.steps is not None and args.stage in steps:
@@ -159,19 +177,15 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         stop_at=args.stop_at,
         seed=args.seed,
         resume=args.resume,
-        device=args.device,
+        device=processes.device or args.device,
+        validation_pictures=args.validation_pictures,
+        base=files,
+        processes=processes,
     )
-    mix = parse_mix(args.degradation)
+    settings = dataclasses.replace(settings, prompt=encode_prompt(args, settings))
     batch = {} if args.batch is None else {"batch": args.batch}
-    student = dataclasses.replace(
-        settings.student_settings,
-        degradation=mix,
-        perceptual=args.perceptual,
-        lora_rank=args.lora_rank,
-        causal=args.causal,
-        **_given(args, "kl", "mse", "perceptual_weight", "cross_entropy"),
-        **batch,
-    )
+    mix = degradation(args)
+    student = student_settings(args, settings.student_settings)
     settings = dataclasses.replace(
         settings,
         tokenizer_settings=dataclasses.replace(
@@ -182,6 +196,14 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)
+
+
+def _show_log() -> None:
+    """Let what training says about itself reach stderr."""
+    import logging
+
+    logging.basicConfig(format="varestorer: %(message)s")
+    logging.getLogger(__name__.rpartition(".cli.")[0]).setLevel(logging.INFO)
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:

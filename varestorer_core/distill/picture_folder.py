@@ -13,21 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import ImageError
-from .data import random_crops
+from .data import describe_skipped, open_picture, picture_files, random_crops
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)
 _TRIES = 20
-_NAMED = 20
 _log = logging.getLogger(__name__)
 
 
@@ -41,28 +32,25 @@ class PictureFolder:
     """
 
     def __init__(self, folder: Path, smallest: int):
-        if not folder.is_dir():
-            raise ImageError(
-                f"The data folder must be an existing folder, got {folder}. Check --data."
-            )
         self.files: list[Path] = []
         self.skipped: list[str] = []
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        unreadable, small = [], []
+        files = picture_files(folder)
         for file in files:
             try:
                 with Image.open(file) as image:  # reads the header only
                     fits = min(image.size) >= smallest
-            except _UNREADABLE:
-                fits = False
-            if fits:
-                self.files.append(file)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                unreadable.append(file.name)
             else:
-                self.skipped.append(file.name)
+                if fits:
+                    self.files.append(file)
+                else:
+                    small.append(file.name)
+        self.skipped = unreadable + small
         if self.skipped:
-            _log.warning(
-                "%d of %d pictures skipped (unreadable, or smaller than %d pixels): %s",
-                len(self.skipped), len(files), smallest, ", ".join(self.skipped[:_NAMED]),
-            )  # fmt: skip
+            reasons = {"unreadable": unreadable, f"smaller than {smallest} pixels": small}
+            _log.warning("%s", describe_skipped(len(files), reasons))
         if not self.files:
             raise ImageError(
                 f"The data folder must hold readable pictures of at least {smallest} x {smallest} pixels, got "
@@ -86,9 +74,8 @@ class PictureFolder:
             index = int(torch.randint(len(self.files), (1,), generator=generator))
             size, x, y, flip = torch.rand(4, generator=generator).tolist()
             try:
-                with Image.open(self.files[index]) as opened:
-                    image = opened.convert("RGB")
-            except _UNREADABLE as error:
+                image = open_picture(self.files[index])
+            except ImageError as error:
                 self._skip(index, error)
                 continue
             if min(image.size) < crop:

@@ -139,17 +139,12 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         )
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
-        if settings.base is None and _record(settings):
-            raise CheckpointError(
-                f"The run in {settings.out} was started on files. Give them again: --base and --vae."
-            )
-        validation = _validation(settings)
-        training = _training(settings, stage, report)
-    full_size = settings.base is not None
+        training, validation = training_pictures(settings, stage, report)
     loop = LoopSettings(
         steps=settings.steps[stage],
-        learning_rate=settings.learning_rate
-        or (FULL_SIZE_LEARNING_RATE if full_size and stage == "student" else LEARNING_RATES[stage]),
+        learning_rate=student_rate(settings)
+        if stage == "student"
+        else settings.learning_rate or LEARNING_RATES[stage],
         accumulate=settings.accumulate,
         ema=settings.ema,
         tensorboard=settings.tensorboard,
@@ -190,6 +185,24 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         )  # fmt: skip
 
 
+def student_rate(settings: RunSettings) -> float:
+    """Return the student's peak learning rate."""
+    usual = LEARNING_RATES["student"] if settings.base is None else FULL_SIZE_LEARNING_RATE
+    return settings.learning_rate or usual
+
+
+def training_pictures(
+    settings: RunSettings, stage: Stage, report: Report | None = None
+) -> tuple[PictureSource, NDArray[np.uint8]]:
+    """Return what a stage trains on, and the squares of tile size that it measures on."""
+    return _training(settings, stage, report), _validation(settings)
+
+
+def on_files(settings: RunSettings) -> bool:
+    """Whether the run was started on a base and a tokenizer from files."""
+    return bool(_record(settings))
+
+
 def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Path]:
     """Write what the run trained as safetensors and return the paths.
 
@@ -197,7 +210,10 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned.
     """
     record = _record(settings)
-    settings = with_own_config(settings)
+    if record and settings.base is None:
+        settings = load_config(settings, settings.out / "config.json")
+    else:
+        settings = with_own_config(settings)
     folder = settings.out / "export"
     weights = trained_weights(settings.out / "student" / "state.pt", "student")
     metrics = last_figures(settings.out / "student" / "log.csv")
@@ -299,6 +315,10 @@ def with_own_config(settings: RunSettings) -> RunSettings:
 def _check_base(settings: RunSettings) -> None:
     """Refuse other base files than the run was started with, none, or some where it has none."""
     record = _record(settings)
+    if settings.base is None and record:
+        raise CheckpointError(
+            f"The run in {settings.out} was started on files. Give them again: --base and --vae."
+        )
     if settings.base is not None and not record:
         raise CheckpointError(
             f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or give "

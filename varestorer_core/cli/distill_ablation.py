@@ -1,0 +1,81 @@
+"""`varestorer distill ablation`: train the student's variants alike and compare them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import UsageError
+
+if TYPE_CHECKING:
+    from ..distill.run import Report, RunSettings
+
+
+def add_ablation_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only the ablation reads."""
+    group = parser.add_argument_group("ablation")
+    group.add_argument(
+        "--seeds",
+        default="0",
+        metavar="N,...",
+        help="comma-separated seeds of training; with several the spread is over them, else over the "
+        "photographs (default: %(default)s)",
+    )
+    group.add_argument(
+        "--photographs",
+        metavar="DIR",
+        help="to measure on, at least 256 pixels a side (default: the ten inside scikit-image)",
+    )
+
+
+def seeds_from(text: str) -> tuple[int, ...]:
+    """Return the seeds of a comma-separated list.
+
+    Raises:
+        UsageError: if it is no such list.
+    """
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--seeds must be whole numbers with commas, got {text!r}.") from error
+    if min(seeds) < 0:
+        raise UsageError(f"--seeds must be 0 or more, got {text!r}.")
+    return seeds
+
+
+def run_and_print(args: argparse.Namespace, settings: RunSettings, report: Report) -> int:
+    """Run the ablation, print its table and, as the last line, its JSON document."""
+    from ..distill.ablation import AblationSettings, run_ablation
+
+    if args.no_distill or args.no_kl or args.causal:
+        raise UsageError(
+            "the ablation trains every variant itself: leave out --no-distill, --no-kl and "
+            "--no-cross-scale."
+        )
+    ablation = AblationSettings(seeds=seeds_from(args.seeds))
+    document = run_ablation(settings, ablation, _photographs(args.photographs), report)
+    folder = settings.out / "ablation"
+    print((folder / "table.md").read_text())
+    print(f"wrote {folder / 'table.md'} and {folder / 'ablation.json'}")
+    print(json.dumps(document))
+    return 0
+
+
+def _photographs(folder: str | None) -> list[Path]:
+    if folder is not None:
+        from .jobs import collect_pictures
+
+        return collect_pictures([folder])[0]
+    from ..evaluate import scikit_image_photographs
+
+    found, missing = scikit_image_photographs()
+    if missing:
+        print(
+            f"varestorer: this scikit-image comes without {', '.join(missing)}; measuring on the "
+            f"other {len(found)}",
+            file=sys.stderr,
+        )
+    return found

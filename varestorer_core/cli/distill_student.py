@@ -1,0 +1,198 @@
+"""The options of `varestorer distill` for the student: its losses, its ablations, and starting from files."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import UsageError
+from .degrade import PRESETS
+from .options import integer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..distill.base import BaseFiles
+    from ..distill.run import RunSettings
+    from ..distill.train_student import StudentSettings
+
+_WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy")
+_FULL_SIZE_RANK = 32
+_FULL_SIZE_BATCH = 1
+
+
+def add_student_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how the student trains."""
+    group = parser.add_argument_group("encoder and student")
+    group.add_argument(
+        "--degradation",
+        metavar="PRESETS",
+        help="comma-separated; each training picture draws one (default: x4,mild; with --base: "
+        "official); of " + ", ".join(PRESETS),
+    )
+    group.add_argument(
+        "--rank",
+        "--lora-rank",
+        dest="lora_rank",
+        type=integer(0, None),
+        help="train only adapters of this rank; 0 trains every weight (default: 0; with --base: 32)",
+    )
+    group.add_argument("--kl", type=float, help="weight of the KL to the teacher (default: 0.1)")
+    group.add_argument(
+        "--mse", type=float, help="weight of the picture's squared error (default: 0.25)"
+    )
+    group.add_argument(
+        "--perceptual",
+        choices=("structural", "lpips"),
+        default="structural",
+        help="kind of the perceptual loss; lpips needs its package and weights (default: %(default)s)",
+    )
+    group.add_argument(
+        "--perceptual-weight", type=float, help="weight of the perceptual loss (default: 0.5)"
+    )
+    group.add_argument(
+        "--cross-entropy",
+        type=float,
+        help="weight of the clean bits (default: 1; with --base and for the ablation: 0, as in the "
+        "paper)",
+    )
+    ablations = parser.add_argument_group("student, what the paper leaves out to compare")
+    ablations.add_argument(
+        "--no-distill",
+        action="store_true",
+        help="no teacher and no picture losses: cross entropy of the clean picture's tokens alone",
+    )
+    ablations.add_argument(
+        "--no-cross-scale",
+        "--causal",
+        dest="causal",
+        action="store_true",
+        help="the student sees no finer scale than its own",
+    )
+    ablations.add_argument("--no-kl", action="store_true", help="no teacher; other losses stay")
+
+
+def add_full_size_options(parser: argparse.ArgumentParser) -> None:
+    """Add what training adapters on a base from a file needs."""
+    from ..schedule import PIXEL_CLASSES
+
+    group = parser.add_argument_group("full size: encoder and student on files")
+    group.add_argument("--base", metavar="FILE", help="teacher, such as infinity_2b_reg.pth")
+    group.add_argument("--vae", metavar="FILE", help="its tokenizer: infinity_vae_d32reg.pth")
+    group.add_argument(
+        "--pixel-class",
+        # The long pyramid needs rotary rows after its own, which the largest class leaves none of.
+        choices=list(PIXEL_CLASSES)[:-1],
+        help="tile to train on: 256, 512 or 768 pixels for the official tokenizer (default: the base's)",
+    )
+    group.add_argument(
+        "--base-dtype",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="type of the base's weights; adapters are float32 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute the inside of each block again in the backward pass instead of keeping it: "
+        "less memory, a third slower (default: only with --base)",
+    )
+    group.add_argument(
+        "--accelerate",
+        action="store_true",
+        help="train on all processes that `accelerate launch` started (needs the package)",
+    )
+    group.add_argument("--prompt", metavar="TEXT", help="of every picture; see --text-encoder")
+    group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")
+
+
+def student_settings(args: argparse.Namespace, default: StudentSettings) -> StudentSettings:
+    """Return the student's settings as given; what was not keeps its default.
+
+    Raises:
+        UsageError: for options that contradict each other.
+    """
+    from ..distill.variants import no_distillation, no_kl
+
+    given: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in (*_WEIGHTS, "lora_rank", "batch")
+        if getattr(args, name) is not None
+    }
+    full_size = args.base is not None
+    if full_size:
+        default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=_FULL_SIZE_BATCH)
+    if full_size or args.stage == "ablation":
+        default = replace(default, cross_entropy=0.0)
+    if full_size and given.get("lora_rank") == 0:
+        raise UsageError("--base trains adapters only: give a --rank of at least 1.")
+    checkpointing = full_size if args.checkpointing is None else args.checkpointing
+    settings = replace(
+        default,
+        degradation=degradation(args),
+        perceptual=args.perceptual,
+        causal=args.causal,
+        checkpointing=checkpointing,
+        **given,
+    )
+    if args.no_distill and (args.no_kl or any(name in given for name in _WEIGHTS)):
+        raise UsageError(
+            "--no-distill trains on cross entropy alone. Leave out --no-kl and the weights of losses."
+        )
+    if args.no_kl and args.kl:
+        raise UsageError(f"--no-kl and --kl {args.kl:g} contradict each other. Leave one out.")
+    if args.no_distill:
+        settings = no_distillation(settings)
+    return no_kl(settings) if args.no_kl else settings
+
+
+def degradation(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the presets of the training pictures."""
+    from ..distill.degrade import parse_mix
+
+    usual = "official" if args.base is not None else "x4,mild"
+    return parse_mix(args.degradation or usual)
+
+
+def base_files(args: argparse.Namespace) -> BaseFiles | None:
+    """Return the files to start from, if any were named.
+
+    Raises:
+        UsageError: if one is missing, or does not exist.
+    """
+    if args.base is None and args.vae is None:
+        if args.pixel_class is not None:
+            raise UsageError("--pixel-class has an effect only together with --base and --vae.")
+        return None
+    if args.base is None or args.vae is None:
+        raise UsageError("--base and --vae belong together: give both, or neither.")
+    for option, path in (("--base", args.base), ("--vae", args.vae)):
+        if not Path(path).is_file():
+            raise UsageError(f"{option} {path}: no such file.")
+    from ..distill.base import BaseFiles
+
+    return BaseFiles(Path(args.base), Path(args.vae), args.pixel_class, args.base_dtype)
+
+
+def encode_prompt(args: argparse.Namespace, settings: RunSettings) -> Tensor | None:
+    """Return the prompt's features (1, T, text_channels) on the training device; None without a prompt."""
+    if (args.prompt is None) != (args.text_encoder is None):
+        raise UsageError("--prompt and --text-encoder belong together: give both, or neither.")
+    if args.prompt is None:
+        return None
+    import torch
+
+    from ..text_encoder import load_text_encoder
+
+    channels = (
+        settings.transformer.text_channels
+        if settings.base is None
+        else settings.base.shapes()[1].text_channels
+    )
+    encoder = load_text_encoder(
+        args.text_encoder, channels=channels, dtype=torch.bfloat16, device=settings.device
+    )
+    features, mask = encoder.encode(args.prompt)
+    return features[:, mask[0].bool()].float().to(settings.device)

@@ -1,0 +1,243 @@
+"""The ablation table: every variant of the student, trained alike from one teacher and measured on photographs.
+
+All variants of a seed start from the same weights and see the same pictures in the same order. Each finished one
+leaves `result.json` in its folder and an unfinished one its training state, so an interrupted run goes on where it
+stopped.
+
+RUN_DIR/ablation/plan.json                         what is compared
+RUN_DIR/ablation/<variant>/seed-<n>/               state.pt, log.csv, sheets, result.json
+RUN_DIR/ablation/table.md, ablation.json           what came out
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoint.safetensors_file import atomic_file
+from ..errors import CheckpointError
+from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
+from ..models.bsq import dequantize
+from ..models.tokenizer import VisualTokenizer
+from ..models.transformer import VARTransformer
+from ..pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
+from ..resize import resize_lanczos
+from ..schedule import get_schedule
+from .ablation_table import markdown_table, summary
+from .loop import LoopSettings
+from .run import (
+    Report,
+    RunSettings,
+    adapted_tokenizer,
+    student_rate,
+    trained_teacher,
+    trained_tokenizer,
+    training_pictures,
+    with_own_config,
+)
+from .train_student import StudentSettings, train_student
+from .variants import VARIANTS
+
+REFERENCES = ("Lanczos", "LQ bits, decoded")
+"""Rows that train nothing: enlargement, and the tokenizer without a transformer."""
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What is trained and measured."""
+
+    seeds: tuple[int, ...] = (0,)
+    """Of training; with several the spread is over them, else over the photographs."""
+    preset: str = "x4"
+    scale: int = 4
+    size: int = 256
+    """Photographs are cut to squares of this side."""
+    overlap: int = 64
+    """Of the tiles, in pixels."""
+
+
+def run_ablation(
+    settings: RunSettings,
+    ablation: AblationSettings,
+    photographs: Sequence[Path],
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train and measure what is not there yet, write both tables and return the JSON document.
+
+    Args:
+        settings: of the run; `student_settings` are those of the full method.
+        photographs: to measure on; training must not have seen them.
+
+    Raises:
+        CheckpointError: if a teacher or tokenizer is missing, or the folder compares something else.
+    """
+    settings = with_own_config(settings)
+    folder = settings.out / "ablation"
+    plan = _plan(settings, ablation, photographs)
+    _check_plan(folder / "plan.json", plan)
+    bench = _Bench(settings, ablation, photographs)
+    results: dict[str, dict[int, list[Scores]]] = {
+        name: {0: scores} for name, scores in bench.references().items()
+    }
+    for name, change in VARIANTS.items():
+        wanted = change(settings.student_settings)
+        for seed in ablation.seeds:
+            stage = folder / name.replace(" ", "-") / f"seed-{seed}"
+            stored = _read(stage / "result.json")
+            if stored is None:
+                student = _train(settings, wanted, seed, stage, f"{name}, seed {seed}", report)
+                stored = bench.measure(student, causal=wanted.causal)
+                _write(stage / "result.json", json.dumps([s.as_json() for s in stored]))
+            results.setdefault(name, {})[seed] = stored
+    document = {"plan": plan, **summary(results, references=REFERENCES)}
+    _write(folder / "ablation.json", json.dumps(document, indent=2))
+    _write(folder / "table.md", markdown_table(document))
+    return document
+
+
+class _Bench:
+    """The photographs as every variant meets them: degraded, encoded and quantised once."""
+
+    def __init__(
+        self, settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
+    ):
+        self.ablation, self.device = ablation, settings.device
+        self.tokenizer: VisualTokenizer = adapted_tokenizer(settings).to(settings.device)
+        self.pairs: list[Pair] = [
+            make_pair(
+                path,
+                index,
+                preset=ablation.preset,
+                scale=ablation.scale,
+                size=ablation.size,
+                seed=0,
+            )
+            for index, path in enumerate(photographs)
+        ]
+        self.pyramid: LQPyramid = encode_pyramid(
+            [pair.lq for pair in self.pairs],
+            lambda tiles: self.tokenizer.encode(tiles.to(self.device)),
+            schedule=get_schedule(1.0, settings.transformer.pixel_class),
+            patch_size=self.tokenizer.config.patch_size,
+            upscale=float(ablation.scale),
+            overlap=ablation.overlap,
+        )
+
+    def references(self) -> dict[str, list[Scores]]:
+        """Return the scores of the rows that train nothing."""
+        size = (self.ablation.size, self.ablation.size)
+        enlarged = [score(resize_lanczos(pair.lq, size), pair.original) for pair in self.pairs]
+        copied = self._scores(dequantize(self.pyramid.bits, self.pyramid.schedule))
+        return dict(zip(REFERENCES, (enlarged, copied), strict=True))
+
+    def measure(self, student: VARTransformer, *, causal: bool) -> list[Scores]:
+        """Return the scores of a student's restorations, most likely bits."""
+        way: Any = CausalPass(student) if causal else Pass(student)
+        with torch.inference_mode():
+            text = way.encode_text()
+        return self._scores(restore_codes(way, self.pyramid, text, device=self.device))
+
+    def _scores(self, codes: torch.Tensor) -> list[Scores]:
+        pictures = decode_tiles(
+            lambda part: self.tokenizer.decode(part.to(self.device)),
+            codes,
+            self.pyramid.geometry,
+            color_match="wavelet",
+        )
+        return [
+            score(picture, pair.original)
+            for picture, pair in zip(pictures, self.pairs, strict=True)
+        ]
+
+
+def _train(
+    settings: RunSettings,
+    wanted: StudentSettings,
+    seed: int,
+    stage: Path,
+    name: str,
+    report: Report | None,
+) -> VARTransformer:
+    """Train one variant, or go on with it."""
+    training, validation = training_pictures(settings, "student", report)
+    loop = LoopSettings(
+        steps=settings.steps["student"],
+        learning_rate=student_rate(settings),
+        accumulate=settings.accumulate,
+        ema=settings.ema,
+        seed=seed,
+    )
+
+    def show(done: int, total: int, loss: float) -> None:
+        if report is not None:
+            report(name, done, total, loss)
+
+    return train_student(
+        stage,
+        trained_tokenizer(settings),
+        adapted_tokenizer(settings),
+        trained_teacher(settings),
+        training,
+        validation,
+        loop,
+        settings=wanted,
+        resume=True,
+        device=settings.device,
+        on_progress=show,
+        prompt=settings.prompt,
+    )
+
+
+def _plan(
+    settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
+) -> dict[str, Any]:
+    """Return what results depend on; the seeds are not part of it, so that more can follow."""
+    plan = {
+        "steps": settings.steps["student"],
+        "learning_rate": student_rate(settings),
+        "accumulate": settings.accumulate,
+        "ema": settings.ema,
+        "student": dataclasses.asdict(settings.student_settings),
+        "data": str(settings.data) if settings.data else f"{settings.pictures} procedural",
+        "photographs": [path.name for path in photographs],
+        "preset": ablation.preset,
+        "scale": ablation.scale,
+        "size": ablation.size,
+        "overlap": ablation.overlap,
+    }
+    return json.loads(json.dumps(plan))  # as it is read back: tuples become lists
+
+
+def _check_plan(path: Path, plan: dict[str, Any]) -> None:
+    if not path.exists():
+        _write(path, json.dumps(plan, indent=2))
+        return
+    stored = json.loads(path.read_text())
+    changed = [key for key in plan if stored.get(key) != plan[key]]
+    if changed:
+        raise CheckpointError(
+            f"{path.parent} compares students of another kind: {', '.join(changed)} differ, now "
+            f"{changed[0]} {plan[changed[0]]}, before {stored.get(changed[0])}. Give the same options, or "
+            "remove that folder to start again."
+        )
+
+
+def _read(path: Path) -> list[Scores] | None:
+    if not path.exists():
+        return None
+    return [
+        Scores(**{k: float("inf") if v is None else v for k, v in entry.items()})
+        for entry in json.loads(path.read_text())
+    ]
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,32 @@
+"""The paper's ablations, as changes to the settings of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .train_student import StudentSettings
+
+
+def no_distillation(settings: StudentSettings) -> StudentSettings:
+    """Train on the clean picture's tokens alone: cross entropy of its bits, no teacher, no picture losses."""
+    return replace(settings, kl=0.0, mse=0.0, perceptual_weight=0.0, cross_entropy=1.0)
+
+
+def no_cross_scale(settings: StudentSettings) -> StudentSettings:
+    """Mask the student like the teacher: no scale sees a finer one, nor the appended LQ code map."""
+    return replace(settings, causal=True)
+
+
+def no_kl(settings: StudentSettings) -> StudentSettings:
+    """Leave the teacher out and keep every other loss."""
+    return replace(settings, kl=0.0)
+
+
+VARIANTS: dict[str, Callable[[StudentSettings], StudentSettings]] = {
+    "full": lambda settings: settings,
+    "no distillation": no_distillation,
+    "no cross-scale": no_cross_scale,
+    "no KL": no_kl,
+}
+"""By the names that tables use."""
