@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import comfy.model_management as mm
 import comfy.utils
@@ -15,12 +16,17 @@ class Progress:
         mm.throw_exception_if_processing_interrupted()
         self._bar: comfy.utils.ProgressBar | None = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, preview: Any = None) -> None:
+        """Move the bar, and show a preview as the host takes it: (format, image, longest side)."""
         mm.throw_exception_if_processing_interrupted()
         if self._bar is None:
             self._bar = comfy.utils.ProgressBar(total)
-        self._bar.update_absolute(done, total)
+        self._bar.update_absolute(done, total, preview)
 
-    def part(self, index: int, parts: int) -> Callable[[int, int], None]:
+    def part(self, index: int, parts: int) -> Callable[..., None]:
         """Return the callback of one of several parts of equal length that share the bar."""
-        return lambda done, total: self(index * total + done, parts * total)
+
+        def on_progress(done: int, total: int, preview: Any = None) -> None:
+            self(index * total + done, parts * total, preview)
+
+        return on_progress

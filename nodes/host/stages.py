@@ -17,6 +17,7 @@ from .cleaner import loaded_cleaner
 from .images import to_image, to_intermediate, to_pictures
 from .memory import is_oom, load_for_tiles
 from .model import tile_bytes
+from .preview import TilePreview
 from .progress import Progress
 from .vae import require_tokenizer
 
@@ -157,9 +158,13 @@ def decode(
     *,
     color_match: str,
     tile_batch: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[..., None] | None = None,
 ) -> Tensor:
-    """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source."""
+    """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source.
+
+    Args:
+        on_progress: called with (done, total, preview) as `Progress` is; default one of its own.
+    """
     from ...varestorer_core.pipeline import decode_tiles
 
     vae = require_tokenizer(vae)
@@ -168,17 +173,17 @@ def decode(
     geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # from the host's own nodes: every sample is a picture of its own
         return to_intermediate(vae.decode(codes))
-    progress = on_progress or Progress()
+    shown = TilePreview(geometry, on_progress or Progress())
     needed = vae.memory_used_decode((1, *codes.shape[1:]), vae.vae_dtype)
     batch = load_for_tiles(vae.patcher, needed, tile_batch, tiles=len(codes))
     pictures = decode_tiles(
-        vae.decode_tiles,
+        shown.watch(vae.decode_tiles),
         codes,
         geometry,
         color_match=color_match,
         tile_batch=batch,
         is_oom=is_oom,
-        on_progress=progress,
+        on_progress=shown,
     )
     return to_image(pictures)
 

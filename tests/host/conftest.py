@@ -88,15 +88,19 @@ class EventStream:
 
     def __iter__(self):
         """Yield (type, data) of every text message."""
+        for opcode, payload in self.frames():
+            if opcode == 1:
+                message = json.loads(payload)
+                yield message["type"], message["data"]
+
+    def frames(self):
+        """Yield (opcode, payload) of every frame; 1 is text, 2 is binary."""
         while header := self._file.read(2):
             opcode, length = header[0] & 0x0F, header[1] & 0x7F
             if length >= 126:
                 form = ">H" if length == 126 else ">Q"
                 (length,) = struct.unpack(form, self._file.read(struct.calcsize(form)))
-            payload = self._file.read(length)
-            if opcode == 1:
-                message = json.loads(payload)
-                yield message["type"], message["data"]
+            yield opcode, self._file.read(length)
 
     def close(self) -> None:
         self._file.close()
@@ -168,13 +172,16 @@ class Host:
         """Return the JSON of an address."""
         return json.loads(self.fetch(path))
 
-    def queue(self, prompt: dict, client_id: str = "") -> str:
+    def queue(self, prompt: dict, client_id: str = "", **extra: object) -> str:
         """Queue a prompt in API form and return its id.
+
+        Args:
+            extra: settings of the front end that go with a prompt, such as preview_method.
 
         Raises:
             HostError: with the sentences of the refusal.
         """
-        body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex}
+        body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex, "extra_data": extra}
         try:
             return json.loads(self.fetch("/prompt", body))["prompt_id"]
         except urllib.error.HTTPError as error:
