@@ -1,8 +1,10 @@
 """The noise of bit sampling, as a hash of where it is used.
 
-No generator is drawn from in turn, so a seed means the same bits on every device, for every batch size and whatever
-else is restored. At the finest scale the noise is one field over the whole picture: neighbouring tiles see the same
-noise where they overlap, and so agree better there.
+No generator is drawn from in turn, so a seed means the same bits on every device, for every batch size, and wherever
+in a batch a picture is: all pictures meet the same noise, which also keeps the frames of a film alike. At every scale
+the noise is one field over the whole picture, laid out in that scale's cells: neighbouring tiles see the same noise
+where they overlap, and so agree better there. At coarse scales a tile's origin falls between cells and takes the
+nearest.
 """
 
 from __future__ import annotations
@@ -21,32 +23,28 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 def tile_noise(
     seed: int,
-    picture: int,
-    tile: int,
     schedule: ScaleSchedule,
     codebook_dim: int,
-    origin: tuple[int, int] = (0, 0),
+    origin: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """Return the Gumbel noise (L, d, 2) of one tile, float32 on the CPU.
 
     Args:
         seed: any integer; its lower 64 bits count.
-        picture, tile: index of the picture in the run and of the tile in the picture.
-        origin: (row, column) of the tile in the picture, in tokens of the finest scale.
+        origin: (row, column) of the tile in the picture, in tiles: 1.0 is one tile further.
     """
     values = 2 * codebook_dim
-    coarse = schedule.spans[-1][0]
-    counter = np.arange(1, coarse * values + 1, dtype=np.uint64)
-    own = _hash(np.uint64(_mix(seed, picture, 1, tile)) + counter * np.uint64(_GOLDEN))
-    height, width = schedule.last_grid
-    rows = np.arange(origin[0], origin[0] + height, dtype=np.uint64)[:, None, None]
-    columns = np.arange(origin[1], origin[1] + width, dtype=np.uint64)[:, None]
     bits = np.arange(1, values + 1, dtype=np.uint64)
-    shared = np.uint64(_mix(seed, picture, 2))
-    for index in (rows, columns, bits):
-        shared = _hash(shared + index * np.uint64(_GOLDEN))
-    numbers = np.concatenate([own.reshape(-1, values), shared.reshape(-1, values)])
-    uniform = (numbers >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    numbers = []
+    for scale, (height, width) in enumerate(schedule.grids):
+        top, left = round(origin[0] * height), round(origin[1] * width)
+        rows = np.arange(top, top + height, dtype=np.uint64)[:, None, None]
+        columns = np.arange(left, left + width, dtype=np.uint64)[:, None]
+        field = np.uint64(_mix(seed, scale))
+        for index in (rows, columns, bits):
+            field = _hash(field + index * np.uint64(_GOLDEN))
+        numbers.append(field.reshape(-1, values))
+    uniform = (np.concatenate(numbers) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     return gumbel(torch.from_numpy(uniform).unflatten(1, (codebook_dim, 2)))
 
 
@@ -58,7 +56,7 @@ def _hash(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _mix(*numbers: int) -> int:
-    """Hash integers into 64 bits, so that seed + 1 and tile + 1 are unrelated."""
+    """Hash integers into 64 bits, so that seed + 1 and scale + 1 are unrelated."""
     state = np.zeros(1, np.uint64)  # an array: numpy warns when a scalar wraps
     for number in numbers:
         state = _hash(state + np.uint64(((number & _MASK64) + _GOLDEN) & _MASK64))

@@ -135,8 +135,8 @@ def restore_codes(
 
     Args:
         text: of one prompt, from `transformer.encode_text`.
-        seed: of the sampling noise; a tile's noise depends on the seed, its picture's index and its
-            own, never on the batch or the device.
+        seed: of the sampling noise, which depends on the seed and the place in the picture, never
+            on the batch, the picture's number in it, or the device.
         detail: scale of the noise; 0 takes the arg-max, 1 samples the model's distribution.
         fidelity: log-odds added to each bit in favour of the LQ pyramid's; 0 leaves the model alone,
             large values return the LQ picture as the tokenizer sees it.
@@ -159,9 +159,9 @@ def restore_codes(
 
     def noise_of(place: tuple[int, int]) -> Tensor:
         picture, tile = place
-        y, x = pyramid.geometry.layouts[picture].positions[tile]
-        origin = round(y / pyramid.patch_size), round(x / pyramid.patch_size)
-        return tile_noise(seed, picture, tile, schedule, d, origin)
+        layout = pyramid.geometry.layouts[picture]
+        y, x = layout.positions[tile]
+        return tile_noise(seed, schedule, d, (y / layout.tile, x / layout.tile))
 
     def run(start: int, stop: int) -> None:
         lq_bits = pyramid.bits[start:stop].to(device)

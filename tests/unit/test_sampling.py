@@ -22,32 +22,32 @@ def test_sampling_follows_the_logits():
     assert drawn == pytest.approx(torch.sigmoid(torch.tensor(gap)).item(), abs=0.015)
 
 
-def test_noise_depends_on_seed_picture_and_tile_alone():
-    noise = tile_noise(7, 1, 2, SCHEDULE, 4)
+def test_noise_depends_on_seed_and_place_alone():
+    noise = tile_noise(7, SCHEDULE, 4, (1.0, 2.0))
     assert noise.shape == (SCHEDULE.num_tokens, 4, 2)
     torch.rand(3)  # the global generator has no part in it
-    assert torch.equal(noise, tile_noise(7, 1, 2, SCHEDULE, 4))
-    for other in ((8, 1, 2), (7, 2, 2), (7, 1, 3), (7, 2, 1)):
-        assert not torch.equal(noise, tile_noise(*other, SCHEDULE, 4))
+    assert torch.equal(noise, tile_noise(7, SCHEDULE, 4, (1.0, 2.0)))
+    for seed, origin in ((8, (1.0, 2.0)), (7, (2.0, 1.0)), (7, (0.0, 2.0)), (7, (1.0, 3.0))):
+        other = tile_noise(seed, SCHEDULE, 4, origin)
+        assert not any(torch.equal(noise[a:b], other[a:b]) for a, b in SCHEDULE.spans)
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63, 2**64 - 1, 10**30])
 def test_any_integer_is_a_seed(seed):
-    assert torch.isfinite(tile_noise(seed, 0, 0, SCHEDULE, 2)).all()
+    assert torch.isfinite(tile_noise(seed, SCHEDULE, 2)).all()
 
 
-def test_overlapping_tiles_share_the_finest_noise():
-    start, stop = SCHEDULE.spans[-1]
-    height, width = SCHEDULE.last_grid
-    first = tile_noise(3, 0, 0, SCHEDULE, 4)
-    second = tile_noise(3, 0, 1, SCHEDULE, 4, origin=(0, 5))
-    fine, shifted = (n[start:stop].unflatten(0, (height, width)) for n in (first, second))
-    assert torch.equal(fine[:, 5:], shifted[:, : width - 5])
-    assert not torch.equal(first[:start], second[:start])
+@pytest.mark.parametrize("columns", [0.5, 5 / 16, 54 / 128])
+def test_overlapping_tiles_share_the_noise_of_every_scale(columns):
+    first, second = tile_noise(3, SCHEDULE, 4), tile_noise(3, SCHEDULE, 4, (0.0, columns))
+    for (height, width), (start, stop) in zip(SCHEDULE.grids, SCHEDULE.spans, strict=True):
+        here, there = (n[start:stop].unflatten(0, (height, width)) for n in (first, second))
+        shift = round(columns * width)  # to the nearest cell
+        assert torch.equal(here[:, shift:], there[:, : width - shift])
 
 
 def test_noise_is_standard_gumbel():
-    noise = tile_noise(0, 0, 0, SCHEDULE, 32)
+    noise = tile_noise(0, SCHEDULE, 32)
     assert noise.mean() == pytest.approx(0.5772, abs=0.02)
     assert noise.var() == pytest.approx(torch.pi**2 / 6, abs=0.05)
     flat = noise.flatten(1)
