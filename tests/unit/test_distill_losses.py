@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from varestorer_core.distill import losses, perceptual
 from varestorer_core.distill.entropy import SHARPNESS, entropy_loss, residuals, soft_bit_logits
-from varestorer_core.distill.train_student import straight_through_codes
+from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_tokenizer import prefix_schedule
 from varestorer_core.errors import SettingError
 from varestorer_core.models.bsq import quantize
@@ -354,7 +354,10 @@ def test_the_perceptual_loss_is_the_structural_one_by_default(caplog):
 
 def test_lpips_without_its_package_says_what_to_do(monkeypatch):
     monkeypatch.setitem(perceptual.importlib.sys.modules, "lpips", None)
-    with pytest.raises(SettingError, match=r"varestorer\[train\], or use --perceptual structural"):
+    message = r"varestorer\[train\], or use --perceptual structural"
+    with pytest.raises(SettingError, match=message):
+        StudentSettings(perceptual="lpips")  # before any stage of `distill all`
+    with pytest.raises(SettingError, match=message):
         perceptual.perceptual_loss("lpips")
 
 
@@ -392,5 +395,7 @@ def test_lpips_is_frozen_and_averaged(monkeypatch, tmp_path):
 
 
 def test_another_perceptual_loss_is_refused():
+    with pytest.raises(SettingError, match="structural, lpips"):
+        StudentSettings(perceptual="vgg")  # pyright: ignore[reportArgumentType]
     with pytest.raises(SettingError, match="structural, lpips"):
         perceptual.perceptual_loss("vgg")  # pyright: ignore[reportArgumentType]

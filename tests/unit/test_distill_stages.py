@@ -8,7 +8,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from varestorer_core.config import TokenizerConfig, TransformerConfig, tokenizer_config
+from varestorer_core.config import (
+    TokenizerConfig,
+    TransformerConfig,
+    to_dict,
+    tokenizer_config,
+)
 from varestorer_core.distill.export import export_model
 from varestorer_core.distill.initialise import (
     initialise,
@@ -125,6 +130,21 @@ def test_every_stage_leaves_the_batch_that_it_failed_on(tmp_path):
             assert pictures.shape[1] == 3
             assert float(pictures.abs().max()) <= 1
         weights_of(tmp_path / stage)
+
+
+def test_a_stage_is_not_continued_with_other_shapes(tmp_path):
+    settings = settings_for(tmp_path, steps=dict.fromkeys(STAGES, 1))
+    for stage in STAGES:
+        run_stage(stage, settings)
+    adapters = StudentSettings(batch=1, lora_rank=2)
+    resumed = dataclasses.replace(settings, student_settings=adapters, resume=True)
+    with pytest.raises(CheckpointError, match="same stage and configuration"):
+        run_stage("student", resumed)
+    wider = dataclasses.replace(TOKENIZER, base_channels=8)
+    config = {"tokenizer": to_dict(wider), "transformer": to_dict(TRANSFORMER)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="same stage and configuration"):
+        run_stage("tokenizer", dataclasses.replace(settings, resume=True))
 
 
 def test_a_stage_without_its_predecessor_says_so(tmp_path):

@@ -105,7 +105,9 @@ def picture_files(folder: Path) -> list[Path]:
         ImageError: if there is no such folder.
     """
     if not folder.is_dir():
-        raise ImageError(f"The data folder must be an existing folder, got {folder}. Check --data.")
+        raise ImageError(
+            f"A folder of pictures must be an existing folder, got {folder}. Check --data and --validation."
+        )
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE and p.is_file())
 
 
@@ -166,8 +168,8 @@ def folder_pictures(
         _log.warning("%s", describe_skipped(len(files), kinds))
     if not squares:
         raise ImageError(
-            f"The data folder must hold readable pictures of at least {size} x {size} pixels, got none among "
-            f"{len(files)} picture files in {folder}. Add pictures, or leave --data out for procedural ones."
+            f"{folder} must hold readable pictures of at least {size} x {size} pixels, got none among "
+            f"{len(files)} picture files. Add pictures, or leave --data or --validation out for procedural ones."
         )
     return np.stack(squares)
 

@@ -34,23 +34,36 @@ def perceptual_loss(name: PerceptualName, device: str | torch.device = "cpu") ->
     Raises:
         SettingError: for another name, or if what LPIPS needs is not there.
     """
-    if name not in PERCEPTUAL:
-        raise SettingError(f"perceptual must be one of {', '.join(PERCEPTUAL)}, got {name!r}.")
+    check_perceptual(name)
     loss = structural_loss if name == "structural" else _lpips(device)
     _log.info("perceptual loss: %s", name)
     return loss
 
 
-def _lpips(device: str | torch.device) -> PerceptualLoss:
-    """Return LPIPS on VGG-16, frozen, averaged over the batch."""
-    package = _lpips_package()
+def check_perceptual(name: str) -> None:
+    """Say early, before hours of other stages, that a loss cannot be had.
+
+    Raises:
+        SettingError: see `perceptual_loss`.
+    """
+    if name not in PERCEPTUAL:
+        raise SettingError(f"perceptual must be one of {', '.join(PERCEPTUAL)}, got {name!r}.")
+    if name == "structural":
+        return
+    _lpips_package()
     cached = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE
     if not cached.is_file():
         raise SettingError(
             f"The perceptual loss lpips needs the weights of VGG-16, expected in {cached}, which does not exist. "
             "Put torchvision's file there, or use --perceptual structural."
         )
-    network = package.LPIPS(net="vgg", verbose=False).eval().requires_grad_(False).to(device)
+
+
+def _lpips(device: str | torch.device) -> PerceptualLoss:
+    """Return LPIPS on VGG-16, frozen, averaged over the batch."""
+    network = (
+        _lpips_package().LPIPS(net="vgg", verbose=False).eval().requires_grad_(False).to(device)
+    )
     return lambda a, b: network(a, b).mean()
 
 

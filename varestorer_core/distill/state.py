@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -86,8 +87,10 @@ def load_state(
         UnpicklingError,
         ValueError,
     ) as error:
+        # PyTorch lists every tensor that differs, over pages.
+        reason = shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(
-            f"{path} cannot be continued: {error}. It must come from the same stage and configuration; "
+            f"{path} cannot be continued: {reason}. It must come from the same stage and configuration; "
             "leave out --resume to start again."
         ) from error
 

@@ -33,7 +33,7 @@ from .held_out import HeldOut
 from .initialise import student_from_teacher
 from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights
-from .perceptual import PerceptualName, perceptual_loss
+from .perceptual import PerceptualName, check_perceptual, perceptual_loss
 from .picture_folder import PictureSource, draw_crops
 from .processes import ALONE, Processes
 
@@ -65,6 +65,7 @@ class StudentSettings:
     """Compute the inside of each block again in the backward pass instead of keeping it."""
 
     def __post_init__(self) -> None:
+        check_perceptual(self.perceptual)
         weights = (self.kl, self.mse, self.perceptual_weight, self.cross_entropy)
         if min(weights) < 0 or not any(weights):
             raise SettingError(
