@@ -1,16 +1,18 @@
 """Write full-size checkpoints with random weights in the official layouts, to measure without a download.
 
-    python benchmarks/make_full_size.py DIR [--dtype bf16|fp32] [--only transformer|tokenizer]
+    python benchmarks/make_full_size.py DIR [--dtype bf16|fp32] [--only transformer|tokenizer|base]
 
 writes DIR/varestorer.pth (adapters in place, blocks nested in chunks) and DIR/infinity_vae_d32reg.pth
-(weights under "vae"). Names and shapes come from the architecture in this package. The scales are those
-of an initialised network: activations stay finite, the picture means nothing.
+(weights under "vae"), or only one of them, or DIR/infinity_2b_reg.pth (the teacher, without adapters).
+Names and shapes come from the architecture in this package. The scales are those of an initialised network:
+activations stay finite, the picture means nothing.
 
 Each tensor is a file of its own until `torch.save` streams them into one, so memory stays near the largest
 tensor; the disk needs room for twice the result while it runs.
 """
 
 import argparse
+import dataclasses
 import math
 import sys
 import tempfile
@@ -94,8 +96,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="existing folder to write to")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the transformer")
-    parser.add_argument("--only", choices=("transformer", "tokenizer"), help="write one of the two")
+    parser.add_argument(
+        "--only",
+        choices=("transformer", "tokenizer", "base"),
+        help="write one of the two, or the teacher that training starts from",
+    )
     args = parser.parse_args(argv)
+    if args.only == "base":
+        shapes = official_transformer_shapes(dataclasses.replace(VARESTORER_2B, lora_rank=0))
+        write(args.folder / "infinity_2b_reg.pth", shapes, DTYPES[args.dtype])
+        return 0
     if args.only != "tokenizer":
         shapes = official_transformer_shapes(VARESTORER_2B)
         write(args.folder / "varestorer.pth", shapes, DTYPES[args.dtype])

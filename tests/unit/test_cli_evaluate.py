@@ -15,6 +15,7 @@ from varestorer_core.cli.models import Models
 from varestorer_core.evaluate import cut_square, score
 from varestorer_core.pictures import read_picture
 from varestorer_core.resize import resize_lanczos, target_size
+from varestorer_core.restorer import Restorer
 
 
 class StandIn:
@@ -126,6 +127,23 @@ def test_missing_photographs_are_said(tmp_path, capsys, photos, monkeypatch):
     assert "comes without rocket.jpg; measuring on the other 1" in capsys.readouterr().err
 
 
+def test_multi_step(photos, tmp_path, capsys, monkeypatch, make_transformer, make_tokenizer):
+    networks = Restorer(make_transformer(lq_prior=True), make_tokenizer())
+    with torch.no_grad():
+        text = networks.transformer.encode_text()
+    models = Models(networks, text, torch.device("cpu"))
+    monkeypatch.setattr(evaluate, "load_models", lambda _files, **_settings: models)
+    sheet = tmp_path / "sheet.png"
+    assert run(photos, "-o", sheet, "--size", 64, "--multi-step", "--overlap", 16) == 0
+    result, lines = document(capsys)
+    names = ["restored", "multi-step, cached", "multi-step, refed"]
+    assert list(result["mean"]) == ["bicubic", "lanczos", *names]
+    assert list(result["transformer_seconds_per_tile"]) == names
+    assert result["transformer_times_the_one_pass"]["restored"] == 1
+    assert sum("s a tile in the transformer" in line for line in lines) == 3
+    assert Image.open(sheet).size[0] == 6 * 64 + 5 * 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -134,6 +152,7 @@ def test_missing_photographs_are_said(tmp_path, capsys, photos, monkeypatch):
         (["nowhere"], "no such file or folder"),
         (["empty"], "no pictures in empty"),
         (["photos", "--size", "34"], "must be a multiple of --scale 4"),
+        (["photos", "--multi-step", "--detail", "1"], "takes the most likely bits"),
         (["photos", "-o", "sheet.xyz"], "the name must end in"),
         (["photos", "-o", "photos/a.png"], "one of the inputs"),
         (["photos", "--model", "nothing.pth"], "--model nothing.pth: no such file"),

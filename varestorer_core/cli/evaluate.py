@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,9 @@ from .restore import restore_rgb
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..evaluate import Scores
+    from ..evaluate import Scores, Timed
 
-_METHODS = ("bicubic", "lanczos", "restored")
+_RESTORED = "restored"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -74,6 +74,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="PIXELS",
         help="photographs are reduced and cut to squares of this side (default: %(default)s)",
     )
+    parser.add_argument(
+        "--multi-step",
+        action="store_true",
+        help="also restore scale by scale with the same weights, and compare quality and seconds",
+    )
     add_model_options(parser)
     add_sampling_options(parser, Settings(), seed_of="the degradations and of the sampling noise")
     add_device_options(parser)
@@ -96,6 +101,10 @@ def run(args: argparse.Namespace) -> int:
     from .device import choose_device, choose_dtype
 
     started = time.perf_counter()
+    if args.multi_step and (args.detail or args.fidelity):
+        raise UsageError(
+            "--multi-step takes the most likely bits: leave out --detail and --fidelity."
+        )
     if args.size % args.scale:
         raise UsageError(f"--size {args.size} must be a multiple of --scale {args.scale}.")
     files = model_files(args)
@@ -108,10 +117,11 @@ def run(args: argparse.Namespace) -> int:
         files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
     )
     settings = settings_from(args, upscale=float(args.scale), on_cpu=device.type == "cpu")
+    ways, watches = _ways(models) if args.multi_step else ({_RESTORED: models}, {})
     results = []
     for index, source in enumerate(sources):
         try:
-            results.append(_measure(source, index, args, models, settings))
+            results.append(_measure(source, index, args, ways, settings))
         except VARestorerError as error:
             if args.debug:
                 raise
@@ -120,9 +130,12 @@ def run(args: argparse.Namespace) -> int:
         raise VARestorerError("none of the photographs could be measured.")
     _write_sheet(sheet, results)
     _print_table(results, args)
+    speed = _speed(watches)
+    for name, (tile, ratio) in speed.items():
+        print(f"{name:18} {tile:8.3f} s a tile in the transformer, {ratio:.2f} times the one pass")
     print(f"wrote {sheet}")
     seconds = time.perf_counter() - started
-    print(json.dumps(_document(results, args, files, settings, seconds)))
+    print(json.dumps(_document(results, args, files, settings, seconds, speed)))
     return 1 if len(results) < len(sources) else 0
 
 
@@ -161,31 +174,54 @@ def _sheet_path(name: str, sources: list[Path]) -> Path:
     return path
 
 
+def _ways(models: Models) -> tuple[dict[str, Models], dict[str, Timed]]:
+    """Return the networks by the ways to run the transformer, and the stopwatches on these."""
+    from ..evaluate import CachedSteps, Pass, RefedSteps, Timed
+    from ..restorer import Restorer
+
+    one = models.restorer
+    kinds = {_RESTORED: Pass, "multi-step, cached": CachedSteps, "multi-step, refed": RefedSteps}
+    watches = {name: Timed(kind(one.transformer)) for name, kind in kinds.items()}
+    ways = {}
+    for name, watch in watches.items():
+        transformer: Any = watch  # is called as the transformer is
+        restorer = Restorer(transformer, one.tokenizer, one.cleaner)
+        ways[name] = replace(models, restorer=restorer)
+    return ways, watches
+
+
+def _speed(watches: dict[str, Timed]) -> dict[str, tuple[float, float]]:
+    """Return seconds a tile in the transformer, and their ratio to those of the one pass."""
+    tiles = {name: watch.seconds_per_tile for name, watch in watches.items()}
+    return {name: (tile, tile / tiles[_RESTORED]) for name, tile in tiles.items()}
+
+
 def _measure(
-    source: Path, index: int, args: argparse.Namespace, models: Models, settings: Settings
+    source: Path,
+    index: int,
+    args: argparse.Namespace,
+    ways: dict[str, Models],
+    settings: Settings,
 ) -> Measured:
     """Degrade, enlarge and restore one photograph, and compare."""
-    from ..degradation import degrade, picture_generator
-    from ..evaluate import cut_square, score
-    from ..pictures import read_picture
+    from ..evaluate import make_pair, score
     from ..resize import resize_lanczos
     from .compare import enlarge_bicubic
 
-    original = cut_square(read_picture(source).rgb, args.size)
     size = (args.size, args.size)
-    generator = picture_generator(args.seed, index)
-    lq = degrade(original, args.preset, generator, scale=args.scale)
-    pictures = {
-        "bicubic": enlarge_bicubic(lq, size),
-        "lanczos": resize_lanczos(lq, size),
-        "restored": restore_rgb(lq, models, settings, source.name),
-    }
+    pair = make_pair(
+        source, index, preset=args.preset, scale=args.scale, size=args.size, seed=args.seed
+    )
+    original, lq = pair.original, pair.lq
+    pictures = {"bicubic": enlarge_bicubic(lq, size), "lanczos": resize_lanczos(lq, size)}
+    for name, models in ways.items():
+        pictures[name] = restore_rgb(lq, models, settings, source.name)
     scores = {name: score(picture, original) for name, picture in pictures.items()}
     pixels = lq.repeat_interleave(args.scale, dim=1).repeat_interleave(args.scale, dim=2)
     panels = [(f"{source.stem}: LQ", pixels)]
     panels += [
         (f"{name}  {scores[name].psnr:.1f} dB  GMSD {scores[name].gmsd:.3f}", pictures[name])
-        for name in ("bicubic", "restored")
+        for name in ("bicubic", *ways)
     ]
     return Measured(source.name, scores, [*panels, ("original", original)])
 
@@ -203,7 +239,8 @@ def _write_sheet(path: Path, results: list[Measured]) -> None:
 def _means(results: list[Measured]) -> dict[str, Scores]:
     from ..evaluate import mean_scores
 
-    return {name: mean_scores([result.scores[name] for result in results]) for name in _METHODS}
+    names = results[0].scores
+    return {name: mean_scores([result.scores[name] for result in results]) for name in names}
 
 
 def _print_table(results: list[Measured], args: argparse.Namespace) -> None:
@@ -232,7 +269,7 @@ def _gain(results: list[Measured]) -> tuple[Scores, Scores]:
     from ..evaluate import difference
 
     restored, bicubic = (
-        [result.scores[name] for result in results] for name in ("restored", "bicubic")
+        [result.scores[name] for result in results] for name in (_RESTORED, "bicubic")
     )
     return difference(restored, bicubic)
 
@@ -243,6 +280,7 @@ def _document(
     files: ModelFiles,
     settings: Settings,
     seconds: float,
+    speed: dict[str, tuple[float, float]],
 ) -> dict[str, Any]:
     """Return everything that was measured, and with what."""
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
@@ -270,6 +308,8 @@ def _document(
         "seconds": round(seconds, 1),
         "mean": {name: mean.as_json() for name, mean in _means(results).items()},
         "restored_minus_bicubic": {"mean": gain.as_json(), "standard_error": error.as_json()},
+        "transformer_seconds_per_tile": {name: tile for name, (tile, _) in speed.items()},
+        "transformer_times_the_one_pass": {name: ratio for name, (_, ratio) in speed.items()},
         "pictures": {
             result.name: {name: scores.as_json() for name, scores in result.scores.items()}
             for result in results

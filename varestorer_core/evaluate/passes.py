@@ -133,8 +133,7 @@ class Timed:
         self.inner = inner
         self.config = inner.config
         self.encode_text = inner.encode_text
-        self.seconds = 0.0
-        self.tiles = 0
+        self._calls: list[tuple[float, int]] = []
 
     def __call__(self, tokens: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Run it."""
@@ -142,9 +141,14 @@ class Timed:
         begun = time.perf_counter()
         logits = self.inner(tokens, *args, **kwargs)  # pyright: ignore[reportArgumentType]
         _finish(tokens.device)
-        self.seconds += time.perf_counter() - begun
-        self.tiles += tokens.shape[0]
+        self._calls.append((time.perf_counter() - begun, tokens.shape[0]))
         return logits
+
+    @property
+    def seconds_per_tile(self) -> float:
+        """Mean of all calls but the first, which also fills caches and chooses kernels."""
+        seconds, tiles = zip(*(self._calls[1:] or self._calls), strict=True)
+        return sum(seconds) / sum(tiles)
 
 
 def _most_likely(logits: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+"""How much tile borders show in a picture that was restored tile by tile.
+
+The seam score is a ratio of two mean steps, with
+
+    step(x) = mean over channels and rows of |p[:, :, x] - p[:, :, x - 1]|
+
+for the boundary between the pixel columns x - 1 and x, and likewise for rows:
+
+    score = mean of step over the boundaries at tile borders
+            / mean of step over all other boundaries
+
+A tile border is where a tile begins or ends inside the picture; columns and rows count in one mean.
+1 means that borders step like any other place, more that they show. In a flat or smooth picture
+that is all there is to it. In a photograph edges lie where they lie: with a `reference`, a picture of
+the same content without borders at those places, the score is divided by the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..tiling import TileLayout
+from .metrics import check_alike
+
+
+def seam_score(picture: Tensor, layout: TileLayout, reference: Tensor | None = None) -> float:
+    """Return the seam score of a picture (C, H, W) that tiles of a layout made.
+
+    Args:
+        layout: where the tiles lay.
+        reference: (C, H, W), the same content without tile borders at these places: the resized
+            source, or better a restoration whose tiles lay elsewhere.
+
+    Returns:
+        At least 0; 1 if borders step like other places (like the reference's), and for a picture
+        without any step; infinite if there are steps at borders alone.
+
+    Raises:
+        ValueError: for pictures of another size, or a layout without borders.
+    """
+    if tuple(picture.shape[1:]) != (layout.height, layout.width):
+        raise ValueError(
+            f"the tile layout is for {layout.height} x {layout.width} pixels, got a picture of "
+            f"{tuple(picture.shape)}."
+        )
+    score = _ratio(picture, layout)
+    if reference is None:
+        return score
+    check_alike(picture, reference)
+    return score / _ratio(reference, layout)
+
+
+def tile_borders(starts: Sequence[int], length: int, tile: int) -> list[int]:
+    """Return where tiles begin or end inside an axis: x is the boundary between pixels x - 1 and x."""
+    ends = (start + tile for start in starts)
+    return sorted({x for x in (*starts, *ends) if 0 < x < length})
+
+
+def _ratio(picture: Tensor, layout: TileLayout) -> float:
+    at_borders: list[Tensor] = []
+    elsewhere: list[Tensor] = []
+    for dim, starts in ((1, layout.rows), (2, layout.columns)):
+        steps = picture.double().diff(dim=dim).abs().mean(dim=(0, 3 - dim))
+        is_border = torch.zeros(len(steps), dtype=torch.bool, device=steps.device)
+        borders = tile_borders(starts, picture.shape[dim], layout.tile)
+        is_border[[x - 1 for x in borders]] = True
+        at_borders.append(steps[is_border])
+        elsewhere.append(steps[~is_border])
+    border_steps, other_steps = torch.cat(at_borders), torch.cat(elsewhere)
+    if not len(border_steps) or not len(other_steps):
+        raise ValueError(
+            f"a seam score needs tile borders and other places, got {len(layout)} tiles of "
+            f"{layout.tile} pixels on {layout.height} x {layout.width}."
+        )
+    border, other = border_steps.mean().item(), other_steps.mean().item()
+    if other == 0:
+        return 1.0 if border == 0 else float("inf")
+    return border / other
