@@ -1,6 +1,6 @@
 """The workflow files run as they are, are cached, and can be cancelled."""
 
-import json
+import importlib.util
 import time
 import uuid
 from pathlib import Path
@@ -9,61 +9,103 @@ import pytest
 
 pytestmark = pytest.mark.host
 
-WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
 LQ = Path(__file__).parents[2] / "varestorer_core" / "assets" / "demo_lq.png"
-UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 
-def to_prompt(host, workflow: dict) -> dict:
-    """Turn a workflow file into API form: widget values are positional, links become pairs."""
-    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
-    prompt = {}
-    for node in workflow["nodes"]:
-        if node["type"] in UI_ONLY:
-            continue
-        info = host.get(f"/object_info/{node['type']}")[node["type"]]
-        values = list(node.get("widgets_values", []))
-        inputs = {}
-        for name in host.input_names(node["type"]):
-            fields = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-            if name not in fields:  # hidden ones are filled in by the host
-                continue
-            kind, *options = fields[name]
-            if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                inputs[name] = values.pop(0)
-                if options and options[0].get("control_after_generate"):
-                    assert values.pop(0) in ("fixed", "increment", "decrement", "randomize")
-        assert not values, f"{node['type']} has widget values that fit no input: {values}"
-        for slot in node["inputs"]:
-            if slot["link"] is not None:
-                inputs[slot["name"]] = links[slot["link"]]
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return prompt
+def _load_workflow_files():
+    path = Path(__file__).with_name("workflow_files.py")
+    spec = importlib.util.spec_from_file_location("varestorer_workflow_files", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
-def test_runs_as_it_is_and_a_second_run_is_cached(host, path):
-    from PIL import Image
+FILES = _load_workflow_files()
 
-    prompt = to_prompt(host, json.loads(path.read_text()))
+
+@pytest.fixture
+def stand_ins(host):
+    """Small files in the place of the weights that some workflows need, in a host's folders."""
+    files = FILES.StandIns(host)
+    files.put()
+    yield
+    files.take()
+
+
+def run(host, prompt: dict) -> list:
+    """Run a prompt, check that a second run takes all from the cache, and return what was saved."""
     record = host.run(prompt)
-    types = {node: data["class_type"] for node, data in prompt.items()}
-    (saver,) = (node for node, kind in types.items() if kind == "SaveImage")
-    saved = host.pictures(record, saver)
-    assert len(saved) == (2 if path.stem == "batch" else 1)
-    for picture in saved:
-        low, high = picture.convert("L").getextrema()
-        assert high - low > 32, "the saved picture is flat"
-        if "VARestorerExampleImage" in types.values():
-            (upscale,) = (
-                n["inputs"]["upscale"] for n in prompt.values() if "upscale" in n["inputs"]
-            )
-            with Image.open(LQ) as lq:
-                assert picture.size == tuple(round(side * upscale) for side in lq.size)
-
+    (saver,) = (name for name, node in prompt.items() if node["class_type"] == "SaveImage")
     messages = host.run(prompt)["status"]["messages"]
     (cached,) = (data["nodes"] for kind, data in messages if kind == "execution_cached")
     assert set(cached) == set(prompt)
+    return host.pictures(record, saver)
+
+
+def check(prompt: dict, saved: list) -> None:
+    """Check that pictures are not flat, and as large as the workflow's enlargement says."""
+    from PIL import Image
+
+    for picture in saved:
+        low, high = picture.convert("L").getextrema()
+        assert high - low > 32, "the saved picture is flat"
+        types = [node["class_type"] for node in prompt.values()]
+        if "VARestorerExampleImage" in types:
+            (times,) = (n["inputs"]["upscale"] for n in prompt.values() if "upscale" in n["inputs"])
+            if "ImageUpscaleWithModel" in types:
+                times *= 4
+            with Image.open(LQ) as lq:
+                assert picture.size == tuple(round(side * times) for side in lq.size)
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES.names()) - set(FILES.NEEDED)))
+def test_runs_as_it_is_and_a_second_run_is_cached(host, name):
+    prompt = FILES.to_prompt(host, FILES.read(name))
+    saved = run(host, prompt)
+    assert len(saved) == (2 if name == "batch" else 1)
+    check(prompt, saved)
+
+
+@pytest.mark.parametrize("name", FILES.NEEDED)
+def test_says_which_files_are_missing(host, name):
+    """Ours and the host's own loaders alike, before anything runs."""
+    with pytest.raises(host.Error) as caught:
+        host.run(FILES.to_prompt(host, FILES.read(name)))
+    for file in FILES.NEEDED[name]:
+        assert file in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES.NEEDED) - FILES.WITHOUT_STAND_IN))
+def test_runs_with_the_files_that_it_needs(host, stand_ins, name):
+    prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read(name)))
+    check(prompt, run(host, prompt))
+
+
+def test_an_upscale_model_enlarges_what_was_restored(host, stand_ins):
+    """The stand-in interpolates linearly, so its result, made small again, is what was restored."""
+    import numpy as np
+
+    prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read("restore_then_upscale")))
+    (upscale,) = (n for n in prompt.values() if n["class_type"] == "ImageUpscaleWithModel")
+    (saver,) = (n for n in prompt.values() if n["class_type"] == "SaveImage")
+    prompt["small"] = {"class_type": "TestKeep", "inputs": {"image": upscale["inputs"]["image"]}}
+    prompt["large"] = {"class_type": "TestKeep", "inputs": {"image": saver["inputs"]["images"]}}
+    arrays = host.arrays(host.run(prompt))
+    small, large = arrays["small"][0], arrays["large"][0]
+    height, width, _ = small.shape
+    mean = large.reshape(height, 4, width, 4, 3).mean((1, 3))
+    assert np.abs(mean - small).mean() < 0.02
+
+
+def test_restores_what_a_checkpoint_drew(host):
+    """The half behind the sampler, on the example picture in the place of the decoded one."""
+    prompt = FILES.to_prompt(host, FILES.read("checkpoint_then_restore"))
+    decode = next(k for k, node in prompt.items() if node["class_type"] == "VAEDecode")
+    native = {"CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler"}
+    prompt = {k: node for k, node in prompt.items() if node["class_type"] not in native}
+    inputs = {"picture": "degraded"}
+    prompt[decode] = {"class_type": "VARestorerExampleImage", "inputs": inputs}
+    check(prompt, run(host, prompt))
 
 
 @pytest.mark.parametrize("stage", ["encode", "restore", "decode"])

@@ -1,6 +1,7 @@
 """Workflow files, as far as they can be judged without a host: whole links, known nodes, thumbnails."""
 
 import ast
+import itertools
 import json
 from pathlib import Path
 
@@ -31,6 +32,25 @@ def test_there_are_workflows_and_each_has_a_thumbnail():
         assert path.with_suffix(".jpg").read_bytes().startswith(b"\xff\xd8"), path.stem
 
 
+def test_groups_hold_whole_nodes_that_lie_beside_each_other(workflow):
+    """By the sizes in the file; what the canvas makes of them, the browser tests see."""
+    title = 30
+    boxes = []
+    for node in workflow["nodes"]:
+        (left, top), (width, height) = node["pos"], node["size"]
+        boxes.append((left, top - title, left + width, top + height))
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    for node, box in zip(workflow["nodes"], boxes, strict=True):
+        holding = [
+            group["title"]
+            for group in workflow["groups"]
+            for x, y, width, height in [group["bounding"]]
+            if x <= box[0] and y <= box[1] and box[2] <= x + width and box[3] <= y + height
+        ]
+        assert len(holding) == (node["type"] != "MarkdownNote"), node["type"]
+
+
 def test_links_agree_with_both_of_their_ends(workflow):
     nodes = {node["id"]: node for node in workflow["nodes"]}
     assert len(nodes) == len(workflow["nodes"])
@@ -53,9 +73,21 @@ def test_nodes_say_which_pack_they_are_from(workflow):
     assert {node["properties"]["cnr_id"] for node in ours} == {"varestorer"}
 
 
+def test_native_loaders_say_where_their_files_can_be_had(workflow):
+    """The host offers to download what it misses, by this; our own loaders say it themselves."""
+    for node in workflow["nodes"]:
+        if node["type"] in ("UpscaleModelLoader", "CheckpointLoaderSimple"):
+            (model,) = node["properties"]["models"]
+            assert model["name"] == node["widgets_values"][0]
+            assert model["url"].startswith("https://huggingface.co/")
+            assert model["url"].endswith(model["name"])
+
+
 def test_a_note_says_what_the_official_files_are_and_where_they_go(workflow):
     notes = [node["widgets_values"][0] for node in workflow["nodes"] if "Note" in node["type"]]
     text = "\n".join(notes)
     for folder in ("diffusion_models", "vae", "upscale_models", "text_encoders"):
         assert f"models/{folder}" in text
     assert "https://huggingface.co/" in text
+    # Nodes 2.0 draws code on a note blue on olive, which cannot be read.
+    assert "`" not in text
