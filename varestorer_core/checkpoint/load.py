@@ -85,11 +85,16 @@ def load_tokenizer(
     operations: Any = BlankLayers,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
+    decoder_dtype: torch.dtype | None = None,
     consume: bool = False,
 ) -> VisualTokenizer:
     """Build the visual tokenizer that a state dict describes, in evaluation mode.
 
     Adapters in its convolutions are merged. See `load_transformer` for the arguments.
+
+    Args:
+        dtype: of all parameters, default float32.
+        decoder_dtype: of the decoder's, if another.
 
     Raises:
         CheckpointError: if it is no tokenizer, or damaged.
@@ -99,8 +104,16 @@ def load_tokenizer(
     assert isinstance(config, TokenizerConfig)
     # Deviation from upstream: a key that fits nothing is an error; upstream ignores it silently.
     tensors, owners = _split(tensors, name)
-    model = VisualTokenizer(config, operations=operations, dtype=dtype, device="meta")
-    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name)
+    model = VisualTokenizer(
+        config, operations=operations, dtype=dtype, device="meta", decoder_dtype=decoder_dtype
+    )
+    expected = expected_parameters(config, dtype)
+    if decoder_dtype is not None:
+        expected = {
+            key: like.to(decoder_dtype) if key.startswith("decoder.") else like
+            for key, like in expected.items()
+        }
+    _fill(model, tensors, owners, expected, device, name)
     return model.eval()
 
 

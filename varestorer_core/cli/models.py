@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..cleaner import Cleaner
     from ..config import TransformerConfig
     from ..models.text_conditioning import TextContext
+    from ..models.transformer import VARTransformer
     from ..restorer import Restorer
 
 
@@ -30,6 +31,8 @@ class ModelFiles:
     text_encoder: str | None = None
     prompt: str | None = None
     cleaner: str | None = None
+    adapters: tuple[str, ...] = ()
+    adapter_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,20 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
             given, lacking = ("--text-encoder", "--prompt TEXT")
         raise UsageError(f"{given} has an effect only together with {lacking}.")
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
-    for option, path in named.items():
+    for option, path in [*named.items(), *(("--adapter", path) for path in args.adapter)]:
         if path is not None and not Path(path).is_file():
             raise UsageError(f"{option} {path}: no such file.")
     if args.text_encoder is not None and not Path(args.text_encoder).is_dir():
         raise UsageError(f"--text-encoder {args.text_encoder}: no such folder.")
-    return ModelFiles(args.model, args.vae, args.text_encoder, args.prompt, args.cleaner)
+    return ModelFiles(
+        args.model,
+        args.vae,
+        args.text_encoder,
+        args.prompt,
+        args.cleaner,
+        tuple(args.adapter),
+        args.adapter_strength,
+    )
 
 
 def load_models(
@@ -68,7 +79,8 @@ def load_models(
 
     Args:
         overlap: that the tiles are to have, only checked here.
-        dtype: of the transformer's matrices and of the text encoder.
+        dtype: of the transformer's matrices and of the text encoder; in bf16 the decoder follows
+            where the device is fast in it.
 
     Raises:
         CheckpointError: for a file that is not what it should be.
@@ -79,6 +91,7 @@ def load_models(
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
     from ..checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
     from ..config import TransformerConfig
+    from ..precision import decoder_dtype
     from ..restorer import Restorer
 
     model_path = files.model or asset_path(TINY_TRANSFORMER)
@@ -91,7 +104,12 @@ def load_models(
     vae_path = files.vae or asset_path(TINY_TOKENIZER)
     tokenizer_tensors, tokenizer_metadata = read_checkpoint(vae_path, kind="tokenizer")
     tokenizer = load_tokenizer(
-        tokenizer_tensors, tokenizer_metadata, name=str(vae_path), device=device, consume=True
+        tokenizer_tensors,
+        tokenizer_metadata,
+        name=str(vae_path),
+        device=device,
+        decoder_dtype=decoder_dtype(dtype, device),
+        consume=True,
     )
     if config.codebook_dim != tokenizer.config.codebook_dim:
         raise UsageError(
@@ -105,6 +123,8 @@ def load_models(
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
+    for path in files.adapters:
+        _apply_adapter(transformer, path, files.adapter_strength, Path(model_path), metadata)
     with torch.inference_mode():
         text = transformer.encode_text(features, mask, device=device)
     return Models(Restorer(transformer, tokenizer, cleaner), text, device)
@@ -118,6 +138,32 @@ def say_if_bundled(files: ModelFiles) -> None:
             "Give --model and --vae for the official one.",
             file=sys.stderr,
         )
+
+
+def _apply_adapter(
+    transformer: VARTransformer,
+    path: str,
+    strength: float,
+    model_path: Path,
+    model_metadata: dict[str, str],
+) -> None:
+    """Add one adapter file to the transformer, if it was trained on it."""
+    from ..checkpoint import apply_adapter, load_adapter, read_checkpoint
+    from ..checkpoint.save import BASE_SHA256, sha256
+
+    tensors, metadata = read_checkpoint(path)
+    base = model_metadata.get("varestorer.source_sha256", "")
+    if BASE_SHA256 in metadata and not base:
+        base = sha256(model_path)
+    owners = load_adapter(
+        tensors,
+        metadata,
+        transformer.state_dict(),
+        transformer.config,
+        base_sha256=base,
+        name=Path(path).name,
+    )
+    apply_adapter(transformer, owners, strength)
 
 
 def _check_overlap(config: TransformerConfig, patch_size: int, overlap: int) -> None:

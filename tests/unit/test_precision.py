@@ -1,0 +1,35 @@
+import torch
+
+from varestorer_core.assets import TINY_TOKENIZER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, read_checkpoint
+from varestorer_core.precision import decoder_dtype, has_fast_bfloat16
+
+CPU = torch.device("cpu")
+
+
+def test_only_the_decoder_follows_the_weights():
+    tensors, metadata = read_checkpoint(asset_path(TINY_TOKENIZER))
+    original = load_tokenizer(tensors, metadata)
+    loaded = load_tokenizer(tensors, metadata, decoder_dtype=torch.bfloat16)
+    assert {p.dtype for p in loaded.encoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in loaded.decoder.parameters()} == {torch.bfloat16}
+    codes = torch.randn(1, original.config.codebook_dim, 4, 4)
+    with torch.inference_mode():
+        near, exact = loaded.decode(codes).float(), original.decode(codes)
+    assert not torch.equal(near, exact)
+    assert torch.allclose(near, exact, atol=0.1)
+
+
+def test_float32_weights_decode_in_float32():
+    assert decoder_dtype(torch.float32, CPU) == torch.float32
+
+
+def test_bfloat16_is_used_where_the_device_has_it(monkeypatch):
+    for fast in (False, True):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda fast=fast: {"avx512_bf16": fast}, raising=False
+        )
+        assert has_fast_bfloat16(CPU) == fast
+        expected = torch.bfloat16 if fast else torch.float32
+        assert decoder_dtype(torch.bfloat16, CPU) == expected
+    assert not has_fast_bfloat16(torch.device("mps"))
