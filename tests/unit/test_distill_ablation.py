@@ -39,7 +39,7 @@ def settings(tmp_path):
         picture_size=40,
         validation_pictures=1,
         steps=dict.fromkeys(STAGES, 1),
-        tokenizer=TokenizerConfig(4, 4, (1, 2), num_res_blocks=1, norm_groups=1),
+        tokenizer=TokenizerConfig(4, 8, (1, 2), num_res_blocks=1, norm_groups=1),
         transformer=TransformerConfig(16, 1, 2, 4, 8, 16, text_rows=2, pixel_class="0.06M"),
         student_settings=StudentSettings(batch=1, cross_entropy=0.0),
     )

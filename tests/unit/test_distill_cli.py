@@ -13,7 +13,7 @@ from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 @pytest.fixture
 def shapes(tmp_path):
     transformer = TransformerConfig(16, 1, 2, 4, 8, 16, text_rows=2, pixel_class="0.06M")
-    tokenizer = TokenizerConfig(4, 4, (1, 2), num_res_blocks=1, norm_groups=1)
+    tokenizer = TokenizerConfig(4, 8, (1, 2), num_res_blocks=1, norm_groups=1)
     path = tmp_path / "shapes.json"
     values = {"tokenizer": to_dict(tokenizer), "transformer": to_dict(transformer)}
     path.write_text(json.dumps(values))

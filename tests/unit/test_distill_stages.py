@@ -15,11 +15,7 @@ from varestorer_core.config import (
     tokenizer_config,
 )
 from varestorer_core.distill.export import export_model
-from varestorer_core.distill.initialise import (
-    initialise,
-    initialise_tokenizer,
-    student_from_teacher,
-)
+from varestorer_core.distill.initialise import initialise, student_from_teacher
 from varestorer_core.distill.loop import TrainingError
 from varestorer_core.distill.losses import log_odds
 from varestorer_core.distill.procedural import generate_picture
@@ -33,10 +29,11 @@ from varestorer_core.distill.run import (
     trained_tokenizer,
 )
 from varestorer_core.distill.self_correction import flipped_pyramid
+from varestorer_core.distill.skip_start import initialise_skip_path
 from varestorer_core.distill.train_encoder import EncoderSettings
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_teacher import TeacherSettings
-from varestorer_core.distill.train_tokenizer import TokenizerSettings, quantize_probability
+from varestorer_core.distill.train_tokenizer import TokenizerSettings
 from varestorer_core.errors import CheckpointError
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.tokenizer import VisualTokenizer
@@ -44,7 +41,7 @@ from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.schedule import get_schedule
 
 SCHEDULE = get_schedule(1.0, "0.06M")
-TOKENIZER = TokenizerConfig(4, 4, (1, 2), num_res_blocks=1, norm_groups=1)
+TOKENIZER = TokenizerConfig(4, 8, (1, 2), num_res_blocks=1, norm_groups=1)
 TRANSFORMER = TransformerConfig(
     embed_dim=16,
     depth=1,
@@ -140,7 +137,7 @@ def test_a_stage_is_not_continued_with_other_shapes(tmp_path):
     resumed = dataclasses.replace(settings, student_settings=adapters, resume=True)
     with pytest.raises(CheckpointError, match="same stage and configuration"):
         run_stage("student", resumed)
-    wider = dataclasses.replace(TOKENIZER, base_channels=8)
+    wider = dataclasses.replace(TOKENIZER, base_channels=16)
     config = {"tokenizer": to_dict(wider), "transformer": to_dict(TRANSFORMER)}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="same stage and configuration"):
@@ -154,7 +151,7 @@ def test_a_stage_without_its_predecessor_says_so(tmp_path):
 
 def test_tokenizer_export_round_trip(tmp_path):
     tokenizer = VisualTokenizer(TOKENIZER)
-    initialise_tokenizer(tokenizer, 0)
+    initialise_skip_path(tokenizer, 0)
     path = export_model(tokenizer, tmp_path / "deep" / "tokenizer.safetensors", note="")
     with safe_open(path, "pt") as file:
         assert tokenizer_config(json.loads(file.metadata()["varestorer.config"])) == TOKENIZER
@@ -211,12 +208,6 @@ def test_pyramid_with_flips_differs_in_at_most_that_share():
     target, seen = flipped_pyramid(features, SCHEDULE, torch.Generator().manual_seed(0), 0.3)
     share = float((target != seen).float().mean())
     assert 0 < share < 0.35
-
-
-def test_quantising_sets_in_slowly():
-    settings = TokenizerSettings(continuous_until=0.2, quantized_from=0.4)
-    got = [quantize_probability(p, settings) for p in (0, 0.2, 0.3, 0.4, 1)]
-    assert got == pytest.approx([0, 0, 0.5, 1, 1])
 
 
 def test_a_folder_of_pictures_can_be_trained_on(tmp_path):

@@ -1,9 +1,7 @@
 """Starting values of networks that are trained from nothing, and of a student made from a teacher.
 
 `VARTransformer` starts with zeros where a checkpoint will be loaded; trained from zeros the gates, the text
-query and the start token would never move. The tokenizer's convolutions start so that the skip path carries the
-picture through at unit gain: with PyTorch's default, which shrinks a signal by 1.7 at every convolution, colour
-and brightness drown in the residual branches and training sits on a plateau of grey pictures.
+query and the start token would never move. How a tokenizer starts: `skip_start`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import torch
 from torch import nn
 
 from ..models.lora import LoRALinear
-from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import PIXEL_CLASSES
 
@@ -37,8 +34,6 @@ _STARTS = {
     "head.weight": _STD,
 }
 """Standard deviations of the parameters that are not just any matrix."""
-_BRANCH_GAIN = 0.3
-_FEATURE_GAIN = 0.5
 
 
 @torch.no_grad()
@@ -64,23 +59,6 @@ def initialise(model: VARTransformer, seed: int) -> None:
             parameter.fill_(math.log(4.0))
         elif name in _STARTS:
             normal(parameter, _STARTS[name])
-
-
-@torch.no_grad()
-def initialise_tokenizer(tokenizer: VisualTokenizer, seed: int) -> None:
-    """Fill all convolutions of a new tokenizer in place."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, module in tokenizer.named_modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-            gain = _BRANCH_GAIN if name.endswith("conv2") else 1.0
-            noise = torch.randn(module.weight.shape, generator=generator)
-            module.weight.copy_(noise * (gain * fan_in**-0.5))
-            if module.bias is not None:
-                module.bias.zero_()
-    # Features start in the range that summed codes can reach, and the decoder makes unit size of them.
-    tokenizer.encoder.conv_out.weight.mul_(_FEATURE_GAIN)
-    tokenizer.decoder.conv_in.weight.mul_(tokenizer.config.codebook_dim**0.5 / 2)
 
 
 @torch.no_grad()

@@ -166,9 +166,12 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         return
     assert not isinstance(training, PictureFolder)
     if stage == "tokenizer":
+        tokenizer_settings = dataclasses.replace(
+            settings.tokenizer_settings, pixel_class=settings.transformer.pixel_class
+        )
         train_tokenizer(
             folder, training, validation, loop,
-            config=settings.tokenizer, settings=settings.tokenizer_settings, **common,
+            config=settings.tokenizer, settings=tokenizer_settings, **common,
         )  # fmt: skip
     elif stage == "teacher":
         train_teacher(

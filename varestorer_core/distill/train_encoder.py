@@ -29,7 +29,7 @@ from .losses import feature_distance, psnr, reconstruction_loss
 class EncoderSettings:
     """What the encoder stage does besides the loop."""
 
-    pixel_class: str = "0.06M"
+    pixel_class: str = "0.25M"
     batch: int = 4
     features: float = 0.3
     """Weight of the squared distance to the clean picture's features, per token."""

@@ -27,14 +27,14 @@ from .losses import bit_cross_entropy, log_odds, scale_weights
 from .self_correction import MOST_FLIPS, flipped_pyramid
 
 TINY_TRANSFORMER = TransformerConfig(
-    embed_dim=128,
-    depth=4,
-    num_heads=4,
-    codebook_dim=48,
+    embed_dim=96,
+    depth=2,
+    num_heads=3,
+    codebook_dim=64,
     text_channels=64,
-    ffn_dim=512,
+    ffn_dim=384,
     text_rows=8,
-    pixel_class="0.06M",
+    pixel_class="0.25M",
 )
 """Transformer of the bundled model; its student adds `lq_prior`."""
 

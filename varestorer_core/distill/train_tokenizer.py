@@ -1,16 +1,14 @@
 """Stage 1: the visual tokenizer.
 
-What decides success at this size (measured, see docs/tiny-model.md): GroupNorm with 8 channels a group or more;
-a continuous autoencoder first, then each sample quantised with a probability that rises to one, because
-multi-scale quantisation from the first step never leaves its plateau; residuals against the detached sum.
-Small crops first (more pictures per second of a batch), then crops of the tile size with the schedule that
-inference uses.
+What decides success at this size (measured, see docs/tiny-model.md): the skip path trained alone first
+(`skip_start`); GroupNorm with 8 channels a group or more; residuals against the detached sum. Small crops first
+(more pictures per second of a batch), then crops of the tile size with the schedule that inference uses.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,33 +23,33 @@ from ..schedule import ScaleSchedule, get_schedule
 from .data import random_crops, to_tensor
 from .entropy import entropy_loss
 from .held_out import HeldOut
-from .initialise import initialise_tokenizer
 from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import feature_distance, psnr, reconstruction_loss
+from .skip_start import SkipSettings, fit_skip_path
 
 TINY_TOKENIZER = TokenizerConfig(
-    codebook_dim=48,
+    codebook_dim=64,
     base_channels=16,
-    channel_multipliers=(1, 2, 4, 6),
+    channel_multipliers=(1, 2, 6),
     num_res_blocks=1,
     norm_groups=2,
 )
-"""Tokenizer of the bundled model: 8 pixels a token."""
+"""Tokenizer of the bundled model: 4 pixels a token."""
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
     """What the tokenizer stage does besides the loop."""
 
-    pixel_class: str = "0.06M"
-    batch: int = 16
+    pixel_class: str = "0.25M"
+    batch: int = 8
     """Crops a step while they are small; as many pixels when they are whole tiles."""
-    small_scales: int = 5
-    """Scales of the small crops: 5 means 8 x 8 tokens."""
+    small_scales: int = 7
+    """Scales of the small crops: 7 means 16 x 16 tokens."""
     small_until: float = 0.6
     """Part of the run on small crops."""
-    continuous_until: float = 0.15
-    quantized_from: float = 0.4
+    skip: SkipSettings = field(default_factory=SkipSettings)
+    """How the starting values are found; its steps are not counted among the loop's and never exceed them."""
     commitment: float = 0.1
     """Weight of the squared distance between features and summed codes, per token."""
     entropy: float = 0.0
@@ -65,12 +63,6 @@ class TokenizerSettings:
 def prefix_schedule(schedule: ScaleSchedule, num_scales: int) -> ScaleSchedule:
     """Return the schedule cut to its first scales, for pictures smaller than a tile."""
     return dataclasses.replace(schedule, grids=schedule.full_grids[:num_scales])
-
-
-def quantize_probability(progress: float, settings: TokenizerSettings) -> float:
-    """Return the share of samples that are quantised at a point in [0, 1] of the run."""
-    span = settings.quantized_from - settings.continuous_until
-    return min(1.0, max(0.0, (progress - settings.continuous_until) / span))
 
 
 def train_tokenizer(
@@ -92,11 +84,13 @@ def train_tokenizer(
     """
     settings = settings or TokenizerSettings()
     tokenizer = VisualTokenizer(config)
-    initialise_tokenizer(tokenizer, loop.seed)
     # Channels-last convolutions are a tenth faster on the CPU at these widths.
     tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     whole = get_schedule(1.0, settings.pixel_class)
     small = prefix_schedule(whole, settings.small_scales)
+    if not (resume and (folder / "state.pt").exists()):
+        skip = dataclasses.replace(settings.skip, steps=min(settings.skip.steps, loop.steps))
+        fit_skip_path(tokenizer, pictures, small, loop.seed, settings=skip)
 
     batch: Batch = {}
 
@@ -106,9 +100,8 @@ def train_tokenizer(
         crop = schedule.pixel_size(config.patch_size)[0]
         count = max(1, settings.batch * small.sizes[-1] // schedule.sizes[-1])
         images = to_tensor(random_crops(pictures, count, crop, generator)).to(device)
-        chosen = torch.rand(count, generator=generator) < quantize_probability(progress, settings)
         batch.update(clean=images)
-        return _losses(tokenizer, images, schedule, chosen.to(device), settings)
+        return _losses(tokenizer, images, schedule, settings)
 
     held_out = HeldOut(folder, validation, device)
 
@@ -140,21 +133,18 @@ def _losses(
     tokenizer: VisualTokenizer,
     images: Tensor,
     schedule: ScaleSchedule,
-    chosen: Tensor,
     settings: TokenizerSettings,
 ) -> Losses:
-    """Reconstruct images (B, 3, H, W); the samples `chosen` (B,) bool go through the bits."""
+    """Reconstruct images (B, 3, H, W) through the bits."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
         features = tokenizer.encoder(images)
     features = features.float()
     pyramid = quantize(features, schedule, straight_through=True)
-    summed = pyramid.summed_codes
-    codes = torch.where(chosen[:, None, None, None], summed, features)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.amp):
-        output = tokenizer.decoder(codes)
+        output = tokenizer.decoder(pyramid.summed_codes)
     reconstruction = reconstruction_loss(output.float(), images)
-    # Keeps features where the codes can reach them, also before any sample is quantised.
-    commitment = feature_distance(features, summed)
+    # Keeps features where the codes can reach them.
+    commitment = feature_distance(features, pyramid.summed_codes)
     loss = reconstruction + settings.commitment * commitment
     losses = {"reconstruction": reconstruction, "commitment": commitment}
     if settings.entropy:

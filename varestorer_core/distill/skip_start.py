@@ -1,0 +1,266 @@
+"""A new tokenizer's start: its skip path is trained alone first, as a linear autoencoder.
+
+With blocks, norms and non-linearities in the way, a small convolutional autoencoder takes an hour to learn what a
+linear one learns in a minute: to carry the picture, and to survive the quantiser. So the way round all residual
+blocks is trained by itself; then the blocks join with their last convolution at zero and refine it.
+
+Encoder and decoder both end in GroupNorm and SiLU. These start out harmless: every signal enters twice, with both
+signs, because silu(x) - silu(-x) = x; and a pair of constant channels in every group makes most of the group's
+standard deviation, so that normalising leaves a picture its contrast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from ..models.autoencoder import Decoder, Encoder, ResidualBlock
+from ..models.bsq import quantize
+from ..models.tokenizer import VisualTokenizer
+from ..schedule import ScaleSchedule
+from .data import random_crops, to_tensor
+from .losses import feature_distance, reconstruction_loss
+
+_CONSTANT = 3.0
+"""A group's constant, as a multiple of the root of its signals' summed variances."""
+_LEAST_SPREAD = 0.01
+
+
+@dataclass(frozen=True)
+class SkipSettings:
+    """How the skip path is trained."""
+
+    steps: int = 600
+    batch: int = 8
+    learning_rate: float = 3e-3
+    """Peak; warm-up over 30 steps, then cosine."""
+    continuous_until: float = 0.3
+    quantized_from: float = 0.6
+    """Parts of the run between which the share of samples that are quantised rises from none to all."""
+    commitment: float = 0.1
+
+
+def fit_skip_path(
+    tokenizer: VisualTokenizer,
+    pictures: NDArray[np.uint8],
+    schedule: ScaleSchedule,
+    seed: int,
+    *,
+    settings: SkipSettings | None = None,
+) -> None:
+    """Give a new tokenizer its starting values, in place.
+
+    Args:
+        pictures: (n, S, S, 3) uint8 to train on.
+        schedule: of the crops.
+        seed: of starting values and crops.
+
+    Raises:
+        SettingError: if the network is too narrow for its norms to be made harmless.
+    """
+    settings = settings or SkipSettings()
+    for half in (tokenizer.encoder, tokenizer.decoder):
+        _check_width(half)
+    initialise_skip_path(tokenizer, seed)
+    parameters = list(skip_parameters(tokenizer))
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(seed)
+    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
+    device = parameters[0].device
+
+    def draw(count: int) -> Tensor:
+        return to_tensor(random_crops(pictures, count, crop, generator)).to(device)
+
+    span = settings.quantized_from - settings.continuous_until
+    for step in range(settings.steps):
+        progress = step / settings.steps
+        warm = min(1.0, (step + 1) / 30)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * warm * _cosine(progress)
+        images = draw(settings.batch)
+        features = skip_encode(tokenizer.encoder, images)
+        summed = quantize(features, schedule, straight_through=True).summed_codes
+        chance = (progress - settings.continuous_until) / span
+        chosen = (torch.rand(settings.batch, generator=generator) < chance).to(device)
+        codes = torch.where(chosen[:, None, None, None], summed, features)
+        output = skip_decode(tokenizer.decoder, codes)
+        loss = reconstruction_loss(output, images)
+        loss = loss + settings.commitment * feature_distance(features, summed.detach())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    images = draw(4 * settings.batch)
+    with torch.no_grad():
+        codes = quantize(skip_encode(tokenizer.encoder, images), schedule).summed_codes
+    join_blocks(tokenizer, images, codes)
+
+
+@torch.no_grad()
+def initialise_skip_path(tokenizer: VisualTokenizer, seed: int) -> None:
+    """Fill all convolutions: orthogonal ones on the skip path, blocks that add nothing yet."""
+    generator = torch.Generator().manual_seed(seed)
+    skip = {id(parameter) for parameter in skip_parameters(tokenizer)}
+    for module in tokenizer.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = torch.empty(module.weight.shape)
+            if id(module.weight) in skip:
+                nn.init.orthogonal_(weight, generator=generator)
+            else:
+                nn.init.normal_(weight, std=weight[0].numel() ** -0.5, generator=generator)
+            module.weight.copy_(weight)
+            if module.bias is not None:
+                module.bias.zero_()
+    for module in tokenizer.modules():
+        if isinstance(module, ResidualBlock):
+            module.conv2.weight.zero_()
+    # Features start in the range that summed codes can reach, and the decoder makes unit size of them.
+    tokenizer.encoder.conv_out.weight.mul_(0.5)
+    tokenizer.decoder.conv_in.weight.mul_(tokenizer.config.codebook_dim**0.5 / 2)
+
+
+def skip_parameters(tokenizer: VisualTokenizer) -> Iterator[nn.Parameter]:
+    """Yield the parameters of the way round all residual blocks."""
+    for name, module in tokenizer.named_modules():
+        last = name.rsplit(".", 1)[-1]
+        if last in ("conv_in", "conv_out", "nin_shortcut") or name.endswith("sample.conv"):
+            yield from module.parameters()
+
+
+def skip_encode(encoder: Encoder, images: Tensor) -> Tensor:
+    """Return the features (B, d, h, w) of the skip path alone, of images (B, 3, H, W)."""
+    return _last(encoder, _signals(encoder, images))
+
+
+def skip_decode(decoder: Decoder, codes: Tensor) -> Tensor:
+    """Return the pictures (B, 3, H, W) of the skip path alone, of codes (B, d, h, w)."""
+    return _last(decoder, _walk(decoder.conv_in(codes), reversed(list(decoder.up))))
+
+
+@torch.no_grad()
+def join_blocks(tokenizer: VisualTokenizer, images: Tensor, codes: Tensor) -> None:
+    """Set norms, constants and last convolutions so that the whole network does what the skip path does.
+
+    Args:
+        images: (B, 3, H, W) and their codes (B, d, h, w), to take deviations from.
+    """
+    encoder, decoder = tokenizer.encoder, tokenizer.decoder
+    signals = _signals(encoder, images)
+    used = signals.shape[1]
+    shortcut = _shortcut(encoder.down[-1])
+    rows, offsets = shortcut.weight[:used].clone(), _bias(shortcut)[:used].clone()
+    matrix = encoder.conv_out.weight[:, :used, 1, 1].clone()
+    _double_signals(encoder, shortcut, _power(signals), rows, offsets, matrix)
+    # The decoder's signals are the three colours, so its last convolution moves into the projection before it.
+    matrix = decoder.conv_out.weight[:, :, 1, 1].clone()
+    signals = _walk(decoder.conv_in(codes), reversed(list(decoder.up)))
+    colours = torch.einsum("rc,bchw->brhw", matrix, signals)
+    shortcut = _shortcut(decoder.up[0])
+    rows = torch.einsum("rc,cihw->rihw", matrix, shortcut.weight)
+    offsets = matrix @ _bias(shortcut)
+    _double_signals(decoder, shortcut, _power(colours), rows, offsets, torch.eye(3).to(matrix))
+
+
+def _double_signals(
+    half: Encoder | Decoder,
+    shortcut: nn.Conv2d,
+    power: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    matrix: Tensor,
+) -> None:
+    """Let `shortcut` give every signal with both signs and unit power, and the last convolution undo it.
+
+    Args:
+        power: (n,) mean square of the signals.
+        rows, offsets: (n, used, 1, 1) and (n,): how the projection makes the signals.
+        matrix: (out, n): what the last convolution shall do with them; its bias stays.
+    """
+    norm, conv = half.norm_out, half.conv_out
+    size, pairs = _group(norm)
+    for parameter in (shortcut.weight, _bias(shortcut), conv.weight, norm.bias):
+        parameter.zero_()
+    for group in range(norm.num_groups):
+        first = group * size
+        members = range(group * pairs, min((group + 1) * pairs, len(power)))
+        for i, member in enumerate(members):
+            spread = power[member].sqrt().clamp(min=_LEAST_SPREAD)
+            for sign in (1, -1):
+                channel = first + 2 + 2 * i + (sign < 0)
+                shortcut.weight[channel] = sign * rows[member] / spread
+                _bias(shortcut)[channel] = sign * offsets[member] / spread
+                conv.weight[:, channel, 1, 1] = sign * matrix[:, member] * spread
+        total = max(1, 2 * len(members))
+        constant = _CONSTANT * math.sqrt(total)
+        _bias(shortcut)[first], _bias(shortcut)[first + 1] = constant, -constant
+        norm.weight[first : first + size] = math.sqrt((total + 2 * constant**2) / size)
+        norm.weight[first : first + 2] = 0
+
+
+def _signals(encoder: Encoder, images: Tensor) -> Tensor:
+    """Return what the encoder's last convolution may use of the skip path: half of the channels, less constants."""
+    size, pairs = _group(encoder.norm_out)
+    x = _walk(encoder.conv_in(images), encoder.down)
+    return x[:, : pairs * (x.shape[1] // size)]
+
+
+def _last(half: Encoder | Decoder, x: Tensor) -> Tensor:
+    """Apply the centre of the last convolution to its first channels."""
+    conv = half.conv_out
+    return F.conv2d(x, conv.weight[:, : x.shape[1], 1:2, 1:2], conv.bias)
+
+
+def _walk(x: Tensor, levels: Iterable[nn.Module]) -> Tensor:
+    for level in levels:
+        for block in level.block:  # pyright: ignore[reportGeneralTypeIssues]
+            if block.nin_shortcut is not None:
+                x = block.nin_shortcut(x)
+        for name in ("downsample", "upsample"):
+            resample = level._modules.get(name)
+            if resample is not None:
+                x = resample(x)
+    return x
+
+
+def _check_width(half: Encoder | Decoder) -> None:
+    _, pairs = _group(half.norm_out)
+    level = half.down[-1] if isinstance(half, Encoder) else half.up[0]
+    enough = pairs * half.norm_out.num_groups >= 3 and pairs >= 1
+    if not enough or level.block[0].nin_shortcut is None:  # pyright: ignore
+        raise SettingError(
+            "A tokenizer that is trained from nothing needs groups of at least 4 channels, room for 3 pairs of "
+            "channels besides a pair of constants in each group, and another width at its first and last level "
+            f"than next to it; got {half.norm_out.num_channels} channels in {half.norm_out.num_groups} groups. "
+            "Change base_channels, channel_multipliers or norm_groups."
+        )
+
+
+def _group(norm: nn.GroupNorm) -> tuple[int, int]:
+    """Return a group's channels, and how many pairs it holds besides its constants."""
+    size = norm.num_channels // norm.num_groups
+    return size, (size - 2) // 2
+
+
+def _shortcut(level: nn.Module) -> nn.Conv2d:
+    return level.block[0].nin_shortcut  # pyright: ignore
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
+def _power(maps: Tensor) -> Tensor:
+    return maps.square().mean((0, 2, 3))
+
+
+def _cosine(progress: float) -> float:
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
