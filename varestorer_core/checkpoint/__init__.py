@@ -7,6 +7,7 @@ themselves.
 
 from .adapter import join_adapter, merge_adapter, split_adapter, text_biases
 from .adapter_file import load_adapter
+from .apply import apply_adapter
 from .convert import convert
 from .examine import Report, examine
 from .files import read_checkpoint
@@ -18,6 +19,7 @@ from .unwrap import unwrap
 __all__ = [
     "CheckpointInfo",
     "Report",
+    "apply_adapter",
     "convert",
     "examine",
     "identify",

@@ -302,6 +302,10 @@ def _document(
         "color_match": settings.color_match,
         "cleaner": files.cleaner is not None,
         "prompt": files.prompt,
+        "adapters": [
+            {"name": Path(path).name, "sha256": sha256(Path(path))} for path in files.adapters
+        ],
+        "adapter_strength": files.adapter_strength,
         "files": {
             role: {"name": path.name, "sha256": sha256(path)} for role, path in paths.items()
         },

@@ -60,6 +60,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the files of the networks; `models.model_files` reads them."""
     group = parser.add_argument_group("models (default: the bundled tiny pair)")
     group.add_argument("--model", metavar="FILE", help="transformer, such as varestorer.pth")
+    group.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="low-rank adapter for the transformer, such as `distill export` writes; repeat for several",
+    )
+    group.add_argument(
+        "--adapter-strength",
+        type=between(0.0, 2.0),
+        default=1.0,
+        metavar="STRENGTH",
+        help="of every adapter, 0 (the transformer as it is) to 2; default: %(default)g",
+    )
     group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
     group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
     group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")

@@ -1,0 +1,95 @@
+"""`varestorer restore --adapter`: on its base, at every strength, and on another base."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from varestorer_core.checkpoint import (
+    apply_adapter,
+    load_adapter,
+    load_transformer,
+    merge_adapter,
+    save_safetensors,
+)
+from varestorer_core.checkpoint.save import sha256
+from varestorer_core.cli.main import main
+from varestorer_core.distill.adapters import adapters_of, student_on_teacher
+
+
+@pytest.fixture
+def base(make_transformer):
+    return make_transformer(codebook_dim=4)
+
+
+@pytest.fixture
+def factors(base):
+    adapters = adapters_of(student_on_teacher(base, 2))
+    for parameter in adapters.parameters():
+        torch.nn.init.normal_(parameter)
+    return {name: value.detach() for name, value in adapters.state_dict().items()}
+
+
+@pytest.fixture
+def files(tmp_path, base, factors, make_tokenizer):
+    """Return the options that name a base, its tokenizer and an adapter that knows its base."""
+    tokenizer = make_tokenizer(codebook_dim=4)
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("model", "vae", "adapter")}
+    save_safetensors(base.state_dict(), paths["model"], kind="transformer", config=base.config)
+    save_safetensors(
+        tokenizer.state_dict(), paths["vae"], kind="tokenizer", config=tokenizer.config
+    )
+    save_safetensors(
+        factors, paths["adapter"], kind="adapter",
+        config=dataclasses.replace(base.config, lora_rank=2), base_sha256=sha256(paths["model"]),
+    )  # fmt: skip
+    return paths
+
+
+@pytest.fixture
+def photo(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(samples).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def restore(photo, files, *more):
+    out = photo.with_name("out.png")
+    named = ("--model", files["model"], "--vae", files["vae"], "--overlap", 16, "--device", "cpu")
+    assert main(["restore", *map(str, (photo, "-o", out, *named, *more))]) == 0
+    return out.read_bytes()
+
+
+def test_strengths(photo, files):
+    plain = restore(photo, files)
+    adapted = restore(photo, files, "--adapter", files["adapter"])
+    assert adapted != plain
+    assert restore(photo, files, "--adapter", files["adapter"], "--adapter-strength", 0) == plain
+    twice = restore(photo, files, *("--adapter", files["adapter"]) * 2, "--adapter-strength", 0.5)
+    assert twice != plain
+
+
+def test_applying_in_place_is_merging(base, factors):
+    config = dataclasses.replace(base.config, lora_rank=2)
+    for strength in (0.0, 0.5, 1.0):
+        model = load_transformer(base.state_dict())
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        owners = load_adapter(factors, {}, before, config)
+        apply_adapter(model, owners, strength)
+        merged = merge_adapter(before, factors, strength)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, merged[name]), name
+        assert base.state_dict().keys() == model.state_dict().keys()
+
+
+def test_another_base_is_refused(photo, files, make_transformer, capsys):
+    other = make_transformer(codebook_dim=4)
+    save_safetensors(other.state_dict(), files["model"], kind="transformer", config=other.config)
+    arguments = ["restore", photo, "-o", photo.with_name("x.png"), "--model", files["model"]]
+    arguments += ["--vae", files["vae"], "--overlap", 16, "--adapter", files["adapter"]]
+    assert main([str(argument) for argument in arguments]) == 1
+    assert "adapter.safetensors was trained on another base" in capsys.readouterr().err
+    assert main([*map(str, arguments[:-1]), "nothing.safetensors"]) == 2
+    assert "--adapter nothing.safetensors: no such file" in capsys.readouterr().err
