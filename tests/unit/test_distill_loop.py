@@ -16,6 +16,7 @@ from varestorer_core.distill import state as state_module
 from varestorer_core.distill.ema import WeightAverage
 from varestorer_core.distill.logs import CsvLog, TensorBoardLog
 from varestorer_core.distill.loop import LoopSettings, TrainingError, learning_rate, train
+from varestorer_core.distill.run import RunSettings
 from varestorer_core.errors import CheckpointError, SettingError
 
 
@@ -321,3 +322,5 @@ def test_tensorboard_that_is_not_there_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SettingError, match=r"varestorer\[train\]"):
         TensorBoardLog(tmp_path)
+    with pytest.raises(SettingError, match=r"varestorer\[train\]"):
+        RunSettings(tmp_path, tensorboard=True)  # before pictures are drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import SettingError
 
@@ -37,6 +38,22 @@ class CsvLog:
         """Do nothing: every row is on disk already."""
 
 
+def summary_writer() -> Any:
+    """Return TensorBoard's writer class.
+
+    Raises:
+        SettingError: if the package is not there.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingError(
+            f"TensorBoard logs need the package tensorboard, which cannot be imported ({error}). Install "
+            "varestorer[train], or leave out --tensorboard: log.csv has the same figures."
+        ) from error
+    return SummaryWriter
+
+
 class TensorBoardLog:
     """The same figures as scalars of TensorBoard; those a resumed run repeats are dropped, too."""
 
@@ -46,14 +63,7 @@ class TensorBoardLog:
         Raises:
             SettingError: if the package is not there.
         """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise SettingError(
-                f"TensorBoard logs need the package tensorboard, which cannot be imported ({error}). Install "
-                "varestorer[train], or leave out --tensorboard: log.csv has the same figures."
-            ) from error
-        self._writer = SummaryWriter(str(folder), purge_step=keep_below or None)
+        self._writer = summary_writer()(str(folder), purge_step=keep_below or None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one scalar per value."""

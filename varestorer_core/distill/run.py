@@ -37,6 +37,7 @@ from .base import BaseFiles
 from .data import folder_pictures, procedural_pictures
 from .export import export_adapter, export_base, export_model, last_figures, trained_weights
 from .initialise import student_from_teacher
+from .logs import summary_writer
 from .loop import LoopSettings
 from .picture_folder import PictureFolder, PictureSource
 from .processes import ALONE, Processes
@@ -106,6 +107,10 @@ class RunSettings:
     teacher_settings: TeacherSettings = field(default_factory=TeacherSettings)
     encoder_settings: EncoderSettings = field(default_factory=EncoderSettings)
     student_settings: StudentSettings = field(default_factory=StudentSettings)
+
+    def __post_init__(self) -> None:
+        if self.tensorboard:
+            summary_writer()  # whether there is one; not only after the pictures have been drawn
 
     @property
     def tile(self) -> int:
