@@ -23,6 +23,7 @@ from .blank import BlankLayers
 from .check import expected_parameters, is_finite, key_problems
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
+from .mapped import release_mapped
 from .unwrap import unwrap
 
 
@@ -73,7 +74,7 @@ def load_transformer(
         compute_dtype=compute_dtype,
         **extra,
     )
-    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name)
+    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name, consume)
     return model.eval()
 
 
@@ -113,7 +114,7 @@ def load_tokenizer(
             key: like.to(decoder_dtype) if key.startswith("decoder.") else like
             for key, like in expected.items()
         }
-    _fill(model, tensors, owners, expected, device, name)
+    _fill(model, tensors, owners, expected, device, name, consume)
     return model.eval()
 
 
@@ -150,8 +151,13 @@ def _fill(
     expected: Mapping[str, Tensor],
     device: torch.device | str | None,
     name: str,
+    consume: bool,
 ) -> None:
-    """Give the model its parameters; `tensors` is emptied."""
+    """Give the model its parameters; `tensors` is emptied.
+
+    Args:
+        consume: nobody else needs the tensors, so what they hold of a mapped file can go.
+    """
     problems = key_problems(tensors, expected)
     if problems:
         raise CheckpointError(
@@ -166,6 +172,8 @@ def _fill(
         if not is_finite(tensor):
             broken.append(key)
         filled[key] = tensor.contiguous()
+        if consume and filled[key].data_ptr() != stored.data_ptr():
+            release_mapped(stored)
     if broken:
         raise CheckpointError(
             f"{name} has {len(broken)} parameters with values that are infinite, NaN or beyond the "
