@@ -149,6 +149,30 @@ def test_gradient_l1():
     check(lambda x: losses.gradient_l1(x, b), lambda x: plain_gradient_l1(x, b.numpy()), a)
 
 
+def plain_gradient_similarity(a: Array, b: Array) -> float:
+    def magnitude(pictures: Array) -> Array:
+        luma = np.einsum("bchw,c->bhw", pictures, [0.299, 0.587, 0.114]) / 2
+        n, height, width = luma.shape
+        half = luma.reshape(n, height // 2, 2, width // 2, 2).mean((2, 4))
+        down = half[:, :-2] + half[:, 1:-1] + half[:, 2:]
+        right = half[..., :-2] + half[..., 1:-1] + half[..., 2:]
+        x = (down[..., 2:] - down[..., :-2]) / 3
+        y = (right[:, 2:] - right[:, :-2]) / 3
+        return np.sqrt(x * x + y * y + 1e-8)
+
+    g, h, c = magnitude(a), magnitude(b), 170 / 255**2
+    return float(np.mean(1 - (2 * g * h + c) / (g * g + h * h + c)))
+
+
+def test_gradient_similarity():
+    a, b = pair(2, 3, 12, 10)
+    check(
+        lambda x: losses.gradient_similarity_loss(x, b),
+        lambda x: plain_gradient_similarity(x, b.numpy()),
+        a,
+    )
+
+
 def test_ssim():
     a, b = pair(1, 2, 9, 10)
     check(lambda x: losses.ssim(x, b), lambda x: plain_ssim(x, b.numpy()), a)

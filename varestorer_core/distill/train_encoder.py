@@ -22,7 +22,7 @@ from .data import random_crops, to_tensor
 from .degrade import DEFAULT_MIX, degrade_batch
 from .held_out import HeldOut
 from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import feature_distance, psnr, reconstruction_loss
+from .losses import feature_distance, gradient_similarity_loss, psnr, reconstruction_loss
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class EncoderSettings:
     batch: int = 4
     features: float = 0.3
     """Weight of the squared distance to the clean picture's features, per token."""
+    gradient_similarity: float = 1.0
+    """Weight of `gradient_similarity_loss`: keeps edges from becoming averages."""
     clean: float = 0.25
     """Share of pictures that are not degraded, so that clean ones keep their bits."""
     degradation: tuple[str, ...] = DEFAULT_MIX
@@ -80,8 +82,15 @@ def train_encoder(
             output = adapted.decoder(features).float()
         reconstruction = reconstruction_loss(output, images)
         distance = feature_distance(features, target.float())
+        edges = gradient_similarity_loss(output, images)
         loss = reconstruction + settings.features * distance
-        return {"loss": loss, "reconstruction": reconstruction, "features": distance}
+        loss = loss + settings.gradient_similarity * edges
+        return {
+            "loss": loss,
+            "reconstruction": reconstruction,
+            "features": distance,
+            "gradient_similarity": edges,
+        }
 
     held_out = HeldOut(folder, validation, device, settings.degradation)
 
