@@ -1,12 +1,15 @@
 // The before/after slider of VARestorer Compare.
 //
-// The host's own compare widget is drawn by Nodes 2.0 only and does not exist in older hosts; a DOM
-// widget shows in both renderers of all of them.
+// Hosts from 0.9 on have a compare view, which only Nodes 2.0 draws: there it is used. Everywhere else the slider is
+// this file's own, a DOM widget, which every renderer shows.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 
 const NODE = "VARestorerCompare"
+const HOST_NODE = "ImageCompare" // came with the host's view
+const EMPTY = "Run the workflow to compare."
+const TEXT = "font:12px sans-serif; text-align:center; white-space:pre-wrap; color:var(--input-text, #ddd);"
 const SMALLEST = [320, 360]
 const FILL = "position:absolute; inset:0; width:100%; height:100%; object-fit:contain;"
 const KEY_STEPS = { ArrowLeft: -2, ArrowRight: 2, PageDown: -10, PageUp: 10 }
@@ -16,6 +19,10 @@ function make(tag, style, parent, fields = {}) {
   element.style.cssText = style
   parent?.append(element)
   return element
+}
+
+function address(saved) {
+  return api.apiURL(`/view?${new URLSearchParams(saved)}`)
 }
 
 class CompareView {
@@ -38,12 +45,7 @@ class CompareView {
         " box-shadow:0 0 3px #000;",
       this.view
     )
-    this.text = make(
-      "div",
-      "font:12px sans-serif; text-align:center; white-space:pre-wrap; color:var(--input-text, #ddd);",
-      this.root,
-      { textContent: "Run the workflow to compare." }
-    )
+    this.text = make("div", TEXT, this.root, { textContent: EMPTY })
     // Nodes 2.0 of older hosts gives a widget no height of the node's: the picture's shape does.
     this.b.onload = () => {
       this.view.style.aspectRatio = Math.max(this.b.naturalWidth / this.b.naturalHeight, 0.75)
@@ -87,9 +89,33 @@ class CompareView {
 
   show({ a_images, b_images, scores }) {
     for (const [image, [saved]] of [[this.a, a_images], [this.b, b_images]]) {
-      image.src = api.apiURL(`/view?${new URLSearchParams(saved)}`)
+      image.src = address(saved)
       image.hidden = false
     }
+    this.text.textContent = scores.join("\n")
+  }
+}
+
+// The host's own view, where it has one: of several pictures, and drawn by Nodes 2.0 alone. On the classic canvas it is
+// a box that says so, and the slider takes its place.
+class HostView {
+  constructor(node) {
+    this.widget = node.addWidget("imagecompare", "compare_view", { beforeImages: [], afterImages: [] }, () => {}, {
+      serialize: false
+    })
+    this.text = make("div", TEXT, null, { textContent: EMPTY })
+    const scores = node.addDOMWidget("scores_text", "varestorer_scores", this.text, { serialize: false })
+    scores.computeLayoutSize = undefined // else it takes half of the node
+    for (const widget of [this.widget, scores]) {
+      widget.serialize = false
+      // Asked at every drawing: the user can change the renderer at any time.
+      Object.defineProperty(widget, "hidden", { get: () => !LiteGraph.vueNodesMode, set() {} })
+    }
+  }
+
+  show({ a_images, b_images, scores }) {
+    this.widget.value = { beforeImages: a_images.map(address), afterImages: b_images.map(address) }
+    this.widget.callback?.(this.widget.value)
     this.text.textContent = scores.join("\n")
   }
 }
@@ -98,15 +124,19 @@ app.registerExtension({
   name: "VARestorer.Compare",
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return
-    const view = new CompareView()
+    const views = [new CompareView()]
     const options = { serialize: false, hideOnZoom: false, getMinHeight: () => 220 }
-    const widget = node.addDOMWidget("comparison", "varestorer_compare", view.root, options)
+    if (HOST_NODE in LiteGraph.registered_node_types) {
+      views.push(new HostView(node))
+      options.canvasOnly = true // not in Nodes 2.0
+    }
+    const widget = node.addDOMWidget("comparison", "varestorer_compare", views[0].root, options)
     widget.serialize = false // nothing of it belongs into a saved workflow
     node.setSize(node.size.map((side, axis) => Math.max(side, SMALLEST[axis])))
     const before = node.onExecuted
     node.onExecuted = function (output) {
       before?.apply(this, arguments)
-      view.show(output)
+      for (const view of views) view.show(output)
     }
   }
 })
