@@ -103,7 +103,7 @@ class HostView {
     this.widget = node.addWidget("imagecompare", "compare_view", { beforeImages: [], afterImages: [] }, () => {}, {
       serialize: false
     })
-    this.text = make("div", TEXT, null, { textContent: EMPTY })
+    this.text = make("div", TEXT) // until there are scores, the view itself says what to do
     const scores = node.addDOMWidget("scores_text", "varestorer_scores", this.text, { serialize: false })
     scores.computeLayoutSize = undefined // else it takes half of the node
     for (const widget of [this.widget, scores]) {
