@@ -120,10 +120,12 @@ def test_nodes_are_found_under_other_names(host, our_nodes):
 
 def test_every_node_has_a_help_page_that_names_its_inputs(host, our_nodes):
     for name, info in our_nodes.items():
-        page = host.fetch(f"/extensions/{quote(PACK_FOLDER)}/docs/{name}.md").decode()
-        for group in info["input"].values():
-            for input_name in group:
-                assert f"`{input_name}`" in page, f"{name}: {input_name}"
+        # Where the front end looks: in the user's language first.
+        for page in (f"{name}.md", f"{name}/zh.md"):
+            text = host.fetch(f"/extensions/{quote(PACK_FOLDER)}/docs/{page}").decode()
+            for group in info["input"].values():
+                for input_name in group:
+                    assert f"`{input_name}`" in text, f"{page}: {input_name}"
 
 
 def test_templates_are_offered_with_thumbnails(host):

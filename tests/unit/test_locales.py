@@ -48,6 +48,18 @@ def test_the_category_has_words(language):
     assert set(read(language, "main.json")["nodeCategories"]) == own
 
 
+@pytest.mark.parametrize("language", [name for name in LANGUAGES if name != "en"])
+def test_help_pages_call_things_as_the_node_does(language):
+    for node, words in read(language, "nodeDefs.json").items():
+        page = (ROOT / "web" / "docs" / node / f"{language}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {words['display_name']}\n")
+        for name, shown in words["inputs"].items():
+            assert f"| `{name}` {shown['name']} |" in page, (node, name)
+        english = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+        # Tables of choices, scores and files have as many rows.
+        assert page.count("\n|") == english.count("\n|"), node
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_text_holds_what_the_front_end_takes_for_syntax(language):
     """Braces, at signs and bars are vue-i18n's: a message with one is not shown, or fails."""
