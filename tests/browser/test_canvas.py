@@ -4,6 +4,8 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
+MISSING = "'gone.safetensors' is not in models/{}. Put it there"
+
 
 @pytest.fixture
 def our_nodes(host):
@@ -19,13 +21,23 @@ def test_every_node_is_found_by_its_name_and_added(canvas, our_nodes):
     assert not canvas.errors
 
 
+def test_every_node_is_dragged_in_from_the_library(canvas, our_nodes):
+    for name, display_name in our_nodes.items():
+        canvas.drag_in(display_name)
+        assert canvas.node_types() == [name]
+    assert not canvas.errors_beyond_the_drag
+
+
 def test_a_missing_model_is_explained_in_our_words(canvas):
     canvas.open_template("restore_step_by_step")
-    canvas.page.evaluate(
-        """() => {
-            const node = app.graph.nodes.find(n => n.type === 'VARestorerLoadVAE')
-            node.widgets[0].value = 'gone.safetensors'
-        }"""
-    )
+    canvas.choose("VARestorerLoadVAE", "gone.safetensors")
     canvas.run()
-    canvas.read_error("'gone.safetensors' is not in models/vae. Put it there")
+    canvas.read_error(MISSING.format("vae"))
+
+
+def test_a_missing_model_is_explained_where_the_rest_of_the_workflow_runs(canvas):
+    canvas.open_template("region_mask")
+    canvas.choose("VARestorerLoadModel", "gone.safetensors")
+    canvas.run()
+    canvas.read_error(MISSING.format("diffusion_models"))
+    assert not canvas.errors

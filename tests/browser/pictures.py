@@ -1,0 +1,235 @@
+"""Draws the thumbnails in workflows/ and the screenshots in docs/images anew.
+
+    .venv/bin/python tests/browser/pictures.py
+
+For after a change of the bundled model, of a workflow or of how a node looks. Needs what the browser
+tests need; of the hosts that are found, the first draws in the classic renderer and the last in
+Nodes 2.0. Where a workflow needs files of third parties, the tests' small ones stand in.
+"""
+
+import importlib.util
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+PACK = Path(__file__).parents[2]
+IMAGES = PACK / "docs" / "images"
+SOURCE = PACK / "varestorer_core" / "assets" / "demo_lq.png"
+SIDE = 512
+BACKGROUND = (34, 34, 34)
+
+# The original takes the place of the degraded picture, and the result that of the original's.
+COMPARE_WITH_ORIGINAL = """() => {
+    const compare = app.graph.nodes.find(node => node.type === 'VARestorerCompare')
+    const restore = app.graph.nodes.find(node => node.type === 'VARestorerRestoreImage')
+    const original = LiteGraph.createNode('VARestorerExampleImage')
+    original.widgets[0].value = 'original'
+    app.graph.add(original)
+    original.pos = [restore.pos[0], restore.pos[1] + restore.size[1] + 70]
+    original.size = [...restore.size].map((side, axis) => axis ? original.size[1] : side)
+    compare.title = 'Restored | original'
+    restore.connect(0, compare, 0)
+    original.connect(0, compare, 1)
+    app.graph.remove(app.graph.nodes.find(node => node.type === 'SaveImage'))
+    app.graph.remove(app.graph.nodes.find(node => node.type === 'MarkdownNote'))
+    app.graph.groups.slice().forEach(group => app.graph.remove(group))
+}"""
+BOX_OF_GROUPS = """() => {
+    const { scale, offset } = app.canvas.ds
+    const frame = app.canvas.canvas.getBoundingClientRect()
+    const boxes = app.graph.groups.map(({ pos, size }) =>
+        [pos[0], pos[1], pos[0] + size[0], pos[1] + size[1]])
+    const pick = (axis, choose) => choose(...boxes.map(box => box[axis]))
+    const place = (value, axis) => (value + offset[axis]) * scale + (axis ? frame.top : frame.left)
+    return [place(pick(0, Math.min), 0), place(pick(1, Math.min), 1),
+        place(pick(2, Math.max), 0), place(pick(3, Math.max), 1)]
+}"""
+
+
+def load_conftest():
+    path = Path(__file__).with_name("conftest.py")
+    spec = importlib.util.spec_from_file_location("varestorer_browser_tests", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TESTS = load_conftest()
+FILES = TESTS.FILES
+
+
+def square(picture: Image.Image) -> Image.Image:
+    """Fit a picture into the square of a thumbnail."""
+    return ImageOps.pad(picture.convert("RGB"), (SIDE, SIDE), Image.BICUBIC, BACKGROUND)
+
+
+def halves(before: Image.Image, after: Image.Image) -> Image.Image:
+    """Show the left half of one picture and the right half of another."""
+    both = square(before)
+    both.paste(square(after).crop((SIDE // 2, 0, SIDE, SIDE)), (SIDE // 2, 0))
+    ImageDraw.Draw(both).line([(SIDE // 2, 0), (SIDE // 2, SIDE)], "white", 2)
+    return both
+
+
+def caption(picture: Image.Image, text: str) -> Image.Image:
+    """Write a line or more over the lower edge."""
+    lines, font = [""], ImageFont.load_default(22)
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) < SIDE - 32 else [*lines, word]
+    top = SIDE - 28 * len(lines) - 20
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle([0, top, SIDE, SIDE], BACKGROUND)
+    draw.multiline_text((16, top + 8), "\n".join(lines), "white", font, spacing=6)
+    return picture
+
+
+def widget(prompt: dict, class_type: str, name: str):
+    """Return a value of the last node of a type."""
+    return [n["inputs"][name] for n in prompt.values() if n["class_type"] == class_type][-1]
+
+
+def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.Image:
+    """Show what a workflow is about by what it made of the example picture."""
+    source, result = Image.open(SOURCE), saved[0]
+    if name == "batch":
+        row = Image.new("RGB", (sum(p.width for p in saved), result.height))
+        for number, picture in enumerate(saved):
+            row.paste(picture, (number * result.width, 0))
+        return square(row)
+    if name in ("big_picture", "restore_then_upscale"):
+        drawn = square(result)
+        inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
+        drawn.paste(ImageOps.expand(inset, 2, "white"), (10, 10))
+        return drawn
+    if name == "region_mask":
+        scale = SIDE / 256  # the sides of the mask
+        left, top = (widget(prompt, "MaskComposite", axis) for axis in "xy")
+        wide, high = (widget(prompt, "SolidMask", side) for side in ("width", "height"))
+        box = [scale * value for value in (left, top, left + wide, top + high)]
+        drawn = square(result)
+        ImageDraw.Draw(drawn).rectangle(box, outline="white", width=2)
+        return drawn
+    if name == "prompt_and_adapter":
+        return caption(halves(source, result), f'"{widget(prompt, "CLIPTextEncode", "text")}"')
+    if name == "generate_then_restore":
+        return square(result)
+    return halves(source, result)
+
+
+def draw_thumbnails(host) -> None:
+    """Run every workflow that can run, and draw the others from the canvas."""
+    FILES.StandIns(host).put()
+    for name in sorted(set(FILES.names()) - FILES.WITHOUT_STAND_IN):
+        prompt = FILES.to_prompt(host, FILES.read(name))
+        if name in FILES.NEEDED:
+            prompt = FILES.take_bundled(prompt)
+        (saver,) = (key for key, node in prompt.items() if node["class_type"] == "SaveImage")
+        saved = host.pictures(host.run(prompt), saver)
+        draw_thumbnail(name, prompt, saved).save(FILES.FOLDER / f"{name}.jpg", quality=90)
+    FILES.StandIns(host).take()
+
+
+@contextmanager
+def open_canvas(host, renderer: str):
+    with TESTS.open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        yield TESTS.Canvas(page, host, renderer)
+
+
+def save_screenshot(canvas, path: Path, box: tuple[int, ...] | None = None) -> None:
+    """Save what the browser shows, or a box (left, top, right, bottom) of it as a thumbnail."""
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        canvas.page.screenshot(path=file.name)
+        picture = Image.open(file.name).convert("RGB")
+    picture = square(picture.crop(box)) if box else picture
+    picture.save(path, quality=85)
+
+
+def wait_for_rest(canvas) -> None:
+    """Wait until the view has stood still for half a second, drawn by a slow machine as well."""
+    canvas.fit()
+    canvas.page.wait_for_load_state("networkidle")
+    canvas.page.evaluate(
+        """async () => {
+            for (let still = 0, last = ''; still < 30; ) {
+                await new Promise(requestAnimationFrame)
+                const now = String([app.canvas.ds.scale, ...app.canvas.ds.offset])
+                still = now === last ? still + 1 : 0
+                last = now
+            }
+        }"""
+    )
+
+
+def show_run(host, renderer: str, path: Path) -> None:
+    with open_canvas(host, renderer) as canvas:
+        canvas.load("restore_photo")
+        canvas.run()
+        canvas.wait_for_pictures()
+        wait_for_rest(canvas)
+        save_screenshot(canvas, path)
+
+
+def show_missing_file(host, renderer: str, path: Path) -> None:
+    with open_canvas(host, renderer) as canvas:
+        canvas.load("restore_photo")
+        canvas.choose("VARestorerLoadVAE", "infinity_vae_d32reg.pth")
+        canvas.run()
+        canvas.read_error("'infinity_vae_d32reg.pth' is not in models/vae.")
+        wait_for_rest(canvas)
+        save_screenshot(canvas, path)
+
+
+def show_scores(host, renderer: str, path: Path) -> None:
+    """Compare the restoration with the original, which has the same size."""
+    with open_canvas(host, renderer) as canvas:
+        canvas.load("restore_photo")
+        canvas.page.evaluate(COMPARE_WITH_ORIGINAL)
+        canvas.run()
+        canvas.wait_for_pictures()
+        canvas.page.get_by_text("PSNR").filter(visible=True).first.wait_for()
+        wait_for_rest(canvas)
+        save_screenshot(canvas, path)
+
+
+def show_workflow(host, renderer: str, name: str, path: Path) -> None:
+    """Draw the graph of a workflow that cannot run, in the square of a thumbnail."""
+    for file in FILES.NEEDED[
+        name
+    ]:  # empty ones, or the host reports over the graph that they are missing
+        host.model_file("checkpoints", file).parent.mkdir(exist_ok=True)
+        host.model_file("checkpoints", file).touch()
+    with open_canvas(host, renderer) as canvas:
+        canvas.load(name)
+        wait_for_rest(canvas)
+        save_screenshot(canvas, path, canvas.page.evaluate(BOX_OF_GROUPS))
+
+
+def main() -> None:
+    folders = TESTS.HOST_TESTS.find_hosts()
+    if not folders:
+        raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
+    base = Path(tempfile.mkdtemp())
+    hosts = [TESTS.HOST_TESTS.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
+    old, new = hosts[0], hosts[-1]
+    try:
+        draw_thumbnails(new)
+        for name in FILES.WITHOUT_STAND_IN:
+            show_workflow(new, "nodes2", name, FILES.FOLDER / f"{name}.jpg")
+        show_run(new, "nodes2", IMAGES / "restore-photo.jpg")
+        show_run(old, "canvas", IMAGES / "restore-photo-classic.jpg")
+        show_scores(new, "nodes2", IMAGES / "compare.jpg")
+        show_missing_file(new, "nodes2", IMAGES / "missing-model.jpg")
+        show_missing_file(old, "canvas", IMAGES / "missing-model-classic.jpg")
+    finally:
+        for host in hosts:
+            host.stop()
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()
