@@ -49,13 +49,13 @@ from .train_tokenizer import TINY_TOKENIZER, TokenizerSettings, train_tokenizer
 Stage = Literal["tokenizer", "teacher", "encoder", "student"]
 STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
 DEFAULT_STEPS: dict[Stage, int] = {
-    "tokenizer": 4700,
+    "tokenizer": 5000,
     "teacher": 400,
     "encoder": 1600,
     "student": 500,
 }
 LEARNING_RATES: dict[Stage, float] = {
-    "tokenizer": 1e-3,
+    "tokenizer": 8e-4,
     "teacher": 1e-3,
     "encoder": 5e-4,
     "student": 1e-3,
