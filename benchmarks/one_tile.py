@@ -4,7 +4,8 @@
     python benchmarks/one_tile.py --model FOLDER/varestorer.pth --vae FOLDER/infinity_vae_d32reg.pth --dtype bf16
 
 Random weights are fine: no stage's work depends on values. Cost is also given as seconds times the matrix rate
-measured in the same run, which makes machines comparable. The last line of the output is one JSON document.
+measured just before and after each stage, which makes machines comparable, busy ones too. On a CPU both are
+of processor time. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
+from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -32,16 +34,22 @@ def synchronise(device):
         torch.cuda.synchronize(device)
 
 
-def matrix_rate(device, dtype, side=2048, repeats=5):
+def clock(device):
+    """Return seconds: of the processor on a CPU, where other programs do not count, else of the wall."""
+    synchronise(device)
+    if device.type == "cpu":
+        return time.process_time() / torch.get_num_threads()
+    return time.perf_counter()
+
+
+def matrix_rate(device, dtype, side=2048, repeats=3):
     """Return the best FLOP/s of square matrix products of one type."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats + 1):
-        synchronise(device)
-        started = time.perf_counter()
+        started = clock(device)
         a @ b
-        synchronise(device)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, clock(device) - started)
     return 2 * side**3 / best
 
 
@@ -82,7 +90,14 @@ def main():
         tensors, metadata, name=args.model, dtype=dtype, device=device, consume=True
     )
     tensors, metadata = read_checkpoint(args.vae, kind="tokenizer")
-    tokenizer = load_tokenizer(tensors, metadata, name=args.vae, device=device, consume=True)
+    tokenizer = load_tokenizer(
+        tensors,
+        metadata,
+        name=args.vae,
+        device=device,
+        decoder_dtype=decoder_dtype(dtype, device),
+        consume=True,
+    )
     seconds = {"load": time.perf_counter() - started}
 
     schedule = get_schedule(1.0, model.config.pixel_class)
@@ -92,11 +107,14 @@ def main():
     runs = []
 
     def timed(times, name, work):
+        before = matrix_rate(device, dtype)
         synchronise(device)
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), clock(device)
         result = work()
-        synchronise(device)
-        times[name] = time.perf_counter() - begun
+        used = clock(device) - used
+        seconds_of_wall = time.perf_counter() - begun
+        rate = (before + matrix_rate(device, dtype)) / 2
+        times[name] = (seconds_of_wall, used * rate, rate)
         return result
 
     def run():
@@ -113,18 +131,24 @@ def main():
     if not args.no_warm_up:
         run()
     runs = [run() for _ in range(args.repeats)]
-    seconds |= {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
-    rate = matrix_rate(device, dtype)
+    middle = {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
+    seconds |= {name: wall for name, (wall, _, _) in middle.items()}
+    costs = {name: cost for name, (_, cost, _) in middle.items()}
+    rates = [rate for _, _, rate in middle.values()]
+    rate = sum(rates) / len(rates)
     work = flops(model.config, schedule.num_tokens_long, schedule.num_tokens)
     host, on_device = peak_memory(device)
     for name, value in seconds.items():
-        print(f"{name:20} {value:8.2f} s")
+        cost = f"{costs[name] / 1e12:8.2f} TFLOP at the matrix rate" if name in costs else ""
+        print(f"{name:20} {value:8.2f} s {cost}")
     print(f"matrix rate {rate / 1e9:.0f} GFLOP/s in {args.dtype}, peak memory {host / 1e9:.1f} GB")
     report = {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "tflop_at_matrix_rate": {name: round(value / 1e12, 3) for name, value in costs.items()},
+        "together_tflop_at_matrix_rate": round(sum(costs.values()) / 1e12, 3),
         "matrix_gflops": round(rate / 1e9, 1),
         "transformer_tflop": round(work / 1e12, 3),
-        "transformer_share_of_rate": round(work / seconds["transformer"] / rate, 3),
+        "transformer_share_of_rate": round(work / costs["transformer"], 3),
         "peak_host_bytes": host,
         "peak_device_bytes": on_device,
         "dtype": args.dtype,
