@@ -9,6 +9,7 @@ from .pairs import Pair, make_pair
 from .passes import CachedSteps, CausalPass, Pass, RefedSteps, Timed
 from .photographs import SCIKIT_IMAGE, cut_square, scikit_image_photographs
 from .scores import Scores, difference, mean_scores, score
+from .seams import seam_score
 
 __all__ = [
     "SCIKIT_IMAGE",
@@ -29,5 +30,6 @@ __all__ = [
     "psnr",
     "scikit_image_photographs",
     "score",
+    "seam_score",
     "ssim",
 ]

@@ -1,0 +1,103 @@
+"""The seam score, and that restored smooth pictures show no seams by it."""
+
+import pytest
+import torch
+
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.evaluate import seam_score
+from varestorer_core.evaluate.seams import tile_borders
+from varestorer_core.restorer import Restorer
+from varestorer_core.tiling import TileMerger, plan_tiles
+
+LAYOUT = plan_tiles(50, 96, 32, 8)
+
+
+def test_borders_are_where_tiles_begin_and_end():
+    assert LAYOUT.columns == (0, 21, 42, 64)
+    assert tile_borders(LAYOUT.columns, 96, 32) == [21, 32, 42, 53, 64, 74]
+    assert tile_borders((0,), 20, 32) == []
+    assert tile_borders((0, 16), 32, 16) == [16]
+
+
+def test_a_ramp_scores_one():
+    ramp = torch.arange(96.0)[None, None] + torch.arange(50.0)[None, :, None]
+    assert seam_score(ramp.expand(3, 50, 96), LAYOUT) == pytest.approx(1)
+
+
+def test_the_score_is_the_formula():
+    picture = torch.rand(3, 50, 96, dtype=torch.float64)
+    inside, border = [], []
+    for x in range(1, 96):
+        step = (picture[:, :, x] - picture[:, :, x - 1]).abs().mean()
+        (border if x in tile_borders(LAYOUT.columns, 96, 32) else inside).append(step)
+    for y in range(1, 50):
+        step = (picture[:, y] - picture[:, y - 1]).abs().mean()
+        (border if y in tile_borders(LAYOUT.rows, 50, 32) else inside).append(step)
+    expected = torch.stack(border).mean() / torch.stack(inside).mean()
+    assert seam_score(picture, LAYOUT) == pytest.approx(expected.item())
+
+
+def test_flat_pictures_and_flat_tiles():
+    assert seam_score(torch.full((3, 50, 96), 0.5), LAYOUT) == 1
+    patches = torch.zeros(3, 50, 96)
+    patches[:, :, 21:] = 1
+    assert seam_score(patches, LAYOUT) == float("inf")
+
+
+def test_a_hard_cut_scores_high_and_a_cross_fade_does_not():
+    def merged(layout):
+        merger = TileMerger(layout)
+        for index in range(len(layout)):  # tiles that disagree, as sampled ones do
+            merger.add(index, torch.rand(3, 1, 1) + 0.1 * torch.rand(3, 32, 32))
+        return merger.result()
+
+    assert seam_score(merged(plan_tiles(96, 96, 32, 0)), plan_tiles(96, 96, 32, 0)) > 3
+    assert seam_score(merged(plan_tiles(96, 96, 32, 16)), plan_tiles(96, 96, 32, 16)) < 1
+
+
+def test_a_reference_takes_the_content_out():
+    content = torch.rand(3, 50, 96) * 0.1
+    content[:, :, 21:] += 1  # an edge of the picture that happens to be where a tile begins
+    assert seam_score(content, LAYOUT) > 2
+    assert seam_score(content, LAYOUT, reference=content) == pytest.approx(1)
+
+
+def test_what_has_no_score_is_refused():
+    with pytest.raises(ValueError, match="50 x 96"):
+        seam_score(torch.rand(3, 50, 95), LAYOUT)
+    with pytest.raises(ValueError, match="tile borders"):
+        seam_score(torch.rand(3, 20, 20), plan_tiles(20, 20, 32, 8))
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    networks = [
+        load(*read_checkpoint(asset_path(name)), name=name)
+        for load, name in (
+            (load_transformer, TINY_TRANSFORMER),
+            (load_tokenizer, TINY_TOKENIZER),
+        )
+    ]
+    return Restorer(*networks)
+
+
+def grey():
+    return torch.full((3, 100, 132), 0.5)
+
+
+def gradient():
+    y, x = torch.meshgrid(torch.linspace(0.1, 0.9, 100), torch.linspace(0, 1, 132), indexing="ij")
+    return torch.stack([x, y, (x + y) / 2])
+
+
+def restored(restorer, picture, overlap, detail):
+    """Return a picture at twice its size, and the layout of its tiles."""
+    (result,) = restorer.restore([picture], 2.0, overlap=overlap, detail=detail)
+    return result, plan_tiles(*result.shape[1:], 128, overlap)
+
+
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+@pytest.mark.parametrize("picture", [grey, gradient])
+def test_no_seams_in_smooth_pictures(bundled, picture, detail):
+    assert seam_score(*restored(bundled, picture(), 64, detail)) <= 1
