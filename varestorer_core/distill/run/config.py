@@ -1,0 +1,91 @@
+"""The config.json of a run: its networks' shapes, and the base files that it was started on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ...config import to_dict, tokenizer_config, transformer_config
+from ...errors import CheckpointError
+from .settings import RunSettings
+
+
+def load_config(settings: RunSettings, path: Path) -> RunSettings:
+    """Return the settings with the networks' shapes of a config.json."""
+    try:
+        values = json.loads(path.read_text())
+        return dataclasses.replace(
+            settings,
+            tokenizer=tokenizer_config(values["tokenizer"]),
+            transformer=transformer_config(values["transformer"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a training configuration: {error}. It must be JSON with the keys 'tokenizer' and "
+            "'transformer', as a run writes it."
+        ) from error
+
+
+def with_own_config(settings: RunSettings) -> RunSettings:
+    """Return the settings with the run's own shapes; a new run notes those it is given.
+
+    Raises:
+        CheckpointError: if the run was started on other files.
+    """
+    path = settings.out / "config.json"
+    if path.exists():
+        _check_base(settings)
+        return load_config(settings, path)
+    record = {}
+    files = settings.base
+    if files is not None:
+        tokenizer, transformer = files.shapes()
+        settings = dataclasses.replace(settings, tokenizer=tokenizer, transformer=transformer)
+        record = files.record()
+    if settings.processes.first:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        shapes = {
+            "tokenizer": to_dict(settings.tokenizer),
+            "transformer": to_dict(settings.transformer),
+        }
+        path.write_text(json.dumps({**shapes, **record}, indent=2))
+    return settings
+
+
+def on_files(settings: RunSettings) -> bool:
+    """Whether the run was started on a base and a tokenizer from files."""
+    return bool(base_record(settings))
+
+
+def base_record(settings: RunSettings) -> dict[str, Any]:
+    """Return what the run noted about its base files; empty if it has none."""
+    path = settings.out / "config.json"
+    if not path.exists():
+        return {}
+    load_config(settings, path)  # says what is wrong with the file, if anything
+    values = json.loads(path.read_text())
+    return {role: values[role] for role in ("base", "vae") if role in values}
+
+
+def _check_base(settings: RunSettings) -> None:
+    """Refuse other base files than the run was started with, none, or some where it has none."""
+    record = base_record(settings)
+    if settings.base is None and record:
+        raise CheckpointError(
+            f"The run in {settings.out} was started on files. Give them again: --base and --vae."
+        )
+    if settings.base is not None and not record:
+        raise CheckpointError(
+            f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or give "
+            "another --out."
+        )
+    if settings.base is not None:
+        settings.base.check(record, settings.out)
+        pixel_class = load_config(settings, settings.out / "config.json").transformer.pixel_class
+        if settings.base.pixel_class not in (None, pixel_class):
+            raise CheckpointError(
+                f"The run in {settings.out} was started on tiles of pixel class {pixel_class}, got "
+                f"{settings.base.pixel_class}. Leave --pixel-class out, or give another --out."
+            )

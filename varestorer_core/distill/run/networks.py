@@ -1,0 +1,61 @@
+"""The networks that the stages of a run left in its folder, or that its base files give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ...models.tokenizer import VisualTokenizer
+from ...models.transformer import VARTransformer
+from ..adapters import adapters_of, student_on_teacher
+from ..export import trained_weights
+from ..initialise import student_from_teacher
+from .settings import RunSettings
+
+
+def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
+    """Return the tokenizer of the run."""
+    if settings.base is not None:
+        return settings.base.load_tokenizer()
+    tokenizer = VisualTokenizer(settings.tokenizer)
+    tokenizer.load_state_dict(trained_weights(settings.out / "tokenizer" / "state.pt", "tokenizer"))
+    return tokenizer.eval()
+
+
+def adapted_tokenizer(settings: RunSettings) -> VisualTokenizer:
+    """Return the tokenizer with the encoder for degraded pictures, where that stage was run."""
+    tokenizer = trained_tokenizer(settings)
+    state = settings.out / "encoder" / "state.pt"
+    if state.exists():
+        tokenizer.encoder.load_state_dict(trained_weights(state, "encoder"))
+    return tokenizer
+
+
+def trained_teacher(settings: RunSettings) -> VARTransformer:
+    """Return the teacher of the run."""
+    if settings.base is not None:
+        return settings.base.load_teacher(settings.transformer, settings.device)
+    teacher = VARTransformer(settings.transformer)
+    teacher.load_state_dict(trained_weights(settings.out / "teacher" / "state.pt", "teacher"))
+    return teacher.eval()
+
+
+def trained_student(settings: RunSettings, stage: Path | None = None) -> VARTransformer:
+    """Return the student of the run, or one that was trained in another folder."""
+    folder = stage or settings.out / "student"
+    weights = trained_weights(folder / "state.pt", "student")
+    rank = adapter_rank(weights)
+    if rank == 0:
+        student = student_from_teacher(VARTransformer(settings.transformer))
+        student.load_state_dict(weights)
+        return student.eval()
+    student = student_on_teacher(trained_teacher(settings), rank)
+    factors = {name: value for name, value in weights.items() if ".lora_" in name}
+    adapters_of(student).load_state_dict(factors)
+    return student.eval()
+
+
+def adapter_rank(weights: dict[str, Tensor]) -> int:
+    ranks = [value.shape[0] for name, value in weights.items() if name.endswith("lora_down.weight")]
+    return ranks[0] if ranks else 0

@@ -1,0 +1,105 @@
+"""What a training run depends on: its pictures, its shapes, its stages and their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from ...config import TokenizerConfig, TransformerConfig
+from ...schedule import get_schedule
+from ..base import BaseFiles
+from ..logs import summary_writer
+from ..processes import ALONE, Processes
+from ..train_encoder import EncoderSettings
+from ..train_student import StudentSettings
+from ..train_teacher import TINY_TRANSFORMER, TeacherSettings
+from ..train_tokenizer import TINY_TOKENIZER, TokenizerSettings
+
+Stage = Literal["tokenizer", "teacher", "encoder", "student"]
+STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
+DEFAULT_STEPS: dict[Stage, int] = {
+    "tokenizer": 5000,
+    "teacher": 400,
+    "encoder": 1600,
+    "student": 500,
+}
+LEARNING_RATES: dict[Stage, float] = {
+    "tokenizer": 8e-4,
+    "teacher": 1e-3,
+    "encoder": 5e-4,
+    "student": 1e-3,
+}
+FULL_SIZE_STEPS = 10000
+"""Steps of a student on base files."""
+FULL_SIZE_LEARNING_RATE = 1e-4
+"""Of adapters on base files."""
+
+Report = Callable[[str, int, int, float | None], None]
+"""(what, done, total, loss if there is one)."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that a run depends on besides its stages' own settings."""
+
+    out: Path
+    data: Path | None = None
+    """Folder of training pictures; None generates them."""
+    validation: Path | None = None
+    """Folder of pictures to measure on; None generates other ones than for training."""
+    pictures: int = 5000
+    """How many to generate."""
+    picture_size: int = 192
+    """Side of the squares in memory; a ninth more than a tile where that is larger."""
+    workers: int = 1
+    """Processes that generate."""
+    validation_pictures: int = 8
+    """How many pictures to measure on at most."""
+    steps: dict[Stage, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
+    learning_rate: float | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    tensorboard: bool = False
+    stop_at: int | None = None
+    seed: int = 0
+    resume: bool = False
+    device: str = "cpu"
+    base: BaseFiles | None = None
+    """Files in the place of the first two stages."""
+    prompt: Tensor | None = None
+    """(1, T, text_channels) text features for the student; None takes the learned embedding of no prompt."""
+    processes: Processes = ALONE
+    """That train the student together."""
+    tokenizer: TokenizerConfig = TINY_TOKENIZER
+    transformer: TransformerConfig = TINY_TRANSFORMER
+    tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
+    teacher_settings: TeacherSettings = field(default_factory=TeacherSettings)
+    encoder_settings: EncoderSettings = field(default_factory=EncoderSettings)
+    student_settings: StudentSettings = field(default_factory=StudentSettings)
+
+    def __post_init__(self) -> None:
+        if self.tensorboard:
+            summary_writer()  # whether there is one; not only after the pictures have been drawn
+
+    @property
+    def tile(self) -> int:
+        """Side of a tile in pixels."""
+        schedule = get_schedule(1.0, self.transformer.pixel_class)
+        return schedule.pixel_size(self.tokenizer.patch_size)[0]
+
+
+def student_rate(settings: RunSettings) -> float:
+    """Return the student's peak learning rate."""
+    usual = LEARNING_RATES["student"] if settings.base is None else FULL_SIZE_LEARNING_RATE
+    return settings.learning_rate or usual
+
+
+def reporter(report: Report | None, what: str) -> Callable[..., None] | None:
+    """Return what a stage calls with (done, total, loss), under a name of its own."""
+    if report is None:
+        return None
+    return lambda done, total, loss=None: report(what, done, total, loss)
