@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .batching import ProgressCallback
+from .models.bsq import dequantize
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
@@ -88,6 +89,45 @@ class Restorer:
             color_match=color_match,
             tile_batch=tile_batch,
             on_progress=_part(on_progress, 2),
+        )
+
+    def reconstruct(
+        self,
+        pictures: Sequence[Tensor],
+        upscale: float = 1.0,
+        *,
+        overlap: int = 64,
+        color_match: str = "none",
+        clean: bool = True,
+        tile_batch: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> list[Tensor]:
+        """Return pictures as the tokenizer alone gives them: to bits and back, the transformer left out.
+
+        Of low-quality pictures this is what the transformer starts from; of clean ones, the most that any
+        restoration through these bits can reach.
+
+        Args:
+            clean: whether the cleaner, if there is one, comes first.
+
+        The other arguments are those of `restore`.
+        """
+        pyramid = encode_pyramid(
+            pictures,
+            lambda tiles: self.tokenizer.encode(tiles.to(device)),
+            schedule=self.schedule,
+            patch_size=self.tokenizer.config.patch_size,
+            upscale=upscale,
+            overlap=overlap,
+            tile_batch=tile_batch,
+            clean=self.cleaner if clean else None,
+        )
+        return decode_tiles(
+            lambda part: self.tokenizer.decode(part.to(device)),
+            dequantize(pyramid.bits, pyramid.schedule),
+            pyramid.geometry,
+            color_match=color_match,
+            tile_batch=tile_batch,
         )
 
     @torch.inference_mode()

@@ -25,6 +25,9 @@ class StandIn:
         on_progress(1, 1)
         return [resize_lanczos(rgb, target_size(*rgb.shape[-2:], upscale)) for rgb in pictures]
 
+    def reconstruct(self, pictures, upscale=1.0, **_settings):
+        return self.restore(pictures, upscale, on_progress=lambda *_: None)
+
 
 @pytest.fixture(autouse=True)
 def _networks(monkeypatch):
@@ -58,9 +61,11 @@ def test_table_sheet_and_document(photos, tmp_path, capsys):
     result, lines = document(capsys)
     assert Image.open(sheet).size == (4 * 32 + 12, 2 * (32 + 24))
     assert lines[0] == "2 photographs of 32 x 32, preset mild, scale 4, seed 3; means"
-    assert [line.split()[0] for line in lines[2:6]] == [
-        *("bicubic", "lanczos", "restored", "restored")
+    assert [line.split()[0] for line in lines[2:8]] == [
+        *("bicubic", "lanczos", "restored", "tokenizer", "original,", "restored")
     ]
+    assert result["mean"]["tokenizer alone"] == result["mean"]["restored"]
+    assert result["mean"]["original, tokenizer"]["psnr"] is None  # the stand-in loses nothing
     assert lines[-1] == f"wrote {sheet}"
     assert list(result["pictures"]) == ["a.png", "b.png"]
     assert (result["preset"], result["scale"], result["size"], result["seed"]) == ("mild", 4, 32, 3)
@@ -137,7 +142,8 @@ def test_multi_step(photos, tmp_path, capsys, monkeypatch, make_transformer, mak
     assert run(photos, "-o", sheet, "--size", 64, "--multi-step", "--overlap", 16) == 0
     result, lines = document(capsys)
     names = ["restored", "multi-step, cached", "multi-step, refed"]
-    assert list(result["mean"]) == ["bicubic", "lanczos", *names]
+    ceiling = ["tokenizer alone", "original, tokenizer"]
+    assert list(result["mean"]) == ["bicubic", "lanczos", *names, *ceiling]
     assert list(result["transformer_seconds_per_tile"]) == names
     assert result["transformer_times_the_one_pass"]["restored"] == 1
     assert sum("s a tile in the transformer" in line for line in lines) == 3

@@ -149,6 +149,18 @@ def test_fidelity_pulls_towards_what_the_tokenizer_saw(restorer):
     assert distances[-1] == 0
 
 
+def test_the_tokenizer_alone_is_what_overwhelming_fidelity_gives(restorer):
+    pictures = [torch.rand(3, 40, 40), torch.rand(3, 9, 70)]
+    settings = {"overlap": 32, "color_match": "none"}
+    alone = restorer.reconstruct(pictures, 2.0, **settings)
+    overruled = restorer.restore(pictures, 2.0, fidelity=1e6, **settings)
+    assert all(map(torch.equal, alone, overruled))
+
+    cleaned = Restorer(restorer.transformer, restorer.tokenizer, cleaner=lambda tiles: tiles * 0)
+    assert all(map(torch.equal, alone, cleaned.reconstruct(pictures, 2.0, clean=False, **settings)))
+    assert not torch.equal(alone[0], cleaned.reconstruct(pictures, 2.0, **settings)[0])
+
+
 def test_a_mask_restores_only_there_and_skips_the_other_tiles(restorer):
     picture = torch.rand(3, 150, 150)
     mask = torch.zeros(300, 300)

@@ -6,15 +6,16 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, VARestorerError
 from . import UsageError
 from .degrade import PRESETS
+from .evaluate_report import RESTORED, Measured, document, print_table, write_sheet
 from .jobs import check_writable, collect_pictures
-from .models import ModelFiles, Models, load_models, model_files, say_if_bundled
+from .models import Models, load_models, model_files, say_if_bundled
 from .options import (
     Settings,
     add_device_options,
@@ -26,11 +27,10 @@ from .options import (
 from .restore import restore_rgb
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ..evaluate import Timed
 
-    from ..evaluate import Scores, Timed
-
-_RESTORED = "restored"
+_ALONE = "tokenizer alone"
+_CEILING = "original, tokenizer"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -85,17 +85,6 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One photograph."""
-
-    name: str
-    scores: dict[str, Scores]
-    """By method."""
-    panels: list[tuple[str, Tensor]]
-    """Its row of the contact sheet."""
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure every photograph; return 1 if one of them could not be."""
     from .device import choose_device, choose_dtype
@@ -117,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
     )
     settings = settings_from(args, upscale=float(args.scale), on_cpu=device.type == "cpu")
-    ways, watches = _ways(models) if args.multi_step else ({_RESTORED: models}, {})
+    ways, watches = _ways(models) if args.multi_step else ({RESTORED: models}, {})
     results = []
     for index, source in enumerate(sources):
         try:
@@ -128,14 +117,14 @@ def run(args: argparse.Namespace) -> int:
             print(f"varestorer: {source.name} left out: {error}", file=sys.stderr)
     if not results:
         raise VARestorerError("none of the photographs could be measured.")
-    _write_sheet(sheet, results)
-    _print_table(results, args)
+    write_sheet(sheet, results)
+    print_table(results, args)
     speed = _speed(watches)
     for name, (tile, ratio) in speed.items():
-        print(f"{name:18} {tile:8.3f} s a tile in the transformer, {ratio:.2f} times the one pass")
+        print(f"{name:20} {tile:8.3f} s a tile in the transformer, {ratio:.2f} times the one pass")
     print(f"wrote {sheet}")
     seconds = time.perf_counter() - started
-    print(json.dumps(_document(results, args, files, settings, seconds, speed)))
+    print(json.dumps(document(results, args, files, settings, seconds, speed)))
     return 1 if len(results) < len(sources) else 0
 
 
@@ -180,7 +169,7 @@ def _ways(models: Models) -> tuple[dict[str, Models], dict[str, Timed]]:
     from ..restorer import Restorer
 
     one = models.restorer
-    kinds = {_RESTORED: Pass, "multi-step, cached": CachedSteps, "multi-step, refed": RefedSteps}
+    kinds = {RESTORED: Pass, "multi-step, cached": CachedSteps, "multi-step, refed": RefedSteps}
     watches = {name: Timed(kind(one.transformer)) for name, kind in kinds.items()}
     ways = {}
     for name, watch in watches.items():
@@ -193,7 +182,7 @@ def _ways(models: Models) -> tuple[dict[str, Models], dict[str, Timed]]:
 def _speed(watches: dict[str, Timed]) -> dict[str, tuple[float, float]]:
     """Return seconds a tile in the transformer, and their ratio to those of the one pass."""
     tiles = {name: watch.seconds_per_tile for name, watch in watches.items()}
-    return {name: (tile, tile / tiles[_RESTORED]) for name, tile in tiles.items()}
+    return {name: (tile, tile / tiles[RESTORED]) for name, tile in tiles.items()}
 
 
 def _measure(
@@ -209,6 +198,7 @@ def _measure(
     from .compare import enlarge_bicubic
 
     size = (args.size, args.size)
+    device = ways[RESTORED].device
     pair = make_pair(
         source, index, preset=args.preset, scale=args.scale, size=args.size, seed=args.seed
     )
@@ -216,6 +206,12 @@ def _measure(
     pictures = {"bicubic": enlarge_bicubic(lq, size), "lanczos": resize_lanczos(lq, size)}
     for name, models in ways.items():
         pictures[name] = restore_rgb(lq, models, settings, source.name)
+    plain = {"tile_batch": settings.tile_batch, "overlap": settings.overlap, "device": device}
+    restorer = ways[RESTORED].restorer
+    (pictures[_ALONE],) = restorer.reconstruct(
+        [lq], settings.upscale, color_match=settings.color_match, **plain
+    )
+    (pictures[_CEILING],) = restorer.reconstruct([original], clean=False, **plain)
     scores = {name: score(picture, original) for name, picture in pictures.items()}
     pixels = lq.repeat_interleave(args.scale, dim=1).repeat_interleave(args.scale, dim=2)
     panels = [(f"{source.stem}: LQ", pixels)]
@@ -224,98 +220,3 @@ def _measure(
         for name in ("bicubic", *ways)
     ]
     return Measured(source.name, scores, [*panels, ("original", original)])
-
-
-def _write_sheet(path: Path, results: list[Measured]) -> None:
-    import torch
-
-    from ..pictures import write_picture
-    from .compare import side_by_side
-
-    rows = [side_by_side(result.panels) for result in results]
-    write_picture(path, torch.cat(rows, dim=1))
-
-
-def _means(results: list[Measured]) -> dict[str, Scores]:
-    from ..evaluate import mean_scores
-
-    names = results[0].scores
-    return {name: mean_scores([result.scores[name] for result in results]) for name in names}
-
-
-def _print_table(results: list[Measured], args: argparse.Namespace) -> None:
-    print(
-        f"{len(results)} photographs of {args.size} x {args.size}, preset {args.preset}, "
-        f"scale {args.scale}, seed {args.seed}; means"
-    )
-    print(f"{'':18} {'PSNR dB':>8} {'SSIM':>8} {'GMSD':>8} {'MS-SSIM':>8} {'gradient energy':>16}")
-    for name, mean in _means(results).items():
-        print(_row(name, mean))
-    gain, error = _gain(results)
-    print(_row("restored - bicubic", gain, sign="+"))
-    print(_row("  standard error", error))
-    print("higher is better, but GMSD: lower; gradient energy: nearer to 1, the original's")
-
-
-def _row(label: str, values: Scores, sign: str = "") -> str:
-    return (
-        f"{label:18} {values.psnr:{sign}8.2f} {values.ssim:{sign}8.4f} {values.gmsd:{sign}8.4f} "
-        f"{values.ms_ssim:{sign}8.4f} {values.gradient_energy:{sign}16.3f}"
-    )
-
-
-def _gain(results: list[Measured]) -> tuple[Scores, Scores]:
-    """Return the mean of restored minus bicubic, and its standard error over the photographs."""
-    from ..evaluate import difference
-
-    restored, bicubic = (
-        [result.scores[name] for result in results] for name in (_RESTORED, "bicubic")
-    )
-    return difference(restored, bicubic)
-
-
-def _document(
-    results: list[Measured],
-    args: argparse.Namespace,
-    files: ModelFiles,
-    settings: Settings,
-    seconds: float,
-    speed: dict[str, tuple[float, float]],
-) -> dict[str, Any]:
-    """Return everything that was measured, and with what."""
-    from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-    from ..checkpoint.save import sha256
-
-    paths = {
-        "model": Path(files.model or asset_path(TINY_TRANSFORMER)),
-        "vae": Path(files.vae or asset_path(TINY_TOKENIZER)),
-    }
-    gain, error = _gain(results)
-    return {
-        "preset": args.preset,
-        "scale": args.scale,
-        "size": args.size,
-        "seed": args.seed,
-        "detail": settings.detail,
-        "fidelity": settings.fidelity,
-        "overlap": settings.overlap,
-        "color_match": settings.color_match,
-        "cleaner": files.cleaner is not None,
-        "prompt": files.prompt,
-        "adapters": [
-            {"name": Path(path).name, "sha256": sha256(Path(path))} for path in files.adapters
-        ],
-        "adapter_strength": files.adapter_strength,
-        "files": {
-            role: {"name": path.name, "sha256": sha256(path)} for role, path in paths.items()
-        },
-        "seconds": round(seconds, 1),
-        "mean": {name: mean.as_json() for name, mean in _means(results).items()},
-        "restored_minus_bicubic": {"mean": gain.as_json(), "standard_error": error.as_json()},
-        "transformer_seconds_per_tile": {name: tile for name, (tile, _) in speed.items()},
-        "transformer_times_the_one_pass": {name: ratio for name, (_, ratio) in speed.items()},
-        "pictures": {
-            result.name: {name: scores.as_json() for name, scores in result.scores.items()}
-            for result in results
-        },
-    }
