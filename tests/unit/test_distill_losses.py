@@ -13,6 +13,7 @@ from varestorer_core.distill.entropy import SHARPNESS, entropy_loss, residuals, 
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_tokenizer import prefix_schedule
 from varestorer_core.errors import SettingError
+from varestorer_core.evaluate import gmsd
 from varestorer_core.models.bsq import quantize
 from varestorer_core.schedule import get_schedule
 
@@ -149,7 +150,7 @@ def test_gradient_l1():
     check(lambda x: losses.gradient_l1(x, b), lambda x: plain_gradient_l1(x, b.numpy()), a)
 
 
-def plain_gradient_similarity(a: Array, b: Array) -> float:
+def plain_gradient_similarity(a: Array, b: Array) -> Array:
     def magnitude(pictures: Array) -> Array:
         luma = np.einsum("bchw,c->bhw", pictures, [0.299, 0.587, 0.114]) / 2
         n, height, width = luma.shape
@@ -161,16 +162,36 @@ def plain_gradient_similarity(a: Array, b: Array) -> float:
         return np.sqrt(x * x + y * y + 1e-8)
 
     g, h, c = magnitude(a), magnitude(b), 170 / 255**2
-    return float(np.mean(1 - (2 * g * h + c) / (g * g + h * h + c)))
+    return (2 * g * h + c) / (g * g + h * h + c)
 
 
 def test_gradient_similarity():
     a, b = pair(2, 3, 12, 10)
     check(
-        lambda x: losses.gradient_similarity_loss(x, b),
-        lambda x: plain_gradient_similarity(x, b.numpy()),
+        lambda x: losses.gradient_similarity(x, b).mean(),
+        lambda x: float(plain_gradient_similarity(x, b.numpy()).mean()),
         a,
     )
+
+
+def test_gradient_deviation():
+    a, b = pair(2, 3, 12, 10)
+
+    def plain(x: Array) -> float:
+        return float(np.mean([of_one.std() for of_one in plain_gradient_similarity(x, b.numpy())]))
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return losses.deviation_loss(losses.gradient_similarity(x, b))
+
+    check(loss, plain, a, 12)
+    unit = [(x[:1] + 1) / 2 for x in (a, b)]
+    assert float(losses.deviation_loss(losses.gradient_similarity(a[:1], b[:1]))) == pytest.approx(
+        gmsd(unit[0][0].float(), unit[1][0].float()), abs=1e-4
+    )
+    same = a.clone().requires_grad_(True)
+    losses.deviation_loss(losses.gradient_similarity(same, a)).backward()
+    assert same.grad is not None
+    assert bool(torch.isfinite(same.grad).all())
 
 
 def test_ssim():

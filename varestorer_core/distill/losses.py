@@ -49,15 +49,24 @@ def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
     return total / levels
 
 
-def gradient_similarity_loss(a: Tensor, b: Tensor) -> Tensor:
-    """Return one minus the mean gradient magnitude similarity, from 0 to 1, of pictures in [-1, 1].
+def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Return the gradient magnitude similarity (B, h, w), from 0 to 1, of pictures in [-1, 1].
 
-    The similarity is that of GMSD (Xue et al. 2014): brightness halved by 2 x 2 means, Prewitt's filter,
+    That of GMSD (Xue et al. 2014): brightness halved by 2 x 2 means, Prewitt's filter,
     (2 g h + c) / (g^2 + h^2 + c). Unlike a difference of gradients it does not favour the flat compromise where an
     edge may lie at either of two places.
     """
     g, h = _gradient_magnitude(a), _gradient_magnitude(b)
-    return (1 - (2 * g * h + _GMS_C) / (g * g + h * h + _GMS_C)).mean()
+    return (2 * g * h + _GMS_C) / (g * g + h * h + _GMS_C)
+
+
+def deviation_loss(similarity: Tensor) -> Tensor:
+    """Return the standard deviation of similarities (B, h, w) within a picture, the mean over pictures.
+
+    Of `gradient_similarity` this is GMSD: few bad places count more than many fair ones.
+    """
+    # The root's slope is infinite at zero.
+    return (similarity.flatten(1).var(dim=1, correction=0) + 1e-8).sqrt().mean()
 
 
 def _gradient_magnitude(pictures: Tensor) -> Tensor:

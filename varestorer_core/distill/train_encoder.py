@@ -22,7 +22,13 @@ from .data import random_crops, to_tensor
 from .degrade import DEFAULT_MIX, degrade_batch
 from .held_out import HeldOut
 from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import feature_distance, gradient_similarity_loss, psnr, reconstruction_loss
+from .losses import (
+    deviation_loss,
+    feature_distance,
+    gradient_similarity,
+    psnr,
+    reconstruction_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,10 @@ class EncoderSettings:
     features: float = 0.3
     """Weight of the squared distance to the clean picture's features, per token."""
     gradient_similarity: float = 1.0
-    """Weight of `gradient_similarity_loss`: keeps edges from becoming averages."""
+    """Weight of one minus the mean `gradient_similarity`: keeps edges from becoming averages."""
+    gradient_deviation: float = 1.0
+    """Weight of its deviation, which is GMSD: keeps sharpening from paying off in most places at the cost of a
+    few."""
     clean: float = 0.25
     """Share of pictures that are not degraded, so that clean ones keep their bits."""
     degradation: tuple[str, ...] = DEFAULT_MIX
@@ -82,14 +91,17 @@ def train_encoder(
             output = adapted.decoder(features).float()
         reconstruction = reconstruction_loss(output, images)
         distance = feature_distance(features, target.float())
-        edges = gradient_similarity_loss(output, images)
+        similarity = gradient_similarity(output, images)
+        edges, deviation = 1 - similarity.mean(), deviation_loss(similarity)
         loss = reconstruction + settings.features * distance
         loss = loss + settings.gradient_similarity * edges
+        loss = loss + settings.gradient_deviation * deviation
         return {
             "loss": loss,
             "reconstruction": reconstruction,
             "features": distance,
             "gradient_similarity": edges,
+            "gradient_deviation": deviation,
         }
 
     held_out = HeldOut(folder, validation, device, settings.degradation)
