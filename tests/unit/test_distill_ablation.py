@@ -41,7 +41,7 @@ def settings(tmp_path):
         steps=dict.fromkeys(STAGES, 1),
         tokenizer=TokenizerConfig(4, 8, (1, 2), num_res_blocks=1, norm_groups=1),
         transformer=TransformerConfig(16, 1, 2, 4, 8, 16, text_rows=2, pixel_class="0.06M"),
-        student_settings=StudentSettings(batch=1, cross_entropy=0.0),
+        student_settings=StudentSettings(batch=1),
     )
     for stage in ("tokenizer", "teacher"):
         run_stage(stage, run)
@@ -49,7 +49,7 @@ def settings(tmp_path):
 
 
 def test_each_variant_leaves_out_what_its_name_says():
-    full = StudentSettings(cross_entropy=0.0)
+    full = StudentSettings()
     got = {name: dataclasses.asdict(change(full)) for name, change in VARIANTS.items()}
     wanted = {
         "full": {},

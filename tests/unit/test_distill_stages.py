@@ -64,7 +64,7 @@ def settings_for(out, **changes) -> RunSettings:
         "tokenizer_settings": TokenizerSettings(batch=4),
         "teacher_settings": TeacherSettings(batch=2),
         "encoder_settings": EncoderSettings(batch=2),
-        "student_settings": StudentSettings(batch=2),
+        "student_settings": StudentSettings(batch=2, cross_entropy=1.0),
     }
     return RunSettings(out=out, **{**values, **changes})
 

@@ -44,7 +44,7 @@ def networks(make_transformer, make_tokenizer):
 def distil(tmp_path, networks, pictures, loop=LOOP, **settings):
     teacher, tokenizer = networks
     held_out = pictures[:1, :32, :32]
-    wanted = StudentSettings(batch=1, cross_entropy=0.0, **settings)
+    wanted = StudentSettings(batch=1, **settings)
     return train_student(
         tmp_path, tokenizer, tokenizer, teacher, pictures, held_out, loop, settings=wanted
     )

@@ -55,8 +55,7 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cross-entropy",
         type=float,
-        help="weight of the clean bits (default: 1; with --base and for the ablation: 0, as in the "
-        "paper)",
+        help="weight of the clean bits (default: 0, as in the paper)",
     )
     ablations = parser.add_argument_group("student, what the paper leaves out to compare")
     ablations.add_argument(
@@ -124,8 +123,6 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
     full_size = args.base is not None
     if full_size:
         default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=_FULL_SIZE_BATCH)
-    if full_size or args.stage == "ablation":
-        default = replace(default, cross_entropy=0.0)
     if full_size and given.get("lora_rank") == 0:
         raise UsageError("--base trains adapters only: give a --rank of at least 1.")
     checkpointing = full_size if args.checkpointing is None else args.checkpointing

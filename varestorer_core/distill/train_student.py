@@ -3,7 +3,7 @@
 The teacher, block-causal, sees the clean picture's bits; the student, with full cross-scale attention, sees only
 the long LQ pyramid and answers in one pass. Loss = per-scale KL between the two bit distributions + MSE and a
 perceptual loss on the decoded picture, which gradients reach through straight-through bits, + optionally the
-cross entropy of the clean bits: a teacher of a few million parameters is too unsure to be the only guide.
+cross entropy of the clean bits.
 
 With adapters, teacher and student are the same tensors (`adapters`), so the teacher costs no memory.
 """
@@ -51,8 +51,8 @@ class StudentSettings:
     perceptual: PerceptualName = "structural"
     """Kind of the perceptual loss; its figures are logged under this name."""
     perceptual_weight: float = 0.5
-    cross_entropy: float = 1.0
-    """Weight of the cross entropy of the clean bits; 0 is the paper's loss."""
+    cross_entropy: float = 0.0
+    """Weight of the cross entropy of the clean bits, which the paper's loss does not have."""
     lora_rank: int = 0
     """Rank of the adapters that train; 0 trains every weight, which suits small models."""
     causal: bool = False

@@ -23,14 +23,14 @@ Stage = Literal["tokenizer", "teacher", "encoder", "student"]
 STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
 DEFAULT_STEPS: dict[Stage, int] = {
     "tokenizer": 5000,
-    "teacher": 400,
-    "encoder": 1600,
-    "student": 500,
+    "teacher": 500,
+    "encoder": 8500,
+    "student": 900,
 }
 LEARNING_RATES: dict[Stage, float] = {
     "tokenizer": 8e-4,
     "teacher": 1e-3,
-    "encoder": 5e-4,
+    "encoder": 8e-4,
     "student": 1e-3,
 }
 FULL_SIZE_STEPS = 10000
