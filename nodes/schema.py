@@ -48,8 +48,9 @@ def tile_batch_input() -> Any:
         default=0,
         min=0,
         max=64,
-        tooltip="Tiles per pass, 0 to 64. 0 chooses by free memory. More is faster on a big GPU "
-        "and needs more memory; the number is halved when memory runs out.",
+        tooltip="Tiles per pass on a GPU, 0 to 64. 0 chooses by free memory. More is faster on a "
+        "big GPU and needs more memory; the number is halved when memory runs out. A CPU takes one "
+        "at a time.",
     )
 
 

@@ -12,6 +12,16 @@ ProgressCallback = Callable[[int, int], None]
 """Called with (done, total); raising in it cancels."""
 
 
+def tiles_at_once(device: torch.device | str, tile_batch: int) -> int:
+    """Return how many tiles to run together on a device: as many as asked, but one on a CPU.
+
+    A CPU's kernels cut the sums of a batch into other blocks than those of a single tile, and so round
+    differently (1e-6 in the decoder): a bit that was a tie may tip. One by one, a tile's pixels cannot
+    depend on what runs beside it, at no cost: one tile keeps the cores busy.
+    """
+    return 1 if torch.device(device).type == "cpu" else tile_batch
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error of torch means that a device ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .batching import ProgressCallback
+from .batching import ProgressCallback, tiles_at_once
 from .models.bsq import dequantize
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
@@ -55,10 +55,12 @@ class Restorer:
 
         Args:
             text: None uses the model's learned unconditional embedding.
+            tile_batch: tiles at once where `device` is no CPU.
             on_progress: called with (steps done, steps), three steps a tile.
 
         The other arguments are those of the stages.
         """
+        tile_batch = tiles_at_once(device, tile_batch)
         pyramid = encode_pyramid(
             pictures,
             lambda tiles: self.tokenizer.encode(tiles.to(device)),
@@ -112,6 +114,7 @@ class Restorer:
 
         The other arguments are those of `restore`.
         """
+        tile_batch = tiles_at_once(device, tile_batch)
         pyramid = encode_pyramid(
             pictures,
             lambda tiles: self.tokenizer.encode(tiles.to(device)),

@@ -8,7 +8,7 @@ import comfy.model_management as mm
 import comfy.model_patcher
 import torch
 
-from ...varestorer_core.batching import is_out_of_memory
+from ...varestorer_core.batching import is_out_of_memory, tiles_at_once
 
 _AUTO_BATCH = 4
 """Most tiles per pass if the user does not say; with 3545 tokens in one, more gain little."""
@@ -33,11 +33,9 @@ def load_for_tiles(
         tile_batch: what the user asked for; 0 means as many as fit.
         tiles: number of tiles to do, if known.
     """
-    wanted = tile_batch or _AUTO_BATCH
+    wanted = tiles_at_once(patcher.load_device, tile_batch or _AUTO_BATCH)
     if tiles is not None:
         wanted = min(wanted, tiles)
-    if mm.is_device_cpu(patcher.load_device) and not tile_batch:
-        wanted = 1  # the cores are busy with one tile already
     mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)
     if tile_batch or wanted == 1:
         return wanted

@@ -1,11 +1,14 @@
-"""A seed for every test, and small random networks."""
+"""A seed for every test, small random networks, and the bundled model."""
 
 import pytest
 import torch
 
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.config import TokenizerConfig, TransformerConfig
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
+from varestorer_core.restorer import Restorer
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +56,10 @@ def make_tokenizer():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """Return the restorer of the bundled model, as loaded: leave it as it is."""
+    files = ((load_transformer, TINY_TRANSFORMER), (load_tokenizer, TINY_TOKENIZER))
+    return Restorer(*(load(*read_checkpoint(asset_path(n)), name=n) for load, n in files))

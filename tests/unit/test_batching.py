@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from varestorer_core.batching import is_out_of_memory, run_batched
+from varestorer_core.batching import is_out_of_memory, run_batched, tiles_at_once
 from varestorer_core.errors import SettingError, VARestorerError
 
 
@@ -118,6 +118,16 @@ def test_default_predicate():
     )
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(KeyError("out of memory"))
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu", 0)])
+def test_a_cpu_takes_tiles_one_by_one(device):
+    assert tiles_at_once(device, 9) == 1
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("mps")])
+def test_other_devices_take_as_many_as_asked(device):
+    assert tiles_at_once(device, 9) == 9
 
 
 def test_batch_is_checked():

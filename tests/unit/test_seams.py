@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.evaluate import seam_score
 from varestorer_core.evaluate.seams import tile_borders
-from varestorer_core.restorer import Restorer
 from varestorer_core.tiling import TileMerger, plan_tiles
 
 LAYOUT = plan_tiles(50, 96, 32, 8)
@@ -68,18 +65,6 @@ def test_what_has_no_score_is_refused():
         seam_score(torch.rand(3, 50, 95), LAYOUT)
     with pytest.raises(ValueError, match="tile borders"):
         seam_score(torch.rand(3, 20, 20), plan_tiles(20, 20, 32, 8))
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    networks = [
-        load(*read_checkpoint(asset_path(name)), name=name)
-        for load, name in (
-            (load_transformer, TINY_TRANSFORMER),
-            (load_tokenizer, TINY_TOKENIZER),
-        )
-    ]
-    return Restorer(*networks)
 
 
 def grey():

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     models = load_models(
         files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
     )
-    settings = settings_from(args, upscale=float(args.scale), on_cpu=device.type == "cpu")
+    settings = settings_from(args, upscale=float(args.scale))
     ways, watches = _ways(models) if args.multi_step else ({RESTORED: models}, {})
     results = []
     for index, source in enumerate(sources):

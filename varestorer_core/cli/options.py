@@ -23,8 +23,8 @@ class Settings:
     fidelity: float = 0.0
     overlap: int = 64
     color_match: str = "wavelet"
-    tile_batch: int = 1
-    """Only speed: no result depends on it beyond rounding."""
+    tile_batch: int = 4
+    """Only speed, on a GPU: no result depends on it beyond rounding, and none at all on a CPU."""
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +141,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tile-batch",
         type=integer(1, None),
+        default=Settings.tile_batch,
         metavar="N",
-        help="tiles at once, halved when memory runs out (default: 1 on the CPU, else 4)",
+        help="tiles at once on a GPU, halved when memory runs out; a CPU takes one (default: %(default)s)",
     )
 
 
@@ -173,7 +174,7 @@ def integer(low: int, high: int | None) -> Callable[[str], int]:
     return parse
 
 
-def settings_from(args: argparse.Namespace, *, upscale: float, on_cpu: bool) -> Settings:
+def settings_from(args: argparse.Namespace, *, upscale: float) -> Settings:
     """Return the settings that were given."""
     return Settings(
         upscale=upscale,
@@ -182,5 +183,5 @@ def settings_from(args: argparse.Namespace, *, upscale: float, on_cpu: bool) -> 
         fidelity=args.fidelity,
         overlap=args.overlap,
         color_match=args.color_match,
-        tile_batch=args.tile_batch or (1 if on_cpu else 4),
+        tile_batch=args.tile_batch,
     )

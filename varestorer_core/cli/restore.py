@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     models = load_models(
         files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
     )
-    settings = settings_from(args, upscale=args.upscale, on_cpu=device.type == "cpu")
+    settings = settings_from(args, upscale=args.upscale)
     failed = sum(not _restore_job(job, models, settings, debug=args.debug) for job in jobs)
     counts = [f"{len(jobs) - failed} restored"]
     counts += [f"{failed} failed"] * bool(failed)
