@@ -1,5 +1,7 @@
 """Nodes that the host tests put beside the pack: odd pictures, and sinks that keep what they get."""
 
+import copy
+import logging
 import tempfile
 
 import numpy as np
@@ -192,7 +194,47 @@ class TestText:
         return ([[features, {"pooled_output": None, "attention_mask": mask}]],)
 
 
+class TestOffload:
+    """Keeps a share of the weights off the device, as --novram (0) and --lowvram do.
+
+    On a CPU the host always loads everything, so its own loading is told that there is less room.
+    """
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("VARESTORER_MODEL", "VAE")
+    FUNCTION = "limit"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        share = ("FLOAT", {"min": 0.0, "max": 1.0})
+        return {"required": {"model": ("VARESTORER_MODEL",), "vae": ("VAE",), "share": share}}
+
+    def limit(self, model, vae, share):
+        vae = copy.copy(vae)
+        vae.patcher = self._limited(vae.patcher, share)
+        return (self._limited(model, share), vae)
+
+    @staticmethod
+    def _limited(patcher, share):
+        patcher = patcher.clone()
+        load = patcher.partially_load
+
+        def partially_load(device, extra_memory=0, **options):
+            patcher.detach()  # or weights that an earlier run loaded would stay
+            # 0.1 is what the host passes where nothing fits; 0 would be no limit.
+            result = load(device, max(share * patcher.model_size(), 0.1), **options)
+            layers = [m for m in patcher.model.modules() if hasattr(m, "comfy_cast_weights")]
+            behind = sum(hasattr(m, "prev_comfy_cast_weights") for m in layers)
+            name = type(patcher.model).__name__
+            logging.info(f"TestOffload: {name}, share {share}: {behind} of {len(layers)} stay")
+            return result
+
+        patcher.partially_load = partially_load
+        return patcher
+
+
 NODE_CLASS_MAPPINGS = {
+    "TestOffload": TestOffload,
     "TestPicture": TestPicture,
     "TestPictureList": TestPictureList,
     "TestList": TestList,

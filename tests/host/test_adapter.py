@@ -143,3 +143,14 @@ def test_what_does_not_fit_is_refused_in_one_sentence(adapters, name, word):
 
 def test_a_base_without_a_known_hash_takes_any_adapter_that_fits(adapters):
     assert pixels(adapters, BUNDLED, ("wrong hash.safetensors", 0.3)).shape[-1] == 3
+
+
+def test_with_weights_off_the_device_an_adapter_does_the_same(adapters):
+    """The host then adds it layer by layer, each time the layer runs, instead of once to the weights."""
+    for several in ([(FIRST, 0.5)], [(FIRST, 0.5), (SECOND, 0.7)]):
+        made = prompt(adapters, BASE, *several)
+        inputs = {"model": made["restore"]["inputs"]["model"], "vae": ["vae", 0], "share": 0.0}
+        made["offload"] = {"class_type": "TestOffload", "inputs": inputs}
+        made["restore"]["inputs"].update(model=["offload", 0], vae=["offload", 1])
+        without = adapters.arrays(adapters.run(made))["keep"]
+        assert np.array_equal(without, pixels(adapters, BASE, *several))
