@@ -1,10 +1,13 @@
-"""The seam score, and that restored smooth pictures show no seams by it."""
+"""The seam score, and that restored pictures, smooth ones and photographs, show no seams by it."""
 
 import pytest
 import torch
 
+from varestorer_core.assets import DEMO_LQ, DEMO_ORIGINAL, asset_path
 from varestorer_core.evaluate import seam_score
 from varestorer_core.evaluate.seams import tile_borders
+from varestorer_core.pictures import read_picture
+from varestorer_core.resize import resize_lanczos
 from varestorer_core.tiling import TileMerger, plan_tiles
 
 LAYOUT = plan_tiles(50, 96, 32, 8)
@@ -86,3 +89,40 @@ def restored(restorer, picture, overlap, detail):
 @pytest.mark.parametrize("picture", [grey, gradient])
 def test_no_seams_in_smooth_pictures(bundled, picture, detail):
     assert seam_score(*restored(bundled, picture(), 64, detail)) <= 1
+
+
+SIDE = 384
+"""Of a restored photograph: 25 tiles at overlap 64."""
+
+
+def scores_of_photograph(restorer, name, overlap):
+    """Return the seam score of a restored photograph, and those of places inside of its tiles.
+
+    Edges of the picture lie where they lie: so the source's score is taken out, and what that leaves to
+    chance is seen at other places, by the same grid of borders moved over the picture.
+    """
+    photograph = read_picture(asset_path(name)).rgb
+    (result,) = restorer.restore([photograph], SIDE / photograph.shape[-1], overlap=overlap)
+    source = resize_lanczos(photograph, (SIDE, SIDE))
+    layout = plan_tiles(SIDE, SIDE, 128, overlap)
+    borders = tile_borders(layout.columns, SIDE, layout.tile)
+
+    def score(shift):
+        picture, reference = (p.roll((-shift, -shift), dims=(1, 2)) for p in (result, source))
+        return seam_score(picture, layout, reference=reference)
+
+    shifts = [s for s in range(1, 64) if not {x + s for x in borders} & set(borders)]
+    assert len(shifts) > 30
+    return score(0), [score(shift) for shift in shifts]
+
+
+@pytest.mark.parametrize("name", [DEMO_ORIGINAL, DEMO_LQ])
+def test_no_seams_in_photographs(bundled, name):
+    """There are places inside of tiles that step as much as the borders do."""
+    at_borders, inside = scores_of_photograph(bundled, name, 64)
+    assert at_borders <= max(inside)
+
+
+def test_tiles_that_do_not_overlap_show_in_a_photograph(bundled):
+    at_borders, inside = scores_of_photograph(bundled, DEMO_LQ, 0)
+    assert at_borders > 1.5 * max(inside)
