@@ -108,18 +108,24 @@ class EventStream:
 
 
 class Host:
-    """A running ComfyUI with the pack, and a folder of its own for models and pictures."""
+    """A running ComfyUI with the pack, and a folder of its own for models and pictures.
+
+    Args:
+        base: an empty folder; a pack that is installed in its custom_nodes already is taken as it is.
+    """
 
     Error = HostError
 
     def __init__(self, folder: Path, base: Path):
         self.folder, self.base, self.python = folder, base, host_python(folder)
         self._info: dict[str, dict] = {}
+        installed = (base / "custom_nodes").exists()
         for name in ("custom_nodes", "input", "output", "models"):
-            (base / name).mkdir(parents=True)
+            (base / name).mkdir(parents=True, exist_ok=True)
         for name in ("diffusion_models", "vae", "text_encoders", "upscale_models", "loras"):
             (base / "models" / name).mkdir()
-        (base / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
+        if not installed:
+            (base / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
         shutil.copy(HERE / "helper_nodes.py", base / "custom_nodes" / "helper_nodes.py")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
