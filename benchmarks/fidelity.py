@@ -1,0 +1,104 @@
+"""How near to its input a restoration stays, by `fidelity`: PSNR against the input, on photographs.
+
+    python benchmarks/fidelity.py
+
+The photographs inside scikit-image, degraded and restored as `varestorer evaluate --scikit-image` does by default, but
+with no colour matching, which would pull towards the input by itself. The input is the low-quality picture, enlarged by
+the Lanczos filter: what the tokenizer sees. Prints the table of docs/evaluation.md; the last line of the output is one
+JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import pairwise
+from statistics import mean
+
+import torch
+
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.evaluate import make_pair, psnr, scikit_image_photographs
+from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
+from varestorer_core.schedule import get_schedule
+
+FIDELITIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+DETAILS = (0.0, 1.0)
+
+
+def distances(transformer, tokenizer, pair, args):
+    """Return (PSNR against the input, against the original) of one photograph by detail and fidelity."""
+    pyramid = encode_pyramid(
+        [pair.lq],
+        tokenizer.encode,
+        schedule=get_schedule(1.0, transformer.config.pixel_class),
+        patch_size=tokenizer.config.patch_size,
+        upscale=float(args.scale),
+        overlap=64,
+    )
+    (source,) = pyramid.sources
+    text = transformer.encode_text()
+    found = {}
+    for detail in DETAILS:
+        for fidelity in FIDELITIES:
+            codes = restore_codes(
+                transformer, pyramid, text, seed=args.seed, detail=detail, fidelity=fidelity
+            )
+            (picture,) = decode_tiles(tokenizer.decode, codes, pyramid.geometry)
+            found[detail, fidelity] = (
+                float(psnr(picture, source)),
+                float(psnr(picture, pair.original)),
+            )
+    return found
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", default=str(asset_path(TINY_TRANSFORMER)))
+    parser.add_argument("--vae", default=str(asset_path(TINY_TOKENIZER)))
+    parser.add_argument("--preset", default="x4", help="degradation (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, help="enlargement (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="side of the photographs")
+    parser.add_argument("--seed", type=int, default=0, help="of the degradation and the sampling")
+    args = parser.parse_args()
+    transformer = load_transformer(*read_checkpoint(args.model), name=args.model)
+    tokenizer = load_tokenizer(*read_checkpoint(args.vae), name=args.vae)
+    paths, _ = scikit_image_photographs()
+    settings = {"preset": args.preset, "scale": args.scale, "size": args.size, "seed": args.seed}
+    measured = {}
+    for index, path in enumerate(paths):
+        pair = make_pair(path, index, **settings)
+        measured[path.name] = distances(transformer, tokenizer, pair, args)
+
+    columns = list(measured.values())
+    report = {"settings": settings, "photographs": list(measured), "details": []}
+    print("| PSNR, dB | " + " | ".join(f"{f:g}" for f in FIDELITIES) + " | photographs that rise |")
+    print("| --- " * (len(FIDELITIES) + 2) + "|")
+    for detail in DETAILS:
+        rising = sum(
+            all(c[detail, a][0] <= c[detail, b][0] for a, b in pairwise(FIDELITIES))
+            for c in columns
+        )
+        rows = [[mean(c[detail, f][i] for c in columns) for f in FIDELITIES] for i in (0, 1)]
+        for name, row in zip(("input", "original"), rows, strict=True):
+            counted = f"{rising} of {len(columns)}" if name == "input" else ""
+            values = " | ".join(f"{value:.2f}" for value in row)
+            print(f"| `detail` {detail:g}, against the {name} | {values} | {counted} |")
+        report["details"].append(
+            {
+                "detail": detail,
+                "fidelity": FIDELITIES,
+                "psnr_against_input": [round(v, 3) for v in rows[0]],
+                "psnr_against_original": [round(v, 3) for v in rows[1]],
+                "photographs_that_rise": rising,
+            }
+        )
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
