@@ -37,7 +37,7 @@ class LoadModel(io.ComfyNode):
                     "model_name",
                     options=files.file_names(MODEL_FOLDER, bundled=True),
                     default=files.BUNDLED,
-                    tooltip="A file of models/diffusion_models. What it is decides its content, "
+                    tooltip="A file of models/diffusion_models. Its content decides what it is, "
                     "not its name. The bundled tiny model needs no download and shows how "
                     f"things work; for real quality use {_MODEL_SOURCE}.",
                 ),
