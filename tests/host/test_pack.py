@@ -1,6 +1,7 @@
 """The pack as the host sees it at start: loads quietly, frozen schemas, help pages, templates."""
 
 import ast
+import copy
 import json
 import os
 import re
@@ -16,6 +17,8 @@ PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 SNAPSHOT = HERE / "schemas.json"
 EXPERT = {"tile_batch", "tile_size", "weight_dtype", "pixels", "top_k"}
+KEPT = ("default", "min", "max", "step", "round", "options", "control_after_generate")
+"""Fields of an input by which a saved workflow could come out differently."""
 FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name"}
 
 
@@ -65,12 +68,62 @@ def schema(info: dict) -> dict:
         for name in names:
             kind, options = info["input"][group][name]
             entry = {"name": name, "type": kind, "group": group}
-            for key in ("default", "min", "max", "step", "options", "control_after_generate"):
+            for key in KEPT:
                 if key in options and not (key == "options" and name in FILE_MENUS):
                     entry[key] = options[key]
             inputs.append(entry)
     outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
-    return {"inputs": inputs, "outputs": outputs, "category": info["category"]}
+    made = {"inputs": inputs, "outputs": outputs, "category": info["category"]}
+    if info["output_node"]:
+        made["output_node"] = True
+    if any(info["output_is_list"]):
+        made["output_is_list"] = info["output_is_list"]
+    return made
+
+
+def rename_input(info: dict) -> None:
+    group, names = next((g, names) for g, names in info["input_order"].items() if names)
+    info["input"][group]["other"] = info["input"][group].pop(names[0])
+    names[0] = "other"
+
+
+def option(**changes):
+    """Return a change of the options of the last input that has them all."""
+
+    def change(info: dict) -> None:
+        fields = [f for group in info["input"].values() for _, f in group.values()]
+        [f for f in fields if changes.keys() <= f.keys()][-1].update(changes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rename_input,
+        lambda info: info["input_order"]["required"].reverse(),
+        lambda info: info["input_order"]["required"].pop(),
+        lambda info: info["input"]["required"]["image"].__setitem__(0, "MASK"),
+        lambda info: info["output"].__setitem__(0, "MASK"),
+        lambda info: info["output_name"].__setitem__(0, "other"),
+        lambda info: info["output_is_list"].__setitem__(0, True),
+        lambda info: info.update(category="image"),
+        lambda info: info.update(output_node=True),
+        option(default=7, min=0),
+        option(min=-1),
+        option(max=9999),
+        option(step=7),
+        option(round=0.5),
+        option(options=["wavelet"]),
+        option(control_after_generate=False),
+    ],
+)
+def test_no_change_of_a_schema_goes_unnoticed(our_nodes, change):
+    info = our_nodes["VARestorerRestoreImage"]
+    before = schema(info)
+    changed = copy.deepcopy(info)
+    change(changed)
+    assert schema(changed) != before
 
 
 def test_every_input_and_output_has_a_tooltip(our_nodes):
