@@ -170,7 +170,7 @@ class Host:
         data = None if body is None else json.dumps(body).encode()
         address, kind = f"http://127.0.0.1:{self.port}{path}", {"Content-Type": "application/json"}
         with urllib.request.urlopen(
-            urllib.request.Request(address, data, kind), timeout=60
+            urllib.request.Request(address, data, kind), timeout=RUN_SECONDS
         ) as reply:
             return reply.read()
 
