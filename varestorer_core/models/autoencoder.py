@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,9 +36,10 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
+        h = self.conv1(_silu(self.norm1(x)))
+        h = self.conv2(_silu(self.norm2(h)))
+        x = x if self.nin_shortcut is None else self.nin_shortcut(x)
+        return x + h if torch.is_grad_enabled() else h.add_(x)
 
 
 class Downsample(nn.Module):
@@ -56,10 +58,44 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, operations: Any, **factory: Any):
         super().__init__()
-        self.conv = operations.Conv2d(channels, channels, 3, padding=1, **factory)
+        self.conv = doubling_conv(operations)(channels, channels, 3, padding=1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(x)
+
+
+def doubling_conv(operations: Any) -> Any:
+    """Return a class of layers: nearest-neighbour doubling, then the 3x3 convolution of `operations`.
+
+    The convolution's taps meet each pixel two or three at a time. On a CPU they are summed first, to the
+    4x4 kernel of one transposed convolution with stride 2: 4 products for 9, and no doubled map.
+    """
+
+    class DoublingConv2d(operations.Conv2d):
+        # What layers do with their weights, a host's too, once they are where the input is.
+        def _conv_forward(
+            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        ) -> Tensor:
+            if x.device.type == "cpu" and not torch.is_grad_enabled():
+                return F.conv_transpose2d(x, doubled_taps(weight), bias, stride=2, padding=1)
+            doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return super()._conv_forward(doubled, weight, bias, *args, **kwargs)
+
+    return DoublingConv2d
+
+
+def doubled_taps(weight: Tensor) -> Tensor:
+    """Return the kernel (in, out, 4, 4) of the transposed convolution for one (out, in, 3, 3)."""
+    taps = weight.float().flip(2, 3).transpose(0, 1)
+    for axis in (2, 3):  # pairs of neighbours: t0, t0 + t1, t1 + t2, t2
+        first, middle, last = taps.split(1, dim=axis)
+        taps = torch.cat((first, first + middle, middle + last, last), dim=axis)
+    return taps.to(weight.dtype)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """Return SiLU of what nothing else reads: in place where no gradient needs it."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class _Level(nn.Module):
@@ -119,7 +155,7 @@ class Encoder(nn.Module):
         for level in self.down:
             x = level(x)
         x = self.mid(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(_silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -149,4 +185,4 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(codes))
         for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(_silu(self.norm_out(x)))
