@@ -1,7 +1,9 @@
 import torch
+import torch.nn.functional as F
 
-from varestorer_core.models.block import modulate
-from varestorer_core.models.rows import by_rows
+from varestorer_core.models.block import _gelu, modulate
+from varestorer_core.models.rope import apply_rope
+from varestorer_core.models.rows import by_rows, by_rows_of_layers
 
 
 def test_blocks_give_what_the_whole_gives():
@@ -29,3 +31,46 @@ def test_one_prompt_and_a_prompt_each_modulate_alike():
     x, scale, shift = torch.randn(3, 5, 16), torch.randn(1, 1, 16), torch.randn(1, 1, 16)
     each = modulate(x, scale.expand(3, -1, -1), shift.expand(3, -1, -1))
     assert torch.allclose(modulate(x, scale, shift), each, atol=1e-6)
+
+
+def test_several_results_are_joined_each():
+    x = torch.randn(2, 1000, 8)
+    seen = []
+
+    def work(part):
+        seen.append(part.shape[1])
+        return part * 2, part[..., 0].bfloat16()
+
+    with torch.inference_mode():
+        double, first = by_rows_of_layers(work, x, dtype=torch.bfloat16)
+    assert torch.equal(double, x * 2)
+    assert torch.equal(first, x[..., 0].bfloat16())
+    assert len(seen) > 1
+
+
+def test_layers_that_may_cast_their_weights_are_called_once():
+    calls = []
+
+    def work(part):
+        calls.append(part.shape[1])
+        return part
+
+    with torch.inference_mode():
+        by_rows_of_layers(work, torch.randn(1, 5000, 4), dtype=torch.float32)
+    assert calls == [5000]
+
+
+def test_gelu_by_the_logistic_function_is_the_tanh_gelu():
+    x = torch.linspace(-12, 12, 4001)
+    with torch.inference_mode():
+        assert torch.allclose(_gelu(x), F.gelu(x, approximate="tanh"), atol=1e-6)
+        half = x.bfloat16()
+        expected = F.gelu(half.float(), approximate="tanh")
+        assert torch.allclose(_gelu(half).float(), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_turning_in_one_pass_equals_turning_pair_by_pair():
+    x, angle = torch.randn(2, 7, 3, 8), torch.randn(1, 7, 1, 4)
+    recorded = apply_rope(x.clone().requires_grad_(), angle.cos(), angle.sin())
+    with torch.no_grad():
+        assert torch.allclose(apply_rope(x, angle.cos(), angle.sin()), recorded, atol=1e-6)

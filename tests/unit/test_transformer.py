@@ -124,3 +124,34 @@ def test_contexts_expand_without_copies_and_repeat_in_order():
     assert torch.equal(context.repeat_each(2).cond[1], context.cond[0])
     with pytest.raises(ValueError, match="one prompt"):
         context.expand(3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_that_are_not_wanted_change_nothing(make_transformer, masked):
+    model = make_transformer()
+    x, text = torch.randn(2, 9, 32), model.encode_text().expand(2)
+    rope = model.rope(SCHEDULE, 0, 9, x.device)
+    mask = torch.randn(1, 1, 9, 9) if masked else None
+    block = model.blocks[0]
+    with torch.no_grad():
+        whole = block(x, text.modulation, text.block_kv[0], rope, mask=mask)
+        part = block(x, text.modulation, text.block_kv[0], rope, mask=mask, last=4)
+    assert torch.allclose(part, whole[:, :4], atol=1e-6)
+
+
+def test_blocks_of_rows_in_bfloat16_are_the_whole_in_float32(make_transformer):
+    models = [make_transformer(), make_transformer()]
+    models[1].load_state_dict(models[0].state_dict())
+    for block in models[1].blocks:
+        block.compute_dtype = torch.bfloat16
+        for part in (block.sa.mat_qkv, block.sa.proj, block.ca.mat_q, block.ca.proj, block.ffn):
+            part.bfloat16()
+    x, text = torch.randn(2, 700, 32), models[0].encode_text()
+    rope = torch.rand(700, 8).cos(), torch.rand(700, 8).sin()
+    outs = []
+    with torch.inference_mode():
+        for model in models:
+            dtype = model.blocks[0].compute_dtype
+            kv = tuple(t.to(dtype).expand(2, -1, -1, -1) for t in text.block_kv[0])
+            outs.append(model.blocks[0](x, text.modulation, kv, rope))
+    assert (outs[1] - outs[0]).norm() < 0.02 * (outs[0] - x).norm()

@@ -40,14 +40,14 @@ class AttentionFn(Protocol):
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with PyTorch's fused kernel, or faster where that is slow; see `AttentionFn` for shapes."""
-    if mask is None and _fused_is_slow(q):
+    if mask is None and _fused_is_slow(q, k, v):
         return _by_products(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def _fused_is_slow(q: Tensor) -> bool:
+def _fused_is_slow(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Tell whether PyTorch's kernel reaches less than half of the machine's matrix rate."""
-    on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16
+    on_cpu = q.device.type == "cpu" and q.dtype == k.dtype == v.dtype == torch.bfloat16
     return on_cpu and q.shape[2] >= _LONG and not torch.is_grad_enabled()
 
 
@@ -62,13 +62,18 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scale = dim**-0.5
     rows = max(1, _BLOCK // k.shape[2])
     out = q.new_empty(batch, length, heads, v.shape[3])  # heads inside: joining them copies nothing
+    buffer = q.new_empty(
+        min(rows, length), k.shape[2]
+    )  # new memory at every step would cost a tenth
     for index in range(batch):
         for head in range(heads):
             keys, values = k[index, head].contiguous(), v[index, head].contiguous()
             probe = keys[::_PROBE].contiguous()
             for start in range(0, length, rows):
-                queries = q[index, head, start : start + rows]
+                queries = q[index, head, start : start + rows].contiguous()
+                scores = buffer[: len(queries)]
                 peak = (queries @ probe.T).amax(-1, keepdim=True) * scale
-                scores = torch.addmm(peak, queries, keys.T, beta=-1, alpha=scale)
-                out[index, start : start + rows, head] = scores.softmax(-1) @ values
+                torch.addmm(peak, queries, keys.T, beta=-1, alpha=scale, out=scores)
+                torch.softmax(scores, -1, out=scores)
+                out[index, start : start + rows, head] = scores @ values
     return out.transpose(1, 2)

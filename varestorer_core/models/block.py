@@ -18,10 +18,14 @@ from ..config import TransformerConfig
 from .attention import AttentionFn
 from .lora import LoRALinear, make_linear
 from .rope import apply_rope
-from .rows import by_rows
+from .rows import by_rows, by_rows_of_layers
 
 NORM_EPS = 1e-6
 _MAX_LOG_SCALE = math.log(100.0)
+
+# x (1 + tanh(u)) / 2 is x times the logistic function of 2u, u = sqrt(2 / pi) (x + 0.044715 x^3).
+_GELU_LINEAR = 2 * math.sqrt(2 / math.pi)
+_GELU_CUBIC = 0.044715 * _GELU_LINEAR
 
 
 @dataclass
@@ -57,12 +61,17 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        q, k, v = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # (B, L, H, c)
+        q, k, v = self.heads(x, *(table[None] for table in rope))
+        return self.proj(self.attend(q, k, v, mask, cache))
+
+    def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
+        q, k, v = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         # The kernel divides by sqrt(c); cosine attention wants scale 1.
         scale = self.scale_mul_1H11.to(q.device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
         scale = scale.flatten()[:, None] * math.sqrt(q.shape[-1])  # (H, 1)
         q_bias, v_bias = (self._per_head(bias, q) for bias in (self.q_bias, self.v_bias))
-        angles = [table[None, :, None] for table in rope]  # (1, L, 1, c / 2)
+        angles = (cos[:, :, None], sin[:, :, None])
         dtype = q.dtype
 
         def rotated_query(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -72,13 +81,17 @@ class SelfAttention(nn.Module):
             # No key bias: it would cancel in the softmax were it not for the normalisation.
             return _rotate(part.float(), 1.0, cos, sin).to(dtype)
 
-        q = by_rows(rotated_query, q, *angles).transpose(1, 2)  # (B, H, L, c)
-        k = by_rows(rotated_key, k, *angles).transpose(1, 2)
-        v = (v + v_bias.to(dtype)).transpose(1, 2)
+        q, k = by_rows(rotated_query, q, *angles), by_rows(rotated_key, k, *angles)
+        return q, k, v + v_bias.to(dtype)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        """Return what each query gathers, (B, n, C), of q (B, n, H, c) and k, v (B, L, H, c)."""
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (B, H, L, c)
         if cache is not None:
             k, v = cache.append(k, v)
-        out = self.attention(q, k, v, mask)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        return self.attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
     def _per_head(self, bias: Tensor, like: Tensor) -> Tensor:
         """Return a bias (C,) as (H, c)."""
@@ -158,6 +171,7 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         text_mask: Tensor | None = None,
         cache: KVCache | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """Run the block.
 
@@ -169,15 +183,26 @@ class Block(nn.Module):
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: of earlier scales, for next-scale generation.
+            last: return only that many rows; the others are attended to and then done with.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
         half = self.compute_dtype
-        h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
-        x = _gated(x, self.sa(h, rope, mask, cache), gate1)
-        h = self.ca_norm(x).to(half)
-        x = x + self.ca(h, text_kv, text_mask)
-        h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
-        return _gated(x, self.ffn(h), gate2)
+
+        def before(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
+            return self.sa.heads(h, cos, sin)
+
+        def after(x: Tensor, attended: Tensor) -> Tensor:
+            x = _gated(x, self.sa.proj(attended), gate1)
+            x = x + self.ca(self.ca_norm(x).to(half), text_kv, text_mask)
+            h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
+            return _gated(x, self.ffn(h), gate2)
+
+        q, k, v = by_rows_of_layers(before, x, *(table[None] for table in rope), dtype=half)
+        if last is not None:
+            q, x = q[:, :last], x[:, :last]
+            mask = None if mask is None else mask[..., :last, :]
+        return by_rows_of_layers(after, x, self.sa.attend(q, k, v, mask, cache), dtype=half)
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -194,7 +219,12 @@ def _gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
 
 
 def _gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
+    """Return the tanh-GELU of x, on a CPU by way of the logistic function, which is vectorised better."""
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.gelu(x, approximate="tanh")
+    wide = x.float()
+    inner = (wide * wide).mul_(_GELU_CUBIC).add_(_GELU_LINEAR).mul_(wide)
+    return inner.sigmoid_().mul_(wide).to(x.dtype)
 
 
 def _rotate(x: Tensor, length: Tensor | float, cos: Tensor, sin: Tensor) -> Tensor:
