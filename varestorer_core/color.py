@@ -3,10 +3,13 @@
 Three methods: `wavelet` swaps the lowest frequencies (what StableSR calls wavelet colour fix),
 `adain` matches mean and deviation of each RGB channel, `lab` does so in CIELAB (D65), where
 lightness and the two colour axes are apart.
+
+Work goes band by band: beside the pictures there is one channel's plane and what a band needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -19,6 +22,7 @@ ColorMatch = Literal["none", "wavelet", "adain", "lab"]
 COLOR_MATCHES: tuple[str, ...] = get_args(ColorMatch)
 
 _WAVELET_LEVELS = 5
+_BAND = 2**18  # values of a band of rows, 1 MB: a cache holds a few
 _MIN_STD = 1e-5  # below this a channel counts as flat: dividing by it would only amplify rounding
 
 # Linear sRGB to XYZ, rows scaled by the D65 white (2 degree observer), so that white is (1, 1, 1).
@@ -31,15 +35,16 @@ _WHITE = (0.95047, 1.0, 1.08883)
 _LAB_KNEE = 6 / 29
 
 
-def match_color(image: Tensor, source: Tensor, method: str) -> Tensor:
+def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = False) -> Tensor:
     """Return `image` with the colours of `source`.
 
     Args:
         image, source: (3, H, W) of the same size, in [0, 1].
         method: one of `COLOR_MATCHES`; "none" returns `image` as it is.
+        in_place: the result may take the memory of `image`; `source` is always left alone.
 
     Returns:
-        (3, H, W) float32 in [0, 1] on the device of `image`; the inputs are left alone.
+        (3, H, W) float32 in [0, 1] on the device of `image`.
     """
     if method not in COLOR_MATCHES:
         raise SettingError(
@@ -52,14 +57,21 @@ def match_color(image: Tensor, source: Tensor, method: str) -> Tensor:
             f"image and source must have the same shape, got {tuple(image.shape)} and "
             f"{tuple(source.shape)}."
         )
-    image, source = image.float(), source.to(image.device, torch.float32)
+    matched = image.float() if in_place else image.to(torch.float32, copy=True)
+    source = source.to(image.device, torch.float32)
     if method == "wavelet":
         # The filter is linear: swapping the low bands is adding the low band of the difference.
-        return _low_pass(source - image).add_(image).clamp_(0, 1)
-    if method == "adain":
-        return _match_statistics(image, *_statistics(source)).clamp_(0, 1)
-    statistics = _statistics(rgb_to_lab(source))
-    return lab_to_rgb(_match_statistics(rgb_to_lab(image), *statistics))
+        for own, wanted in zip(matched, source, strict=True):
+            own.add_(_blur_(wanted - own)).clamp_(0, 1)
+    elif method == "adain":
+        for own, wanted in zip(matched, source, strict=True):
+            std, mean = torch.std_mean(wanted, correction=0)
+            _match_statistics_(own, *torch.std_mean(own, correction=0), std, mean).clamp_(0, 1)
+    else:
+        statistics = (*_lab_statistics(matched), *_lab_statistics(source))
+        for band in _bands(matched):
+            band.copy_(lab_to_rgb(_match_statistics_(rgb_to_lab(band), *statistics)))
+    return matched
 
 
 def rgb_to_lab(image: Tensor) -> Tensor:
@@ -90,26 +102,42 @@ def _matrix(like: Tensor) -> Tensor:
     return like.new_tensor(_RGB_TO_XYZ) / like.new_tensor(_WHITE)[:, None]
 
 
-def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel, (3, 1, 1) each."""
-    std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True, correction=0)
-    return mean, std
+def _match_statistics_(
+    values: Tensor, own_std: Tensor, own_mean: Tensor, std: Tensor, mean: Tensor
+) -> Tensor:
+    """Shift and stretch values in place from one mean and deviation to another."""
+    return values.sub_(own_mean).mul_(std / own_std.clamp_min(_MIN_STD)).add_(mean)
 
 
-def _match_statistics(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Shift and stretch each channel to the given mean and deviation."""
-    own_mean, own_std = _statistics(image)
-    return (image - own_mean).mul_(std / own_std.clamp_min(_MIN_STD)).add_(mean)
+def _lab_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return standard deviation and mean in CIELAB of sRGB (3, H, W), (3, 1, 1) float32 each."""
+    count = image.shape[-2] * image.shape[-1]
+    total, squares = (image.new_zeros(3, dtype=torch.float64) for _ in range(2))
+    for band in _bands(image):
+        lab = rgb_to_lab(band).double().flatten(1)
+        total += lab.sum(1)
+        squares += lab.square_().sum(1)
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return std.float()[:, None, None], mean.float()[:, None, None]
 
 
-def _low_pass(image: Tensor) -> Tensor:
-    """Blur (C, H, W) with the a-trous cascade of (1, 2, 1)/4 taps 1, 2, 4, ... pixels apart."""
-    blurred = torch.empty_like(image)
-    for channel, plane in zip(blurred, image, strict=True):  # one channel's temporaries at a time
-        for level in range(_WAVELET_LEVELS):
-            plane = _smooth(_smooth(plane, 2**level).T, 2**level).T
-        channel.copy_(plane)
-    return blurred
+def _bands(image: Tensor) -> Iterator[Tensor]:
+    """Yield views of bands of rows of (..., H, W)."""
+    rows = max(1, _BAND // max(1, image.shape[-1]))
+    for start in range(0, image.shape[-2], rows):
+        yield image[..., start : start + rows, :]
+
+
+def _blur_(plane: Tensor) -> Tensor:
+    """Blur (H, W) in place with the a-trous cascade of (1, 2, 1)/4 taps 1, 2, 4, ... pixels apart."""
+    for turned in (plane, plane.T):  # the axes do not meet: each row or column is on its own
+        for band in _bands(turned):
+            smooth = band.contiguous()
+            for level in range(_WAVELET_LEVELS):
+                smooth = _smooth(smooth, 2**level)
+            band.copy_(smooth)
+    return plane
 
 
 def _smooth(plane: Tensor, distance: int) -> Tensor:

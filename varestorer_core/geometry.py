@@ -47,7 +47,8 @@ class TileGeometry:
         if not self.tiles[picture]:
             return source.clone()
         # Wherever the mask is positive, all tiles that cover the pixel were worked on.
-        return torch.where(self.masks[picture] > 0, merger.result().clamp_(0, 1), source)
+        blended = merger.result().clamp_(0, 1)
+        return torch.where(self.masks[picture] > 0, blended, source, out=blended)
 
 
 def check_masks(

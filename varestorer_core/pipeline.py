@@ -155,7 +155,7 @@ def restore_codes(
             raise SettingError(f"{name} must be a number from 0 up, got {strength}.")
     schedule, places = pyramid.schedule, pyramid.geometry.places()
     d = transformer.config.codebook_dim
-    results = [torch.zeros(0, d, *schedule.last_grid)]
+    codes = torch.empty(len(places), d, *schedule.last_grid)
 
     def noise_of(place: tuple[int, int]) -> Tensor:
         picture, tile = place
@@ -179,10 +179,10 @@ def restore_codes(
             torch.stack([noise_of(place) for place in places[start:stop]]) if detail > 0 else None
         )
         bits = sample_bits(logits, noise, detail)
-        results.append(dequantize(bits, schedule))
+        codes[start:stop] = dequantize(bits, schedule)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    return torch.cat(results)
+    return codes
 
 
 @torch.inference_mode()
@@ -227,9 +227,9 @@ def decode_tiles(
     for index, merger in enumerate(mergers):
         picture = geometry.joined(index, merger)
         source = geometry.sources[index]
-        picture = match_color(picture, source, color_match)
+        picture = match_color(picture, source, color_match, in_place=True)
         if geometry.masks is not None:
-            picture = torch.lerp(source, picture, geometry.masks[index])
+            picture = torch.lerp(source, picture, geometry.masks[index], out=picture)
         restored.append(picture)
     return restored
 

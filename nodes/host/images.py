@@ -56,8 +56,11 @@ def to_alpha(image: Tensor) -> list[Tensor] | None:
 
 def to_image(pictures: list[Tensor]) -> Tensor:
     """Join pictures (3, H, W) of one size to an IMAGE batch (B, H, W, 3)."""
-    batch = torch.stack([picture.cpu() for picture in pictures]).movedim(1, -1)  # BCHW -> BHWC
-    return to_intermediate(batch.clamp(0, 1))
+    channels, *size = pictures[0].shape
+    batch = torch.empty(len(pictures), *size, channels)
+    for image, picture in zip(batch, pictures, strict=True):
+        image.copy_(picture.movedim(0, -1))  # CHW -> HWC
+    return to_intermediate(batch.clamp_(0, 1))
 
 
 def join_alpha(image: Tensor, alpha: list[Tensor] | None) -> Tensor:

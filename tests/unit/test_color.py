@@ -97,3 +97,16 @@ def test_bad_arguments():
         match_color(picture(1), picture(2), "hsv")
     with pytest.raises(ValueError, match="same shape"):
         match_color(picture(1), picture(1)[:, :-1], "adain")
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain", "lab"])
+def test_bands_and_memory_change_nothing(method, monkeypatch):
+    image, source = picture(1), picture(2)
+    whole = match_color(image, source, method)
+    monkeypatch.setattr("varestorer_core.color._BAND", 200)
+    assert torch.allclose(match_color(image, source, method), whole, atol=2e-6)
+    before = source.clone()
+    result = match_color(image, source, method, in_place=True)
+    assert result.data_ptr() == image.data_ptr()
+    assert torch.allclose(result, whole, atol=2e-6)
+    assert torch.equal(source, before)
