@@ -1,0 +1,143 @@
+"""The networks that are measured: the bundled ones, narrow ones of the official layout, the full-size ones.
+
+Weights may be random: no stage's work depends on values. Adapters can be merged, patched in or left apart, and
+weights can be stored in 8 bits and cast at use, which is what a host does with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.models.attention import attention
+from varestorer_core.models.tokenizer import VisualTokenizer
+from varestorer_core.models.transformer import VARTransformer
+from varestorer_core.precision import decoder_dtype
+from varestorer_core.schedule import get_schedule
+
+NARROW = TransformerConfig(
+    embed_dim=96,
+    depth=2,
+    num_heads=4,
+    codebook_dim=32,
+    text_channels=64,
+    ffn_dim=384,
+    text_rows=64,
+    lora_rank=8,
+)
+NARROW_TOKENIZER = TokenizerConfig(
+    codebook_dim=32,
+    base_channels=8,
+    channel_multipliers=(1, 2, 4, 4, 4),
+    num_res_blocks=1,
+    norm_groups=4,
+)
+"""512-pixel tiles of 3,545 tokens, as the official networks have, at a thousandth of their work."""
+
+
+class CastLayers:
+    """Layers of `torch.nn` whose matrices are cast to the type of the input when they are used."""
+
+    Conv2d, Embedding, GroupNorm, LayerNorm = nn.Conv2d, nn.Embedding, nn.GroupNorm, nn.LayerNorm
+
+    class Linear(nn.Linear):
+        def forward(self, x):
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+@dataclass
+class Networks:
+    """What a run needs."""
+
+    transformer: VARTransformer
+    tokenizer: VisualTokenizer
+
+    @property
+    def schedule(self):
+        return get_schedule(1.0, self.transformer.config.pixel_class)
+
+    @property
+    def tile(self):
+        return self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+
+
+def load_networks(size, folder, device, dtype, *, lora="merged", attend=attention):
+    """Return networks of a size: "tiny" (bundled), "narrow", or "full" from the files of a folder.
+
+    Args:
+        dtype: of the transformer's matrices; in float8 they are cast to bfloat16 at use.
+        lora: "merged", or "unmerged" for layers of their own; the tiny one has none.
+    """
+    eight = dtype == torch.float8_e4m3fn
+    compute = torch.bfloat16 if eight else dtype
+    extra = {"operations": CastLayers, "compute_dtype": compute} if eight else {}
+    if size == "narrow":
+        torch.manual_seed(0)
+        source = VARTransformer(NARROW)
+        for parameter in source.parameters():
+            nn.init.normal_(parameter, 0.0, 0.02)
+        tensors, metadata = dict(source.state_dict()), {}
+    else:
+        path = Path(folder) / "varestorer.pth" if size == "full" else asset_path(TINY_TRANSFORMER)
+        tensors, metadata = read_checkpoint(path, kind="transformer")
+    transformer = load_transformer(
+        tensors,
+        metadata,
+        dtype=compute,
+        device=device,
+        attention=attend,
+        merge=lora != "unmerged",
+        consume=True,
+        **extra,
+    )
+    if eight:
+        for block in transformer.blocks:
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.weight = nn.Parameter(layer.weight.to(dtype), requires_grad=False)
+    return Networks(transformer, _tokenizer(size, folder, device, compute))
+
+
+def _tokenizer(size, folder, device, dtype):
+    decoding = decoder_dtype(dtype, device)
+    if size == "narrow":
+        return VisualTokenizer(NARROW_TOKENIZER, device=device, decoder_dtype=decoding).eval()
+    path = (
+        Path(folder) / "infinity_vae_d32reg.pth" if size == "full" else asset_path(TINY_TOKENIZER)
+    )
+    tensors, metadata = read_checkpoint(path, kind="tokenizer")
+    return load_tokenizer(tensors, metadata, device=device, decoder_dtype=decoding, consume=True)
+
+
+def flops_of_a_tile(networks):
+    """Return the FLOP of one tile by stage, as the plain formulas have them; nothing is computed."""
+    schedule = networks.schedule
+    config = dataclasses.replace(networks.transformer.config, lora_rank=0)
+    transformer = VARTransformer(config, device="meta")
+    tokenizer = VisualTokenizer(networks.tokenizer.config, device="meta")
+    image = torch.empty(1, 3, networks.tile, networks.tile, device="meta")
+    codes = torch.empty(1, config.codebook_dim, *schedule.last_grid, device="meta")
+    tokens = torch.empty(1, schedule.num_tokens_long - 1, config.codebook_dim, device="meta")
+    bits = torch.empty(1, schedule.num_tokens, config.codebook_dim, device="meta")
+    text = transformer.encode_text()
+    work = {
+        "encode": lambda: tokenizer.encode(image),
+        "transformer": lambda: transformer(tokens, text, schedule, lq_bits=bits),
+        "decode": lambda: tokenizer.decode(codes),
+    }
+    counts = {}
+    for name, run in work.items():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            run()
+        counts[name] = counter.get_total_flops()
+    return counts

@@ -1,0 +1,58 @@
+"""The plain way, as the official script goes about it, to compare with.
+
+Tile after tile through all networks, adapters apart from the weights, prompt work repeated for each tile,
+PyTorch's own attention, a ring of padding round the picture, 3/4 of a tile from one to the next, blending in 8
+bits. The bundled tiles are smaller, so ring and overlap are a quarter of the tile: 128 of 512 pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
+from varestorer_core.models.sampling import sample_bits
+from varestorer_core.official_tiling import restore_official, tile_positions, to_8bit
+
+
+def plain_attention(q, k, v, mask=None):
+    """Return attention by PyTorch's kernel."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def plain_tile(networks, device, stages):
+    """Return the function that restores one tile (T, T, 3) of 8 bits."""
+    model, tokenizer, schedule = networks.transformer, networks.tokenizer, networks.schedule
+
+    def restore(picture):
+        image = torch.from_numpy(picture.copy()).movedim(-1, 0)[None].to(device).float() / 127.5 - 1
+        features = stages.timed("encode", tokenizer.encode)(image)
+        bits = quantize(features.float(), schedule).bits
+        text = stages.timed("prompt", model.encode_text)()
+        tokens = pyramid_tokens(bits, schedule)
+        logits = stages.timed("transformer", model)(tokens, text, schedule, lq_bits=bits)
+        codes = dequantize(sample_bits(logits.float()), schedule)
+        tile = stages.timed("decode", tokenizer.decode)(codes)
+        return to_8bit(tile[0].float().movedim(0, -1).cpu().numpy())
+
+    return restore
+
+
+@torch.inference_mode()
+def restore_plainly(networks, picture, device, stages):
+    """Restore a picture (H, W, 3) of 8 bits at its own size."""
+    tile = networks.tile
+    work = plain_tile(networks, device, stages)
+    whole = stages.timed("all", restore_official)
+    result = whole(picture, 1.0, work, tiled=True, tile=tile, overlap=tile // 4)
+    stages.seconds["around"] = stages.seconds["all"]
+    stages.wall["around"] = stages.wall["all"]
+    stages.take_away("around", "encode", "prompt", "transformer", "decode")
+    return result
+
+
+def plain_tile_count(networks, height, width):
+    """Return how many tiles the plain way takes for a picture."""
+    tile, ring = networks.tile, networks.tile // 4
+    sides = [len(tile_positions(side + 2 * ring, tile, ring)) for side in (height, width)]
+    return sides[0] * sides[1]
