@@ -10,6 +10,8 @@ from ..schedule import ScaleSchedule
 
 _SSIM_WINDOW = 7
 _GMS_C = 170 / 255**2
+_TINY = 1e-8
+"""Under a root, whose slope is infinite at zero."""
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
@@ -37,16 +39,19 @@ def ssim(a: Tensor, b: Tensor, data_range: float = 2.0) -> Tensor:
 
 
 def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
-    """Return the mean of (1 - SSIM) + gradient L1 over a pyramid of halved pictures.
+    """Return the mean of (1 - SSIM) + gradient L1 over a pyramid of halved pictures, plus what is lost of
+    gradient similarity and its deviation.
 
     Stands where the paper has a perceptual loss: it needs no pretrained network.
     """
+    similarity = gradient_similarity(a, b)
+    edges = 1 - similarity.mean() + deviation_loss(similarity)
     total = a.new_zeros(())
     for level in range(levels):
         if level:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         total = total + (1 - ssim(a, b)) + gradient_l1(a, b)
-    return total / levels
+    return total / levels + edges
 
 
 def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -65,8 +70,8 @@ def deviation_loss(similarity: Tensor) -> Tensor:
 
     Of `gradient_similarity` this is GMSD: few bad places count more than many fair ones.
     """
-    # The root's slope is infinite at zero.
-    return (similarity.flatten(1).var(dim=1, correction=0) + 1e-8).sqrt().mean()
+    variance = similarity.flatten(1).var(dim=1, correction=0)
+    return ((variance + _TINY).sqrt() - _TINY**0.5).mean()
 
 
 def _gradient_magnitude(pictures: Tensor) -> Tensor:
@@ -74,8 +79,7 @@ def _gradient_magnitude(pictures: Tensor) -> Tensor:
     brightness = F.avg_pool2d((pictures * weights).sum(1, keepdim=True), 2)
     across = (pictures.new_tensor([1.0, 0.0, -1.0]) / 3).expand(3, 3)
     steps = F.conv2d(brightness, torch.stack([across, across.T])[:, None])
-    # The root's slope is infinite at zero.
-    return (steps.square().sum(1) + 1e-8).sqrt()
+    return (steps.square().sum(1) + _TINY).sqrt()
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
