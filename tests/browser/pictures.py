@@ -213,6 +213,7 @@ def main() -> None:
     folders = TESTS.HOST_TESTS.find_hosts()
     if not folders:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
+    TESTS.HOST_TESTS.PACK_FOLDER = "varestorer"  # stands on every node in Nodes 2.0
     base = Path(tempfile.mkdtemp())
     hosts = [TESTS.HOST_TESTS.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
     old, new = hosts[0], hosts[-1]
