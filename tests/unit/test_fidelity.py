@@ -14,29 +14,34 @@ FIDELITIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @pytest.fixture(scope="module")
 def near(bundled):
-    """Return a function of `detail`: the PSNR against the input at every fidelity, in dB."""
+    """Return a function of `detail`: the PSNR at every fidelity, in dB, against the input as the tokenizer reads
+    it, which is what `fidelity` pulls to, and against the enlarged input."""
     photograph = read_picture(asset_path(DEMO_LQ)).rgb
     height, width = photograph.shape[1:]
     source = resize_lanczos(photograph, (2 * height, 2 * width))
+    (read,) = bundled.reconstruct([photograph], 2.0)
 
     def measure(detail):
-        results = (
+        results = [
             # Without colour matching, which pulls towards the input by itself.
             bundled.restore([photograph], 2.0, detail=detail, fidelity=f, color_match="none")[0]
             for f in FIDELITIES
-        )
-        return [float(psnr(result, source)) for result in results]
+        ]
+        return [[float(psnr(result, aim)) for result in results] for aim in (read, source)]
 
     return measure
 
 
 def test_sampled_results_come_nearer_with_every_step(near):
-    values = near(1.0)
-    assert all(low < high for low, high in pairwise(values)), values
+    read, source = near(1.0)
+    assert all(low < high for low, high in pairwise(read)), read
+    # The tokenizer's encoder sharpens what it reads: the last bits to follow may lead away again, a little.
+    assert all(low < high + 0.1 for low, high in pairwise(source)), source
+    assert source[-1] > source[0] + 3
 
 
 def test_the_most_likely_result_never_goes_away(near):
-    """A bit or two may flip the other way: a picture's bits are not independent of each other."""
-    values = near(0.0)
-    assert all(high > low - 0.02 for low, high in pairwise(values)), values
-    assert values[-1] >= values[0]
+    read, _ = near(0.0)
+    assert all(low <= high for low, high in pairwise(read)), read
+    assert read[-1] == float("inf")
+    assert read[0] < read[-1]
