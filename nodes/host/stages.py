@@ -26,8 +26,8 @@ GEOMETRY_KEY = "varestorer"
 
 TILE_SIZES = ("auto", "128", "256", "384", "512", "768", "1024")
 
-# The released tokenizer has 16 pixels per token and 512-pixel tiles, the bundled one 8 and 128.
-_PIXEL_CLASS_OF_PATCH = {16: "0.25M", 8: "0.06M"}
+_USUAL_PIXEL_CLASS = "0.25M"
+"""What the released files and the bundled ones were trained on: tiles of 512 and of 128 pixels."""
 
 
 def choose_schedule(patch_size: int, tile_size: str) -> ScaleSchedule:
@@ -35,7 +35,7 @@ def choose_schedule(patch_size: int, tile_size: str) -> ScaleSchedule:
     schedules = [get_schedule(1.0, pixel_class) for pixel_class in PIXEL_CLASSES]
     sides = {str(schedule.pixel_size(patch_size)[0]): schedule for schedule in schedules}
     if tile_size == "auto":
-        return get_schedule(1.0, _PIXEL_CLASS_OF_PATCH.get(patch_size, "0.25M"))
+        return get_schedule(1.0, _USUAL_PIXEL_CLASS)
     if tile_size not in sides:
         raise SettingError(
             f"tile_size {tile_size} does not go with this VAE, which has {patch_size} pixels per "

@@ -25,13 +25,13 @@ DEFAULT_STEPS: dict[Stage, int] = {
     "tokenizer": 5000,
     "teacher": 500,
     "encoder": 8500,
-    "student": 900,
+    "student": 400,
 }
 LEARNING_RATES: dict[Stage, float] = {
     "tokenizer": 8e-4,
     "teacher": 1e-3,
     "encoder": 8e-4,
-    "student": 1e-3,
+    "student": 5e-4,
 }
 FULL_SIZE_STEPS = 10000
 """Steps of a student on base files."""
