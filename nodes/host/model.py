@@ -9,6 +9,7 @@ import comfy.ops
 import torch
 
 from ...varestorer_core.assets import TINY_TRANSFORMER
+from ...varestorer_core.estimates import transformer_bytes
 from .attention import attention
 from .files import read_model
 from .memory import make_patcher
@@ -67,13 +68,5 @@ def load_model(name: str, weight_dtype: str) -> Any:
 
 
 def tile_bytes(transformer: Any, tokens: int) -> int:
-    """Return the memory that one tile of that many tokens needs besides the weights.
-
-    A third more than the tensors alive at the fullest point of a block, counted at full size: the
-    float32 stream and its normalised copies, and the hidden layer of the feed-forward. The rest is
-    for the attention kernel.
-    """
-    config = transformer.config
-    size = torch.empty((), dtype=transformer.compute_dtype).element_size()
-    per_token = config.embed_dim * (4 * 5 + size * 3) + config.ffn_dim * size * 2
-    return tokens * per_token
+    """Return the memory that one tile of that many tokens needs besides the weights."""
+    return transformer_bytes(transformer.config, transformer.compute_dtype, tokens)

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 
 from ...varestorer_core.assets import TINY_TOKENIZER
 from ...varestorer_core.errors import SettingError
+from ...varestorer_core.estimates import decoder_bytes, encoder_bytes
 from .files import read_model
 from .memory import make_patcher
 
 VAE_FOLDER = "vae"
-
-# Full-size feature maps alive at once, counted on the official shapes (5 in the encoder, 3 in the
-# decoder, whose maps are wider), and one more for the convolution's workspace.
-_ENCODER_MAPS = 6
-_DECODER_MAPS = 4
 
 
 class HostTokenizer(nn.Module):
@@ -85,14 +81,11 @@ class VARestorerVAE(comfy.sd.VAE):
 
     def encode_bytes(self, pixels: int) -> int:
         """Return the memory for encoding that many pixels, in float32."""
-        return pixels * self.tokenizer.config.base_channels * 4 * _ENCODER_MAPS
+        return encoder_bytes(self.tokenizer.config, pixels)
 
     def decode_bytes(self, pixels: int, dtype: torch.dtype) -> int:
         """Return the memory for decoding to that many pixels."""
-        config = self.tokenizer.config
-        # The finest level receives the next coarser level's width at full size.
-        width = config.base_channels * max(config.channel_multipliers[:2])
-        return pixels * width * mm.dtype_size(dtype) * _DECODER_MAPS
+        return decoder_bytes(self.tokenizer.config, pixels, dtype)
 
     def encode_tiles(self, tiles: Tensor) -> Tensor:
         """Return raw features of tiles (B, 3, T, T) in [-1, 1]; the model must be loaded."""

@@ -1,7 +1,11 @@
-"""A seed for every test, small random networks, and the bundled model."""
+"""A seed for every test, small random networks, the bundled model, and counting of memory."""
+
+import gc
+import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
@@ -63,3 +67,48 @@ def bundled():
     """Return the restorer of the bundled model, as loaded: leave it as it is."""
     files = ((load_transformer, TINY_TRANSFORMER), (load_tokenizer, TINY_TOKENIZER))
     return Restorer(*(load(*read_checkpoint(asset_path(n)), name=n) for load, n in files))
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of all tensor memory that operations make or see while it is active.
+
+    Also on the meta device, where nothing is computed and sizes are all the same those of a run.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage):
+        key = storage._cdata
+        if key in self._seen:
+            return
+        size = storage.nbytes()
+        self._seen[key] = weakref.finalize(storage, self._forget, key, size)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _forget(self, key, size):
+        self._seen.pop(key, None)
+        self.now -= size
+
+
+@pytest.fixture
+def peak_bytes():
+    """Return a function: the peak of tensor bytes that calling its argument has alive at once."""
+
+    def peak_of(work):
+        gc.collect()
+        with PeakBytes() as counter:
+            work()
+        return counter.peak
+
+    return peak_of

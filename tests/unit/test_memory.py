@@ -1,11 +1,7 @@
 """How much memory the stages around the networks take, counted in tensors and not in time or pages."""
 
-import gc
-import weakref
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from varestorer_core.color import match_color
 from varestorer_core.pipeline import decode_tiles, encode_pyramid
@@ -17,47 +13,11 @@ OUTPUT = 3 * SIDE * SIDE * 4
 """Bytes of the output in float32."""
 
 
-class PeakBytes(TorchDispatchMode):
-    """Counts the bytes of all tensor memory that operations make while it is active, and their peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self._seen = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage):
-        key = storage._cdata
-        if key in self._seen:
-            return
-        size = storage.nbytes()
-        self._seen[key] = weakref.finalize(storage, self._forget, key, size)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-    def _forget(self, key, size):
-        self._seen.pop(key, None)
-        self.now -= size
-
-
-def peak_of(work):
-    gc.collect()
-    with PeakBytes() as counter:
-        work()
-    return counter.peak
-
-
 def blank_picture():
     return torch.rand(3, SIDE // 2, SIDE // 2)
 
 
-def test_the_counter_counts():
+def test_the_counter_counts(peak_bytes):
     def work():
         x = torch.zeros(1000)
         y = x + 1
@@ -66,18 +26,18 @@ def test_the_counter_counts():
         del y
         return z * 2
 
-    assert peak_of(work) == 2 * 4000
+    assert peak_bytes(work) == 2 * 4000
 
 
 @pytest.mark.parametrize(("method", "limit"), [("wavelet", 2.5), ("adain", 2.1), ("lab", 2.5)])
-def test_colours_are_matched_beside_two_pictures(method, limit, monkeypatch):
+def test_colours_are_matched_beside_two_pictures(method, limit, monkeypatch, peak_bytes):
     monkeypatch.setattr("varestorer_core.color._BAND", 2**12)
     image, source = torch.rand(3, SIDE, SIDE), torch.rand(3, SIDE, SIDE)
-    assert peak_of(lambda: match_color(image, source, method, in_place=True)) < limit * OUTPUT
+    assert peak_bytes(lambda: match_color(image, source, method, in_place=True)) < limit * OUTPUT
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_stages_take_less_than_four_outputs(masked, monkeypatch):
+def test_the_stages_take_less_than_four_outputs(masked, monkeypatch, peak_bytes):
     monkeypatch.setattr("varestorer_core.color._BAND", 2**12)
     masks = [torch.rand(SIDE, SIDE)] if masked else None
     d, grid = 4, SCHEDULE.last_grid
@@ -100,4 +60,4 @@ def test_the_stages_take_less_than_four_outputs(masked, monkeypatch):
             color_match="wavelet",
         )
 
-    assert peak_of(work) < 4 * OUTPUT
+    assert peak_bytes(work) < 4 * OUTPUT

@@ -205,5 +205,7 @@ class VARTransformer(nn.Module):
         if lq_bits is None:
             raise ValueError("this model has a prior towards the LQ bits; pass lq_bits (B, L, d).")
         gain = self.lq_prior.to(logits)[: schedule.num_scales]  # pyright: ignore
-        gain = torch.repeat_interleave(gain, torch.tensor(schedule.sizes, device=gain.device))
+        sizes = torch.tensor(schedule.sizes, device=gain.device)
+        # With its length given, a GPU is not waited for.
+        gain = torch.repeat_interleave(gain, sizes, output_size=schedule.num_tokens)
         return favour_bits(logits, lq_bits, gain[:, None])
