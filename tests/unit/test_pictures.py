@@ -309,6 +309,20 @@ def test_16_bit_writer_round_trip(tmp_path, channels, shape):
     assert np.array_equal(np.rint(kept.numpy() * 65535).transpose(1, 2, 0), array)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_writing_in_bands_gives_the_same_file_content(tmp_path, depth, monkeypatch):
+    rgb = torch.rand(3, 17, 9)
+    write_picture(tmp_path / "whole.png", rgb, bit_depth=depth)
+    for module in ("png16", "writing"):
+        monkeypatch.setattr(f"varestorer_core.pictures.{module}._BAND", 4)
+    write_picture(tmp_path / "bands.png", rgb, bit_depth=depth)
+    whole, bands = (read_picture(tmp_path / f"{name}.png").rgb for name in ("whole", "bands"))
+    assert torch.equal(whole, bands)
+    rgb[1, 16, 3] = float("nan")
+    with pytest.raises(ImageError, match="not numbers"):
+        write_picture(tmp_path / "nan.png", rgb, bit_depth=depth)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.bmp"])
 def test_8_bit_values_survive(tmp_path, name):
     array = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)

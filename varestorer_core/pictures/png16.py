@@ -21,6 +21,7 @@ from PIL import Image
 # of alpha.
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_BAND = 256  # rows filtered at a time
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -55,19 +56,30 @@ def encode(file: BinaryIO, samples: NDArray[np.uint16], icc_profile: bytes | Non
     _write_chunk(file, b"IHDR", header)
     if icc_profile is not None:
         _write_chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
-    _write_chunk(file, b"IDAT", zlib.compress(_filtered(samples), 6))
+    compressor = zlib.compressobj(6)
+    for start in range(0, height, _BAND):
+        above = samples[max(0, start - 1) : start]
+        filtered = _filtered(samples[start : start + _BAND], above)
+        if packed := compressor.compress(filtered):  # it gives nothing until it has enough
+            _write_chunk(file, b"IDAT", packed)
+    _write_chunk(file, b"IDAT", compressor.flush())
     _write_chunk(file, b"IEND", b"")
 
 
-def _filtered(samples: NDArray[np.uint16]) -> bytes:
-    """Return the rows as bytes, each minus its left or its upper neighbour, whichever leaves
-    less."""
+def _filtered(samples: NDArray[np.uint16], before: NDArray[np.uint16]) -> bytes:
+    """Return rows as bytes, each minus its left or its upper neighbour, whichever leaves less.
+
+    Args:
+        before: the row above the first, or no row at the top of the picture.
+    """
     height, width, channels = samples.shape
     data = samples.astype(">u2").view(np.uint8).reshape(height, width * channels * 2)
     pixel = channels * 2
     left, above = np.zeros_like(data), np.zeros_like(data)
     left[:, pixel:] = data[:, :-pixel]
     above[1:] = data[:-1]
+    if len(before):
+        above[0] = before.astype(">u2").view(np.uint8).reshape(-1)
     candidates = np.stack([data - left, data - above])  # (2, H, bytes), wrapping as PNG asks
     cost = np.abs(candidates.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
     best = cost.argmin(axis=0)  # (H,)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ ALPHA_FORMATS = frozenset({"PNG", "TIFF", "WEBP"})
 DEEP_FORMATS = frozenset({"PNG"})
 """Formats that we write with 16 bits per channel."""
 
+_BAND = 256  # rows converted at a time
 _MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _OPTIONS = {
     # Full colour resolution: the default would halve it, which a restored picture shows.
@@ -98,7 +100,7 @@ def write_picture(
             f"with 8{', PNG with 8 or 16' if file_format != 'PNG' else ' or 16'}."
         )
     channels = rgb if alpha is None else torch.cat([rgb, alpha])
-    if not torch.isfinite(channels).all():
+    if not all(bool(torch.isfinite(channels[:, rows]).all()) for rows in _bands(channels)):
         raise ImageError(
             f"{path} was not written: the picture has values that are not numbers. "
             "Try --dtype fp32; if that does not help, the model file is damaged."
@@ -116,13 +118,31 @@ def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
     Cut, not rounded, exactly as the official script and ComfyUI's Save Image do it, so that the
     same result has the same pixels whichever way it was saved. Values k / 255 come back as k.
     """
-    values = picture.detach().float().cpu().numpy().transpose(1, 2, 0)
-    return np.ascontiguousarray(np.clip(255.0 * values, 0, 255).astype(np.uint8))
+    samples = _samples_like(picture, np.uint8)
+    for rows in _bands(picture):
+        values = picture[:, rows].detach().float().cpu().numpy().transpose(1, 2, 0)
+        samples[rows] = np.clip(255.0 * values, 0, 255).astype(np.uint8)
+    return samples
 
 
 def _to_uint16(picture: Tensor) -> NDArray[np.uint16]:
-    values = picture.detach().double().cpu().numpy().transpose(1, 2, 0)
-    return np.ascontiguousarray(np.rint(np.clip(65535 * values, 0, 65535)).astype(np.uint16))
+    samples = _samples_like(picture, np.uint16)
+    for rows in _bands(picture):
+        values = picture[:, rows].detach().double().cpu().numpy().transpose(1, 2, 0)
+        samples[rows] = np.rint(np.clip(65535 * values, 0, 65535)).astype(np.uint16)
+    return samples
+
+
+def _samples_like(picture: Tensor, dtype: type) -> NDArray:
+    """Return room for the samples (H, W, channels) of a picture (channels, H, W)."""
+    channels, height, width = picture.shape
+    return np.empty((height, width, channels), dtype)
+
+
+def _bands(picture: Tensor) -> Iterator[slice]:
+    """Yield the rows of a picture (channels, H, W) in bands, so that no copy of all is made."""
+    for start in range(0, picture.shape[-2], _BAND):
+        yield slice(start, start + _BAND)
 
 
 def _encoded(file_format: str, samples: NDArray, icc_profile: bytes | None) -> io.BytesIO:
