@@ -1,10 +1,11 @@
-"""Resident memory of a running ComfyUI over many restorations: it must not grow.
+"""Whether a ComfyUI grows while it restores one picture after another.
 
-    COMFYUI_PATH=DIR python benchmarks/host_memory.py --runs 20
+    python benchmarks/host_memory.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0
 
-starts the host on the CPU as the host tests do, restores the bundled picture at --upscale with another seed each
-time, and prints the host's resident memory after every run. Without COMFYUI_PATH it takes every host that the tests
-would. Linux only. The last line of the output is one JSON document.
+Each host is started as the host tests start it (tests/host/conftest.py, so pytest must be installed) and restores
+the bundled picture again and again with the bundled model, each time with another seed and some detail, so that
+nothing comes from its cache. After every run the resident memory of the host's process is read from /proc, which
+only Linux has. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -12,60 +13,78 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
+import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests" / "host" / "conftest.py"
+from resident import resident_bytes
+
+CONFTEST = Path(__file__).resolve().parents[1] / "tests" / "host" / "conftest.py"
+SETTLED = 3
+"""The run after which nothing may be added: the first ones load the models and fill pools."""
+LIMIT = 1.02
 
 
-def host_module():
-    """Return the module of the host tests that starts hosts."""
-    spec = importlib.util.spec_from_file_location("host_conftest", TESTS)
+def host_class():
+    """Return the class that starts a host in the tests."""
+    spec = importlib.util.spec_from_file_location("host_conftest", CONFTEST)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return module.Host
 
 
-def resident(pid):
-    """Return the resident bytes of a process (Linux)."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def measure(host, node, args):
-    """Return what the host held after each run, in bytes, and by how much the last is above the third."""
-    prompt = host.whole(upscale=args.upscale, detail=0.5)
-    prompt["keep"] = node("SaveImage", images=["restore", 0], filename_prefix="memory")
-    held = []
-    for seed in range(args.runs):
-        prompt["restore"]["inputs"]["seed"] = seed
+def restore_repeatedly(host, runs, upscale, overlap):
+    """Return the resident bytes of a running host after each of `runs` restorations."""
+    resident = []
+    for seed in range(runs):
+        prompt = host.whole(
+            upscale=upscale, overlap=overlap, seed=seed, detail=0.2, color_match="wavelet"
+        )
+        prompt["keep"] = {"class_type": "PreviewImage", "inputs": {"images": ["restore", 0]}}
         host.run(prompt)
-        held.append(resident(host.process.pid))
-        print(f"{host.folder.name}, run {seed + 1}: {held[-1] / 1e6:.1f} MB", flush=True)
-    growth = held[-1] / held[min(2, len(held) - 1)] - 1
-    print(f"{host.folder.name}: run {len(held)} is {100 * growth:.2f} % above run 3")
-    return {"host": host.folder.name, "resident_bytes": held, "growth": round(growth, 5)}
+        resident.append(resident_bytes(host.process.pid))
+    return resident
+
+
+def measure(folder, runs, upscale, overlap):
+    """Start a host, restore, stop it, and return its record."""
+    with tempfile.TemporaryDirectory() as base:
+        host = host_class()(folder, Path(base))
+        try:
+            version = host.get("/system_stats")["system"].get("comfyui_version")
+            resident = restore_repeatedly(host, runs, upscale, overlap)
+        finally:
+            host.stop()
+    return {
+        "host": version,
+        "resident_bytes": resident,
+        "last_by_settled": round(resident[-1] / resident[SETTLED - 1], 4),
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("hosts", type=Path, nargs="+", help="folders with a ComfyUI")
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--upscale", type=float, default=1.0)
+    parser.add_argument("--upscale", type=float, default=4.0)
+    parser.add_argument("--overlap", type=int, default=16)
     args = parser.parse_args()
-    hosts = host_module()
-    reports = []
-    for folder in hosts.find_hosts():
-        with tempfile.TemporaryDirectory() as base:
-            host = hosts.Host(folder, Path(base) / "host")
-            try:
-                reports.append(measure(host, hosts.node, args))
-            finally:
-                host.stop()
-    print(json.dumps(reports))
+    if args.runs <= SETTLED:
+        parser.error(f"--runs must be more than {SETTLED}, got {args.runs}.")
+    records = []
+    for folder in args.hosts:
+        record = measure(folder.expanduser().resolve(), args.runs, args.upscale, args.overlap)
+        megabytes = ", ".join(f"{value / 1e6:.0f}" for value in record["resident_bytes"])
+        print(
+            f"{record['host']}: {megabytes} MB, last by run {SETTLED} {record['last_by_settled']}"
+        )
+        records.append(record)
+    settings = {"runs": args.runs, "upscale": args.upscale, "overlap": args.overlap}
+    print(json.dumps({**settings, "limit": LIMIT, "hosts": records}))
+    return int(any(record["last_by_settled"] > LIMIT for record in records))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
