@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
-import sys
 import time
 
 import torch
+from measure import DTYPES, clock, matrix_rate, peak_memory
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
@@ -25,32 +24,6 @@ from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def synchronise(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def clock(device):
-    """Return seconds: of the processor on a CPU, where other programs do not count, else of the wall."""
-    synchronise(device)
-    if device.type == "cpu":
-        return time.process_time() / torch.get_num_threads()
-    return time.perf_counter()
-
-
-def matrix_rate(device, dtype, side=2048, repeats=3):
-    """Return the best FLOP/s of square matrix products of one type."""
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats + 1):
-        started = clock(device)
-        a @ b
-        best = min(best, clock(device) - started)
-    return 2 * side**3 / best
 
 
 def flops(config, tokens, logits):
@@ -60,14 +33,6 @@ def flops(config, tokens, logits):
     head = 2 * logits * width * 2 * config.codebook_dim
     attention = 4 * tokens**2 * width * config.depth
     return linears + head + attention
-
-
-def peak_memory(device):
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
-    on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return host, on_device
 
 
 @torch.inference_mode()
@@ -108,7 +73,6 @@ def main():
 
     def timed(times, name, work):
         before = matrix_rate(device, dtype)
-        synchronise(device)
         begun, used = time.perf_counter(), clock(device)
         result = work()
         used = clock(device) - used

@@ -26,7 +26,7 @@ from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.tiling import plan_tiles
 
 PARTS = ("encode", "pyramid", "transformer", "decode", "blend")
-CASES = ("tile", "pictures", "growth", "batches", "dtypes", "lora", "compile", "baseline", "huge")
+CASES = ("tile", "pictures", "growth", "batches", "dtypes", "lora", "compile", "baseline")
 
 
 class TimedTransformer:
@@ -34,7 +34,7 @@ class TimedTransformer:
 
     def __init__(self, model, stages, call=None):
         self.config = model.config
-        self._run = stages.timed("transformer", call or model)
+        self._run = stages.timed("transformer", model if call is None else call)
 
     def __call__(self, *args, **kwargs):
         return self._run(*args, **kwargs)
@@ -248,12 +248,12 @@ def main():
     parser.add_argument("--folder", help="of the full-size files, by make_full_size.py")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--only", default="", help=f"of {', '.join(CASES)}; default all but huge")
+    parser.add_argument("--only", default="", help=f"of {', '.join(CASES)}; default all")
     parser.add_argument("--no-warm-up", action="store_true", help="of the case `tile`")
     args = parser.parse_args()
     if args.size == "full" and not args.folder:
         parser.error("--size full needs --folder")
-    wanted = args.only.split(",") if args.only else [case for case in CASES if case != "huge"]
+    wanted = args.only.split(",") if args.only else CASES
     if unknown := set(wanted) - set(CASES):
         parser.error(f"--only knows {', '.join(CASES)}, got {', '.join(sorted(unknown))}")
 
@@ -266,7 +266,6 @@ def main():
         "tile": lambda: run_tile(args, load),
         "pictures": lambda: run_sizes(args, load, [(1024, 1024), (1200, 1800)]),
         "growth": lambda: run_sizes(args, load, [(1024, 1024), (4096, 4096)]),
-        "huge": lambda: run_sizes(args, load, [(8192, 8192)]),
         "batches": lambda: run_batches(args, load),
         "dtypes": lambda: run_dtypes(args, load),
         "lora": lambda: run_lora(args, load),
