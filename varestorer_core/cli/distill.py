@@ -192,7 +192,12 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
             settings.tokenizer_settings, **_given(args, "commitment", "entropy"), **batch
         ),
         teacher_settings=dataclasses.replace(settings.teacher_settings, **batch),
-        encoder_settings=dataclasses.replace(settings.encoder_settings, degradation=mix, **batch),
+        encoder_settings=dataclasses.replace(
+            settings.encoder_settings,
+            degradation=mix,
+            rank=args.encoder_rank or 0,
+            **batch,
+        ),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)

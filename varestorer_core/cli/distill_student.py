@@ -39,6 +39,12 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         type=integer(0, None),
         help="train only adapters of this rank; 0 trains every weight (default: 0; with --base: 32)",
     )
+    group.add_argument(
+        "--encoder-rank",
+        type=integer(0, None),
+        help="encoder: train only corrections of this rank, one on each convolution; 0 trains every "
+        "weight (default: 0)",
+    )
     group.add_argument("--kl", type=float, help="weight of the KL to the teacher (default: 0.1)")
     group.add_argument(
         "--mse", type=float, help="weight of the picture's squared error (default: 0.25)"

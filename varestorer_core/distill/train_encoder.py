@@ -29,6 +29,7 @@ from .losses import (
     psnr,
     reconstruction_loss,
 )
+from .low_rank import add_low_rank, merge_low_rank
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class EncoderSettings:
     few."""
     clean: float = 0.25
     """Share of pictures that are not degraded, so that clean ones keep their bits."""
+    rank: int = 0
+    """Rank of the corrections that train, one on each convolution; 0 trains every weight, which suits small
+    models."""
     degradation: tuple[str, ...] = DEFAULT_MIX
     """Presets; each picture draws one."""
     amp: bool = True
@@ -70,7 +74,10 @@ def train_encoder(
     crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
     tokenizer.requires_grad_(False).to(device)
     adapted = copy.deepcopy(tokenizer)
-    adapted.encoder.requires_grad_(True)
+    if settings.rank:
+        add_low_rank(adapted.encoder, settings.rank, loop.seed)
+    else:
+        adapted.encoder.requires_grad_(True)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
 
     batch: Batch = {}
@@ -127,4 +134,5 @@ def train_encoder(
         on_progress=on_progress,
         batch=batch,
     )
+    merge_low_rank(adapted.encoder)
     return adapted.eval()

@@ -11,6 +11,7 @@ from ...models.transformer import VARTransformer
 from ..adapters import adapters_of, student_on_teacher
 from ..export import trained_weights
 from ..initialise import student_from_teacher
+from ..low_rank import merged_weights
 from .settings import RunSettings
 
 
@@ -28,7 +29,7 @@ def adapted_tokenizer(settings: RunSettings) -> VisualTokenizer:
     tokenizer = trained_tokenizer(settings)
     state = settings.out / "encoder" / "state.pt"
     if state.exists():
-        tokenizer.encoder.load_state_dict(trained_weights(state, "encoder"))
+        tokenizer.encoder.load_state_dict(merged_weights(trained_weights(state, "encoder")))
     return tokenizer
 
 
