@@ -8,7 +8,7 @@ import torch
 def decoder_dtype(weights: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the type to decode in beside a transformer whose matrices have the type `weights`.
 
-    Decoding in bfloat16 changes a picture by noise at 59 dB; encoding in it would flip one bit in eighty,
+    Decoding in bfloat16 changes a picture by noise at 58 dB; encoding in it would flip one bit in thirty,
     which is why the encoder stays in float32 (docs/benchmarks.md).
     """
     if weights == torch.bfloat16 and has_fast_bfloat16(device):
