@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from .models.bsq import dequantize
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
-from .pipeline import decode_tiles, encode_pyramid, restore_codes
+from .pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from .schedule import get_schedule
 
 
@@ -61,11 +62,9 @@ class Restorer:
         The other arguments are those of the stages.
         """
         tile_batch = tiles_at_once(device, tile_batch)
-        pyramid = encode_pyramid(
+        pyramid = self._encode(
             pictures,
-            lambda tiles: self.tokenizer.encode(tiles.to(device)),
-            schedule=self.schedule,
-            patch_size=self.tokenizer.config.patch_size,
+            device,
             upscale=upscale,
             overlap=overlap,
             tile_batch=tile_batch,
@@ -84,10 +83,10 @@ class Restorer:
             device=device,
             on_progress=_part(on_progress, 1),
         )
-        return decode_tiles(
-            lambda part: self.tokenizer.decode(part.to(device)),
+        return self._decode(
             codes,
-            pyramid.geometry,
+            pyramid,
+            device,
             color_match=color_match,
             tile_batch=tile_batch,
             on_progress=_part(on_progress, 2),
@@ -115,22 +114,38 @@ class Restorer:
         The other arguments are those of `restore`.
         """
         tile_batch = tiles_at_once(device, tile_batch)
-        pyramid = encode_pyramid(
+        pyramid = self._encode(
             pictures,
-            lambda tiles: self.tokenizer.encode(tiles.to(device)),
-            schedule=self.schedule,
-            patch_size=self.tokenizer.config.patch_size,
+            device,
             upscale=upscale,
             overlap=overlap,
             tile_batch=tile_batch,
             clean=self.cleaner if clean else None,
         )
-        return decode_tiles(
-            lambda part: self.tokenizer.decode(part.to(device)),
+        return self._decode(
             dequantize(pyramid.bits, pyramid.schedule),
-            pyramid.geometry,
+            pyramid,
+            device,
             color_match=color_match,
             tile_batch=tile_batch,
+        )
+
+    def _encode(
+        self, pictures: Sequence[Tensor], device: torch.device | str, **settings: Any
+    ) -> LQPyramid:
+        return encode_pyramid(
+            pictures,
+            lambda tiles: self.tokenizer.encode(tiles.to(device)),
+            schedule=self.schedule,
+            patch_size=self.tokenizer.config.patch_size,
+            **settings,
+        )
+
+    def _decode(
+        self, codes: Tensor, pyramid: LQPyramid, device: torch.device | str, **settings: Any
+    ) -> list[Tensor]:
+        return decode_tiles(
+            lambda part: self.tokenizer.decode(part.to(device)), codes, pyramid.geometry, **settings
         )
 
     @torch.inference_mode()
