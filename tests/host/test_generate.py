@@ -90,7 +90,7 @@ def test_ratios_are_width_to_height(host, ratio):
 
 
 def test_larger_pictures(host):
-    assert run(host, pixels="0.25M").shape == (1, 256, 256, 3)
+    assert run(host, pixels="0.60M").shape == (1, 192, 192, 3)
 
 
 def test_a_picture_does_not_depend_on_its_batch(host):
