@@ -20,8 +20,9 @@ def benchmark(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_twenty_runs_take_no_more_memory_than_three(host, benchmark):
+    # A host of its own: what other tests left behind would be given back or used up in these runs.
     # 384 x 384 pixels in nine tiles: a picture kept per run would add 30 MB, the limit is some 20.
-    resident = benchmark.restore_repeatedly(host, RUNS, upscale=3.0, overlap=0)
+    resident = benchmark.measure(host.folder, RUNS, upscale=3.0, overlap=0)["resident_bytes"]
     # The allocator gives back in steps, now or a run later; what is kept stays in all of the last.
-    last = min(resident[-3:])
-    assert last <= benchmark.LIMIT * resident[benchmark.SETTLED - 1], resident
+    settled, last = max(resident[benchmark.SETTLED - 1 :][:3]), min(resident[-3:])
+    assert last <= benchmark.LIMIT * settled, resident
