@@ -245,3 +245,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         PictureFolder(tmp_path / "none", 32)
     with pytest.raises(ImageError, match="at least 32 x 32 pixels, got none"):
         PictureFolder(tmp_path, 32)
+
+
+def test_corrections_of_the_encoder_are_exported_as_plain_weights(tmp_path, files, photos, capsys):
+    # The encoder trains on squares in memory, of 192 pixels.
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 210, 3), np.uint8)
+    Image.fromarray(pixels).save(photos / "large.png")
+    out = tmp_path / "run"
+    options = (
+        "--data", photos, "--pixel-class", "0.06M", "--base-dtype", "fp32", "--steps", 2,
+        "--validation-pictures", 1, "--learning-rate", 0.05, "--batch", 2,
+    )  # fmt: skip
+    assert distill("encoder", out, files, *options, "--encoder-rank", 2) == 0
+    assert train(out, files, photos) == 0
+    assert distill("export", out, None) == 1
+    assert "Give the run's files again: --base and --vae" in capsys.readouterr().err
+    assert distill("export", out, files) == 0
+    exported, _ = read(out / "export" / "varestorer_tokenizer.safetensors")
+    before = torch.load(files[1], weights_only=True)["vae"]
+    renamed = {apply_renames(name, TOKENIZER_TO_OFFICIAL): name for name in exported}
+    assert renamed.keys() == before.keys()
+    changed = {
+        official
+        for official, name in renamed.items()
+        if not torch.equal(exported[name], before[official].to(exported[name]))
+    }
+    assert changed
+    assert all(name.startswith("encoder.") for name in changed)

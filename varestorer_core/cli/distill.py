@@ -195,7 +195,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         encoder_settings=dataclasses.replace(
             settings.encoder_settings,
             degradation=mix,
-            rank=args.encoder_rank or 0,
+            rank=args.encoder_rank,
             **batch,
         ),
         student_settings=student,

@@ -42,8 +42,9 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--encoder-rank",
         type=integer(0, None),
+        default=0,
         help="encoder: train only corrections of this rank, one on each convolution; 0 trains every "
-        "weight (default: 0)",
+        "weight (default: %(default)s)",
     )
     group.add_argument("--kl", type=float, help="weight of the KL to the teacher (default: 0.1)")
     group.add_argument(

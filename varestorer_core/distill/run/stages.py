@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ...errors import SettingError
+from ...errors import CheckpointError, SettingError
 from ..export import export_adapter, export_base, export_model, last_figures, trained_weights
 from ..loop import LoopSettings
 from ..picture_folder import PictureFolder
@@ -90,6 +90,12 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned.
     """
     record = base_record(settings)
+    adapted = (settings.out / "encoder" / "state.pt").exists()
+    if record and adapted and settings.base is None:
+        raise CheckpointError(
+            f"The run in {settings.out} fine-tuned the encoder of a tokenizer from a file, whose other half the "
+            "export needs. Give the run's files again: --base and --vae."
+        )
     if record and settings.base is None:
         settings = load_config(settings, settings.out / "config.json")
     else:
@@ -118,7 +124,7 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
         path = folder / f"{name}_adapter.safetensors"
         export_adapter(weights, config, path, note, base_sha256=base_sha256, metrics=metrics)
         written.append(path)
-    if not record or (settings.out / "encoder" / "state.pt").exists():
+    if not record or adapted:
         tokenizer = adapted_tokenizer(settings)
         written.append(export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note))
     return written
