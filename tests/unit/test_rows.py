@@ -3,7 +3,7 @@ import torch.nn.functional as F
 
 from varestorer_core.models.block import _gelu, modulate
 from varestorer_core.models.rope import apply_rope
-from varestorer_core.models.rows import by_rows, by_rows_of_layers
+from varestorer_core.models.rows import by_rows, by_rows_of_layers, overwrite_by_rows
 
 
 def test_blocks_give_what_the_whole_gives():
@@ -46,6 +46,31 @@ def test_several_results_are_joined_each():
     assert torch.equal(double, x * 2)
     assert torch.equal(first, x[..., 0].bfloat16())
     assert len(seen) > 1
+
+
+def test_overwriting_gives_what_the_whole_gives():
+    x, y = torch.randn(2, 700, 2, 256), torch.randn(1, 700, 1, 1)
+    expected = x * y
+    with torch.inference_mode():
+        overwrite_by_rows(lambda part, other: part * other, x[:, :, :1], y)
+    assert torch.equal(x[:, :, 0], expected[:, :, 0])
+    assert not torch.equal(x[:, :, 1], expected[:, :, 1])
+
+
+def test_memory_is_used_again_where_it_fits():
+    x, kept = torch.randn(1, 1000, 8), []
+
+    def work(part):
+        return part * 2, part.bfloat16()
+
+    with torch.inference_mode():
+        first = by_rows_of_layers(work, x, dtype=torch.bfloat16, into=kept)
+        second = by_rows_of_layers(work, x + 1, dtype=torch.bfloat16, into=kept)
+        assert [t.data_ptr() for t in first] == [t.data_ptr() for t in second]
+        assert torch.equal(second[0], (x + 1) * 2)
+        shorter = by_rows_of_layers(work, x[:, :600], dtype=torch.bfloat16, into=kept)
+    assert torch.equal(shorter[0], x[:, :600] * 2)
+    assert torch.equal(second[0], (x + 1) * 2)
 
 
 def test_layers_that_may_cast_their_weights_are_called_once():

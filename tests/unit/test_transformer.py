@@ -153,5 +153,12 @@ def test_blocks_of_rows_in_bfloat16_are_the_whole_in_float32(make_transformer):
         for model in models:
             dtype = model.blocks[0].compute_dtype
             kv = tuple(t.to(dtype).expand(2, -1, -1, -1) for t in text.block_kv[0])
-            outs.append(model.blocks[0](x, text.modulation, kv, rope))
+            block = model.blocks[0]
+            outs.append(block(x, text.modulation, kv, rope))
+        own, scratch = x.clone(), []
+        for _ in range(2):  # the second time in the memory of the first
+            again = block(own, text.modulation, kv, rope, scratch=scratch)
+            assert again.data_ptr() == own.data_ptr()
+            assert torch.equal(again, outs[1])
+            own.copy_(x)
     assert (outs[1] - outs[0]).norm() < 0.02 * (outs[0] - x).norm()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ..config import TransformerConfig
 from .attention import AttentionFn
+from .fused import fused_linear, linear
 from .lora import LoRALinear, make_linear
 from .rope import apply_rope
-from .rows import by_rows, by_rows_of_layers
+from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
 
 NORM_EPS = 1e-6
 _MAX_LOG_SCALE = math.log(100.0)
@@ -62,27 +63,34 @@ class SelfAttention(nn.Module):
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         q, k, v = self.heads(x, *(table[None] for table in rope))
-        return self.proj(self.attend(q, k, v, mask, cache))
+        return linear(self.proj, self.attend(q, k, v, mask, cache))
 
     def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
-        q, k, v = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        biases = [b.to(x.device, torch.float32) for b in (self.q_bias, self.v_bias)]
+        # No key bias: it would cancel in the softmax were it not for the normalisation.
+        biases.insert(1, torch.zeros_like(biases[0]))
         # The kernel divides by sqrt(c); cosine attention wants scale 1.
-        scale = self.scale_mul_1H11.to(q.device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
-        scale = scale.flatten()[:, None] * math.sqrt(q.shape[-1])  # (H, 1)
-        q_bias, v_bias = (self._per_head(bias, q) for bias in (self.q_bias, self.v_bias))
-        angles = (cos[:, :, None], sin[:, :, None])
-        dtype = q.dtype
+        scale = self.scale_mul_1H11.to(x.device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
+        scale = scale.flatten()[:, None] * math.sqrt(x.shape[-1] // self.num_heads)  # (H, 1)
+        angles = (cos[:, :, None, None], sin[:, :, None, None])
+        lengths = torch.stack((scale, torch.ones_like(scale)))  # (2, H, 1)
 
-        def rotated_query(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-            return _rotate(part.float() + q_bias, scale, cos, sin).to(dtype)
+        qkv, is_complete = fused_linear(self.mat_qkv, x, bias=torch.cat(biases))
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
+        if is_complete:
+            overwrite_by_rows(
+                lambda qk, *at: _rotate(qk.float(), lengths, *at), qkv[:, :, :2], *angles
+            )
+            return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        q_bias, k_bias, v_bias = (bias.unflatten(0, (self.num_heads, -1)) for bias in biases)
+        qk_bias, dtype = torch.stack((q_bias, k_bias)), qkv.dtype
 
-        def rotated_key(part: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-            # No key bias: it would cancel in the softmax were it not for the normalisation.
-            return _rotate(part.float(), 1.0, cos, sin).to(dtype)
+        def rotated(qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+            return _rotate(qk.float() + qk_bias, lengths, cos, sin).to(dtype)
 
-        q, k = by_rows(rotated_query, q, *angles), by_rows(rotated_key, k, *angles)
-        return q, k, v + v_bias.to(dtype)
+        q, k = by_rows(rotated, qkv[:, :, :2], *angles).unbind(2)
+        return q, k, qkv[:, :, 2] + v_bias.to(dtype)
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, cache: KVCache | None
@@ -92,10 +100,6 @@ class SelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         return self.attention(q, k, v, mask).transpose(1, 2).flatten(2)
-
-    def _per_head(self, bias: Tensor, like: Tensor) -> Tensor:
-        """Return a bias (C,) as (H, c)."""
-        return bias.to(device=like.device, dtype=torch.float32).unflatten(0, (self.num_heads, -1))
 
 
 class CrossAttention(nn.Module):
@@ -122,8 +126,8 @@ class CrossAttention(nn.Module):
         return self._split(k), self._split(v)
 
     def forward(self, x: Tensor, text_kv: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        out = self.attention(self._split(self.mat_q(x)), *text_kv, mask)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        out = self.attention(self._split(linear(self.mat_q, x)), *text_kv, mask)
+        return linear(self.proj, out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -138,7 +142,8 @@ class FeedForward(nn.Module):
         self.fc2 = operations.Linear(config.ffn_dim, config.embed_dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(by_rows(_gelu, self.fc1(x)))
+        hidden, is_activated = fused_linear(self.fc1, x, gelu=True)
+        return linear(self.fc2, hidden if is_activated else by_rows(_gelu, hidden))
 
 
 class Block(nn.Module):
@@ -172,6 +177,7 @@ class Block(nn.Module):
         text_mask: Tensor | None = None,
         cache: KVCache | None = None,
         last: int | None = None,
+        scratch: list[Tensor] | None = None,
     ) -> Tensor:
         """Run the block.
 
@@ -184,6 +190,8 @@ class Block(nn.Module):
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: of earlier scales, for next-scale generation.
             last: return only that many rows; the others are attended to and then done with.
+            scratch: an empty list that the blocks of one pass share and nothing else reads. With it, memory is
+                used again, that of x too. Not with a cache, nor where gradients are recorded.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
         half = self.compute_dtype
@@ -193,16 +201,21 @@ class Block(nn.Module):
             return self.sa.heads(h, cos, sin)
 
         def after(x: Tensor, attended: Tensor) -> Tensor:
-            x = _gated(x, self.sa.proj(attended), gate1)
-            x = x + self.ca(self.ca_norm(x).to(half), text_kv, text_mask)
+            x = gated(x, linear(self.sa.proj, attended), gate1)
+            change = self.ca(self.ca_norm(x).to(half), text_kv, text_mask)
+            x = x + change if scratch is None else x.add_(change)
             h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
-            return _gated(x, self.ffn(h), gate2)
+            return gated(x, self.ffn(h), gate2)
 
-        q, k, v = by_rows_of_layers(before, x, *(table[None] for table in rope), dtype=half)
+        gated = _gated if scratch is None else _gate_in_place
+        tables = (table[None] for table in rope)
+        q, k, v = by_rows_of_layers(before, x, *tables, dtype=half, into=scratch)
         if last is not None:
             q, x = q[:, :last], x[:, :last]
             mask = None if mask is None else mask[..., :last, :]
-        return by_rows_of_layers(after, x, self.sa.attend(q, k, v, mask, cache), dtype=half)
+        attended = self.sa.attend(q, k, v, mask, cache)
+        into = None if scratch is None else [x]
+        return by_rows_of_layers(after, x, attended, dtype=half, into=into)
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -218,6 +231,12 @@ def _gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
     return by_rows(lambda x, change: torch.addcmul(x, change.float(), gate), x, change)
 
 
+def _gate_in_place(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
+    """Do what `_gated` does in the memory of x."""
+    overwrite_by_rows(lambda x, change: x.addcmul_(change.float(), gate), x, change)
+    return x
+
+
 def _gelu(x: Tensor) -> Tensor:
     """Return the tanh-GELU of x, on a CPU by way of the logistic function, which is vectorised better."""
     if x.device.type != "cpu" or torch.is_grad_enabled():
@@ -227,10 +246,11 @@ def _gelu(x: Tensor) -> Tensor:
     return inner.sigmoid_().mul_(wide).to(x.dtype)
 
 
-def _rotate(x: Tensor, length: Tensor | float, cos: Tensor, sin: Tensor) -> Tensor:
-    """Give every head's vector of x (B, n, H, c) that length and turn it to its position."""
+def _rotate(x: Tensor, length: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Give every vector of x (..., c), which nothing else reads, that length, and turn it to its position."""
     scale = length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
-    return apply_rope(x * scale, cos, sin)
+    x = x * scale if torch.is_grad_enabled() else x.mul_(scale)
+    return apply_rope(x, cos, sin, in_place=True)
 
 
 def _vector(factory: dict[str, Any]) -> dict[str, Any]:

@@ -36,21 +36,41 @@ def by_rows(function: Callable[..., Result], *tensors: Tensor) -> Result:
     return _in_blocks(function, tensors, rows)
 
 
+def overwrite_by_rows(function: Callable[..., Tensor], tensor: Tensor, *others: Tensor) -> None:
+    """Put `function(tensor, *others)` in place of `tensor`, as `by_rows` would compute it, on a CPU."""
+    length = tensor.shape[1]
+    rows = max(16, _BLOCK * length // max(1, tensor.numel()))
+    for start in range(0, length, rows):
+        part, *rest = (t[:, start : start + rows] for t in (tensor, *others))
+        part.copy_(function(part, *rest))
+
+
 def by_rows_of_layers(
-    function: Callable[..., Result], *tensors: Tensor, dtype: torch.dtype
+    function: Callable[..., Result],
+    *tensors: Tensor,
+    dtype: torch.dtype,
+    into: list[Tensor] | None = None,
 ) -> Result:
     """Do what `by_rows` does for a chain with linear layers, which multiply in `dtype`.
 
     Only in bfloat16: layers of another type may have to cast their weights at each call.
+
+    Args:
+        into: holds the results of the call before, whose memory is used again where it fits, and then those of
+            this one. Fresh memory is slow: the system hands it out in pages, and clears each.
     """
     batch, length = tensors[0].shape[:2]
     rows = -(-_LAYER_ROWS // batch) if dtype == torch.bfloat16 else length
-    return _in_blocks(function, tensors, rows)
+    return _in_blocks(function, tensors, rows, into)
 
 
-def _in_blocks(function: Callable[..., Result], tensors: tuple[Tensor, ...], rows: int) -> Result:
-    first = tensors[0]
-    batch, length = first.shape[:2]
+def _in_blocks(
+    function: Callable[..., Result],
+    tensors: tuple[Tensor, ...],
+    rows: int,
+    into: list[Tensor] | None = None,
+) -> Result:
+    first, length = tensors[0], tensors[0].shape[1]
     if first.device.type != "cpu" or rows >= length or torch.is_grad_enabled():
         return function(*tensors)
     joined: tuple[Tensor, ...] | None = None
@@ -60,8 +80,21 @@ def _in_blocks(function: Callable[..., Result], tensors: tuple[Tensor, ...], row
         single = isinstance(result, Tensor)
         parts = (result,) if isinstance(result, Tensor) else result
         if joined is None:
-            joined = tuple(part.new_empty(batch, length, *part.shape[2:]) for part in parts)
+            kept = into if into else [None] * len(parts)
+            joined = tuple(_room(p, length, k) for p, k in zip(parts, kept, strict=True))
         for whole, part in zip(joined, parts, strict=True):
-            whole[:, start : start + rows] = part
+            room = whole[:, start : start + rows]
+            if room.data_ptr() != part.data_ptr():
+                room.copy_(part)
     assert joined is not None
+    if into is not None:
+        into[:] = joined
     return joined[0] if single else joined  # pyright: ignore[reportReturnType]
+
+
+def _room(part: Tensor, length: int, kept: Tensor | None) -> Tensor:
+    """Return memory for the whole that a part of a result belongs to."""
+    shape = (part.shape[0], length, *part.shape[2:])
+    if kept is not None and kept.shape == shape and kept.dtype == part.dtype:
+        return kept
+    return part.new_empty(shape)

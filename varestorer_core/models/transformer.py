@@ -160,10 +160,20 @@ class VARTransformer(nn.Module):
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
         modulation, text = text.modulation, text.expand(x.shape[0])
+        scratch = None if torch.is_grad_enabled() or x.device.type != "cpu" else []
         for index, (block, text_kv) in enumerate(zip(self.blocks, text.block_kv, strict=True)):
             # Nothing reads the appended code map after the last block's attention.
             last = schedule.num_tokens if index == len(self.blocks) - 1 else None
-            x = block(x, modulation, text_kv, rope, mask=mask, text_mask=text.mask, last=last)
+            x = block(
+                x,
+                modulation,
+                text_kv,
+                rope,
+                mask=mask,
+                text_mask=text.mask,
+                last=last,
+                scratch=scratch,
+            )
         logits = self.predict(x, text.cond)
         if self.lq_prior is not None:
             logits = self._add_prior(logits, lq_bits, schedule)
