@@ -19,9 +19,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         (B, H, Lq, D).
     """
     # The default 1 / sqrt(D) is kept: older hosts ignore another scale without a word.
-    # Fast kernels exist for half types only and may approximate. In float32, and so on a CPU, the
-    # plain fused kernel runs: the command line then gives the same bits.
-    half = q.dtype in (torch.float16, torch.bfloat16) and q.device.type != "cpu"
+    # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs.
+    # For CPUs the core has a faster one, and the command line then gives the same bits.
+    if q.device.type == "cpu":
+        from ...varestorer_core.models.attention import attention as core_attention
+
+        return core_attention(q, k, v, mask)
+    half = q.dtype in (torch.float16, torch.bfloat16)
     kernel = kernels.optimized_attention if half else kernels.attention_pytorch
     if mask is not None:  # not every kernel broadcasts
         mask = mask.expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])

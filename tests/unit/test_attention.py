@@ -23,8 +23,21 @@ def test_bfloat16_on_a_cpu_is_as_close_as_its_own_rounding(keys, strength):
     assert (out - expected).norm() < 0.01 * expected.norm()
 
 
-def test_pictures_of_a_batch_do_not_meet():
-    q, k, v = (torch.randn(2, 2, 520, 16).bfloat16() for _ in range(3))
+@pytest.mark.parametrize("keys", [3, 64, 700])
+@pytest.mark.parametrize("strength", [1.0, 12.0])
+def test_float32_on_a_cpu_is_as_exact_as_pytorchs_own(keys, strength):
+    q, k, v = (torch.randn(2, n, 3, 32).transpose(1, 2) for n in (600, keys, keys))
+    k = k * strength
+    with torch.inference_mode():
+        out = attention(q, k, v)
+        own = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    expected = attend_plainly(q, k, v)
+    assert (out - expected).norm() < 2 * (own - expected).norm() + 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_of_a_batch_do_not_meet(dtype):
+    q, k, v = (torch.randn(2, 2, 520, 16).to(dtype) for _ in range(3))
     with torch.inference_mode():
         together = attention(q, k, v)
         assert torch.equal(together[1:], attention(q[1:], k[1:], v[1:]))

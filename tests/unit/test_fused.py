@@ -3,12 +3,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.models import fused
+from varestorer_core.models import onednn
 from varestorer_core.models.fused import fused_linear
 from varestorer_core.models.lora import LoRALinear
 
 needs_operator = pytest.mark.skipif(
-    fused._operator() is None, reason="this processor or PyTorch has no fused bfloat16 layers"
+    not onednn._is_sound(torch.bfloat16),
+    reason="this processor or PyTorch has no fused bfloat16 layers",
 )
 
 
@@ -47,6 +48,15 @@ def test_all_in_one_pass_is_rounded_once(own, bias, gelu):
     assert is_complete
     assert out.dtype == torch.bfloat16
     assert torch.allclose(out.float(), exact(module, x, extra, gelu), rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.skipif(not onednn._is_sound(torch.float32), reason="this PyTorch has no such layers")
+def test_float32_is_as_exact_as_before():
+    module, x = layer().float(), inputs().float()
+    out, is_complete = fused_linear(module, x, bias=torch.ones(160), gelu=True)
+    assert is_complete
+    expected = F.gelu(module.double()(x.double()) + 1, approximate="tanh")
+    assert torch.allclose(out.double(), expected, atol=1e-6)
 
 
 @needs_operator
@@ -104,11 +114,11 @@ def test_a_layer_that_cannot_be_fused_runs_once(kind):
     assert calls == [1]
 
 
-@pytest.mark.parametrize("case", ["float32", "weights", "slice", "gradient", "empty", "operator"])
+@pytest.mark.parametrize("case", ["float16", "weights", "slice", "gradient", "empty", "operator"])
 def test_anything_else_runs_as_it_is(case, monkeypatch):
     module, x = layer(), inputs()
-    if case == "float32":
-        module, x = module.float(), x.float()
+    if case == "float16":
+        module, x = module.half(), x.half()
     if case == "weights":
         module.weight = nn.Parameter(torch.randn(96, 160, dtype=torch.bfloat16).T)
     if case == "slice":
@@ -116,7 +126,7 @@ def test_anything_else_runs_as_it_is(case, monkeypatch):
     if case == "empty":
         x = x[:0]
     if case == "operator":
-        monkeypatch.setattr(fused, "_operator", lambda: None)
+        monkeypatch.setattr(onednn, "_is_sound", lambda dtype: False)
     with torch.inference_mode(case != "gradient"), torch.set_grad_enabled(case == "gradient"):
         out, is_complete = fused_linear(module, x, gelu=True)
         assert not is_complete

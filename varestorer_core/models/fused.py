@@ -1,21 +1,14 @@
-"""A linear layer, its bias and its activation as one pass over memory.
-
-PyTorch's CPU kernels for bfloat16 (oneDNN) can add a bias and apply GELU to sums that are still in float32 and in
-the cache. `F.linear` lets them do neither: it copies the bias into the whole result first, and GELU reads and writes
-the result again, which at full size takes a third of the product's own time. The operator used here is the one that
-TorchInductor compiles to. It is internal to PyTorch, so all rests on its being there: without it, with another type,
-on another device or where gradients are recorded, layers run as they are.
-"""
+"""A linear layer, its bias and its activation as one pass over memory, on CPUs."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from .onednn import has_products, product
 
 
 def fused_linear(
@@ -32,7 +25,7 @@ def fused_linear(
     """
     # A layer with more to it, as one with an adapter, would be done in vain.
     is_single = next(layer.children(), None) is None and "forward" not in vars(layer)
-    if not is_single or not _is_available(x):
+    if not (is_single and has_products(x) and x.is_contiguous()):
         return layer(x), False
     fused = _FusedLinear(bias, gelu)
     with fused:
@@ -44,7 +37,7 @@ def fused_linear(
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return layer(x), with the layer's bias added in the same pass where that can be had."""
+    """Return layer(x), by the faster product where that can be had."""
     return fused_linear(layer, x)[0]
 
 
@@ -67,33 +60,8 @@ class _FusedLinear(TorchFunctionMode):
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self._bias is not None:
             bias = self._bias if bias is None else self._bias + bias
-        activation = ("gelu", [], "tanh") if self._gelu else ("none", [], "")
-        return _operator()(x, weight, bias, *activation)
-
-
-def _is_available(x: Tensor) -> bool:
-    fits = x.device.type == "cpu" and x.dtype == torch.bfloat16 and type(x) is Tensor
-    return (
-        fits
-        and x.numel() > 0
-        and x.is_contiguous()
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and _operator() is not None
-    )
+        return product(x, weight, bias, gelu=self._gelu)
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.dtype == weight.dtype == torch.bfloat16 and x.is_contiguous() and weight.is_contiguous()
-    )
-
-
-@lru_cache(maxsize=1)
-def _operator() -> Any:
-    """Return PyTorch's operator, or None where it is missing or the processor has no bfloat16 for it."""
-    try:
-        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.ops.mkldnn._linear_pointwise if supported else None
-    except (AttributeError, RuntimeError):
-        return None
+    return has_products(x, weight.detach()) and x.is_contiguous() and weight.is_contiguous()

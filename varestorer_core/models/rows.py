@@ -42,7 +42,7 @@ def overwrite_by_rows(function: Callable[..., Tensor], tensor: Tensor, *others: 
     rows = max(16, _BLOCK * length // max(1, tensor.numel()))
     for start in range(0, length, rows):
         part, *rest = (t[:, start : start + rows] for t in (tensor, *others))
-        part.copy_(function(part, *rest))
+        _put(part, function(part, *rest))
 
 
 def by_rows_of_layers(
@@ -83,13 +83,17 @@ def _in_blocks(
             kept = into if into else [None] * len(parts)
             joined = tuple(_room(p, length, k) for p, k in zip(parts, kept, strict=True))
         for whole, part in zip(joined, parts, strict=True):
-            room = whole[:, start : start + rows]
-            if room.data_ptr() != part.data_ptr():
-                room.copy_(part)
+            _put(whole[:, start : start + rows], part)
     assert joined is not None
     if into is not None:
         into[:] = joined
     return joined[0] if single else joined  # pyright: ignore[reportReturnType]
+
+
+def _put(room: Tensor, part: Tensor) -> None:
+    """Copy, except what was computed in place."""
+    if room.data_ptr() != part.data_ptr():
+        room.copy_(part)
 
 
 def _room(part: Tensor, length: int, kept: Tensor | None) -> Tensor:
