@@ -30,3 +30,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if mask is not None:  # not every kernel broadcasts
         mask = mask.expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
     return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
+
+
+attention.may_be_folded = True  # pyright: ignore[reportFunctionMemberAccess]

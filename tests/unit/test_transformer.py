@@ -146,14 +146,15 @@ def test_blocks_of_rows_in_bfloat16_are_the_whole_in_float32(make_transformer):
         block.compute_dtype = torch.bfloat16
         for part in (block.sa.mat_qkv, block.sa.proj, block.ca.mat_q, block.ca.proj, block.ffn):
             part.bfloat16()
-    x, text = torch.randn(2, 700, 32), models[0].encode_text()
+    x, text, source = torch.randn(2, 700, 32), models[0].encode_text(), torch.randn(1, 5, 32)
     rope = torch.rand(700, 8).cos(), torch.rand(700, 8).sin()
     outs = []
     with torch.inference_mode():
         for model in models:
             dtype = model.blocks[0].compute_dtype
-            kv = tuple(t.to(dtype).expand(2, -1, -1, -1) for t in text.block_kv[0])
             block = model.blocks[0]
+            kv = block.ca.keys_values(source)
+            kv = tuple(t.to(dtype).expand(2, -1, -1, -1) for t in kv)
             outs.append(block(x, text.modulation, kv, rope))
         own, scratch = x.clone(), []
         for _ in range(2):  # the second time in the memory of the first

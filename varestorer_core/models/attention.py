@@ -27,7 +27,10 @@ _PROBE = 16
 
 
 class AttentionFn(Protocol):
-    """softmax(q k^T / sqrt(D) + mask) v."""
+    """softmax(q k^T / sqrt(D) + mask) v.
+
+    With an attribute `may_be_folded` that is true, it need not be called for a prompt on a CPU: see `folding`.
+    """
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend.
@@ -48,6 +51,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if mask is None and q.shape[2] >= _LONG and has_products(q, k, v):
         return _by_products(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+attention.may_be_folded = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

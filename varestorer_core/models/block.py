@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from ..config import TransformerConfig
 from .attention import AttentionFn
+from .folding import FoldedText, fold
 from .fused import fused_linear, linear
 from .lora import LoRALinear, make_linear
 from .rope import apply_rope
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
+from .text_conditioning import TextKV
 
 NORM_EPS = 1e-6
 _MAX_LOG_SCALE = math.log(100.0)
@@ -125,7 +127,15 @@ class CrossAttention(nn.Module):
             v = v + self.v_bias.to(v)
         return self._split(k), self._split(v)
 
-    def forward(self, x: Tensor, text_kv: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def prompt(self, text: Tensor) -> TextKV:
+        """Return what `forward` needs of projected text (B, T, C), in the form that is fastest."""
+        k, v = self.keys_values(text)
+        folds = getattr(self.attention, "may_be_folded", False)
+        return (fold(self.mat_q, self.proj, k, v) if folds else None) or (k, v)
+
+    def forward(self, x: Tensor, text_kv: TextKV, mask: Tensor | None) -> Tensor:
+        if isinstance(text_kv, FoldedText):
+            return text_kv.attend(x, mask)
         out = self.attention(self._split(linear(self.mat_q, x)), *text_kv, mask)
         return linear(self.proj, out.transpose(1, 2).flatten(2))
 
@@ -170,7 +180,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        text_kv: tuple[Tensor, Tensor],
+        text_kv: TextKV,
         rope: tuple[Tensor, Tensor],
         *,
         mask: Tensor | None = None,
@@ -185,7 +195,7 @@ class Block(nn.Module):
             x: (B, L, C) float32 residual stream.
             modulation: (B, 1, 6, C) shared part, to which the block's own is added, or (1, 1, 6, C)
                 for one prompt.
-            text_kv: keys and values from `ca.keys_values`.
+            text_kv: from `ca.prompt` or `ca.keys_values`.
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: of earlier scales, for next-scale generation.

@@ -41,6 +41,38 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     return fused_linear(layer, x)[0]
 
 
+def weights_of(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Return the weight (out, in) and the bias that a layer multiplies x with, however it comes by them.
+
+    None if the layer does anything else than one product. The product itself is not done.
+    """
+    watched = _Watched()
+    with watched:
+        out = layer(x)
+    return watched.weights if watched.calls == 1 and out is watched.result else None
+
+
+class _Watched(TorchFunctionMode):
+    """Notes what `F.linear` is called with, and returns something of the right shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.weights: tuple[Tensor, Tensor | None] | None = None
+        self.result: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not F.linear or kwargs:
+            return func(*args, **(kwargs or {}))
+        x, weight, *bias = args
+        self.calls += 1
+        self.weights = weight, bias[0] if bias else None
+        self.result = x.new_empty(*x.shape[:-1], weight.shape[0])
+        return self.result
+
+
 class _FusedLinear(TorchFunctionMode):
     """Does the first `F.linear` within it together with what follows."""
 

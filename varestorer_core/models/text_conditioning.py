@@ -14,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionFn
+from .folding import FoldedText
+
+TextKV = tuple[Tensor, Tensor] | FoldedText
+"""Keys and values (B, H, T, C / H) of cross-attention, or their folded form for one prompt."""
 
 _RMS_EPS = 1e-6
 
@@ -26,8 +30,8 @@ class TextContext:
     """(B, C) pooled condition vector."""
     modulation: Tensor
     """(B, 1, 6, C) shared part of the adaptive norms."""
-    block_kv: Sequence[tuple[Tensor, Tensor]]
-    """Per block, keys and values (B, H, T, C / H) of cross-attention."""
+    block_kv: Sequence[TextKV]
+    """Per block."""
     mask: Tensor | None = None
     """(B, 1, 1, T) additive; None if no row is padding."""
 
@@ -56,7 +60,11 @@ class TextContext:
             self,
             cond=change(self.cond),
             modulation=change(self.modulation),
-            block_kv=[(change(k), change(v)) for k, v in self.block_kv],
+            # A folded prompt is the only one, and serves any batch as it is.
+            block_kv=[
+                kv if isinstance(kv, FoldedText) else (change(kv[0]), change(kv[1]))
+                for kv in self.block_kv
+            ],
             mask=None if self.mask is None else change(self.mask),
         )
 

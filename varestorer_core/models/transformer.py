@@ -128,7 +128,7 @@ class VARTransformer(nn.Module):
         cond = self.text_proj_for_sos(text, text_mask)
         modulation = self.shared_ada_lin(cond).unflatten(-1, (1, 6, -1))
         source = self.text_proj_for_ca(text).to(self.compute_dtype)
-        kv = [block.ca.keys_values(source) for block in self.blocks]  # pyright: ignore
+        kv = [block.ca.prompt(source) for block in self.blocks]  # pyright: ignore
         if text_mask is not None:
             text_mask = text_mask.to(self.compute_dtype)
         return TextContext(cond, modulation, kv, text_mask)
