@@ -21,7 +21,6 @@ import torch
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.evaluate import make_pair, psnr, scikit_image_photographs
-from varestorer_core.models.bsq import dequantize
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.schedule import get_schedule
 
@@ -40,8 +39,7 @@ def distances(transformer, tokenizer, pair, args):
         overlap=64,
     )
     (source,) = pyramid.sources
-    read = dequantize(pyramid.bits, pyramid.schedule)
-    (read,) = decode_tiles(tokenizer.decode, read, pyramid.geometry)
+    (read,) = decode_tiles(tokenizer.decode, pyramid.codes, pyramid.geometry)
     text = transformer.encode_text()
     found = {}
     for detail in DETAILS:

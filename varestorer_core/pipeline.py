@@ -1,8 +1,8 @@
 """A restoration in three stages, each over all tiles of all pictures: encode, restore, decode.
 
-Stage after stage, so that each network is loaded once per run; between the stages only bits (one byte each),
-codes of a token grid, and the resized sources are kept. The networks come in as callables or modules that are
-where they should be already: this file owns the order of the work and nothing else.
+Stage after stage, so that each network is loaded once per run; between the stages only bits, eight to a byte, and the
+resized sources are kept. The networks come in as callables or modules that are where they should be already: this
+file owns the order of the work and nothing else.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from .color import match_color
 from .config import TransformerConfig
 from .errors import ImageError, SettingError, VARestorerError
 from .geometry import TileGeometry, check_masks
-from .models.bsq import dequantize, pyramid_tokens, quantize
+from .models.bsq import pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
 from .models.transformer import VARTransformer
 from .noise import tile_noise
 from .resize import resize_lanczos, target_size
 from .schedule import ScaleSchedule
+from .tile_bits import TileBits, TileCodes
 from .tiling import extract_tiles, plan_tiles
 
 IsOutOfMemory = Callable[[BaseException], bool]
@@ -34,8 +35,8 @@ IsOutOfMemory = Callable[[BaseException], bool]
 class LQPyramid:
     """The low-quality pictures as the transformer reads them."""
 
-    bits: Tensor
-    """(N, L, d) bool on the CPU, tiles of all pictures."""
+    bits: TileBits
+    """(N, L, d), tiles of all pictures; a slice of tiles is a bool tensor on the CPU."""
     schedule: ScaleSchedule
     patch_size: int
     """Pixels per token of the tokenizer that made the bits."""
@@ -47,6 +48,11 @@ class LQPyramid:
     def sources(self) -> tuple[Tensor, ...]:
         """The resized pictures before cleaning."""
         return self.geometry.sources
+
+    @property
+    def codes(self) -> TileCodes:
+        """The summed codes (N, d, h, w) of the bits: what the decoder would make pictures of."""
+        return TileCodes(self.bits, self.schedule)
 
 
 @torch.inference_mode()
@@ -93,7 +99,7 @@ def encode_pyramid(
     geometry = TileGeometry(layouts, sources, check_masks(masks, sizes))
     places = geometry.places()
     mergers = geometry.mergers() if clean is not None else []
-    bits: list[Tensor] = []
+    kept: list[TileBits] = []  # one, once the first batch has shown how many bits a token has
 
     def run(start: int, stop: int) -> None:
         tiles = torch.cat(
@@ -105,16 +111,17 @@ def encode_pyramid(
         quantized = quantize(encode(tiles).float(), schedule).bits.cpu()
         seen = (tiles.cpu() + 1) / 2 if mergers else None
         # Kept only after all that can run out of memory: such a batch comes again in halves.
-        bits.append(quantized)
+        if not kept:
+            kept.append(TileBits(len(places), *quantized.shape[1:]))
+        kept[0][start:stop] = quantized
         if seen is not None:
             for (p, t), tile in zip(places[start:stop], seen, strict=True):
                 mergers[p].add(t, tile)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
     inputs = tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else sources
-    if not bits:  # masks that touch nothing
-        bits.append(torch.zeros(0, schedule.num_tokens, 0, dtype=torch.bool))
-    return LQPyramid(torch.cat(bits), schedule, patch_size, geometry, inputs)
+    bits = kept[0] if kept else TileBits(0, schedule.num_tokens, 0)  # masks that touch nothing
+    return LQPyramid(bits, schedule, patch_size, geometry, inputs)
 
 
 @torch.inference_mode()
@@ -130,7 +137,7 @@ def restore_codes(
     device: torch.device | str = "cpu",
     is_oom: IsOutOfMemory = is_out_of_memory,
     on_progress: ProgressCallback | None = None,
-) -> Tensor:
+) -> TileCodes:
     """Predict the bits of every tile in one pass and return their summed codes.
 
     Args:
@@ -143,7 +150,7 @@ def restore_codes(
         device: where the transformer is.
 
     Returns:
-        (N, d, h, w) float32 on the CPU.
+        (N, d, h, w): of a slice of tiles a tensor, float32 on the CPU.
 
     Raises:
         SettingError: if the pyramid belongs to another model, or a strength is negative.
@@ -155,7 +162,7 @@ def restore_codes(
             raise SettingError(f"{name} must be a number from 0 up, got {strength}.")
     schedule, places = pyramid.schedule, pyramid.geometry.places()
     d = transformer.config.codebook_dim
-    codes = torch.empty(len(places), d, *schedule.last_grid)
+    restored = TileBits(len(places), schedule.num_tokens, d)
 
     def noise_of(place: tuple[int, int]) -> Tensor:
         picture, tile = place
@@ -164,9 +171,10 @@ def restore_codes(
         return tile_noise(seed, schedule, d, (y / layout.tile, x / layout.tile))
 
     def run(start: int, stop: int) -> None:
-        lq_bits = pyramid.bits[start:stop].to(device)
-        tokens = pyramid_tokens(lq_bits, schedule, "long")
-        logits = transformer(tokens, text, schedule, lq_bits=lq_bits).cpu()
+        lq_bits = pyramid.bits[start:stop]
+        on_device = lq_bits.to(device)
+        tokens = pyramid_tokens(on_device, schedule, "long")
+        logits = transformer(tokens, text, schedule, lq_bits=on_device).cpu()
         if not bool(torch.isfinite(logits).all()):
             # Every comparison with NaN is false: it would pass for a bit, and never be seen again.
             raise VARestorerError(
@@ -174,21 +182,20 @@ def restore_codes(
                 "fp32 instead of fp16; if it is already, the file is damaged."
             )
         if fidelity > 0:
-            logits = favour_bits(logits, pyramid.bits[start:stop], fidelity)
+            logits = favour_bits(logits, lq_bits, fidelity)
         noise = (
             torch.stack([noise_of(place) for place in places[start:stop]]) if detail > 0 else None
         )
-        bits = sample_bits(logits, noise, detail)
-        codes[start:stop] = dequantize(bits, schedule)
+        restored[start:stop] = sample_bits(logits, noise, detail)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    return codes
+    return TileCodes(restored, schedule)
 
 
 @torch.inference_mode()
 def decode_tiles(
     decode: Callable[[Tensor], Tensor],
-    codes: Tensor,
+    codes: Tensor | TileCodes,
     geometry: TileGeometry,
     *,
     color_match: str = "none",
@@ -200,7 +207,7 @@ def decode_tiles(
 
     Args:
         decode: summed codes (B, d, h, w) to tiles (B, 3, T, T) in [-1, 1].
-        codes: (N, d, h, w).
+        codes: (N, d, h, w), all at once or as `restore_codes` gives them.
         color_match: see `color.match_color`.
 
     Returns:
@@ -210,9 +217,9 @@ def decode_tiles(
         SettingError: if the geometry is not that of the codes.
     """
     places = geometry.places()
-    if len(places) != codes.shape[0]:
+    if len(places) != len(codes):
         raise SettingError(
-            f"the tile geometry is of {len(places)} tiles, got codes of {codes.shape[0]}. Decode a "
+            f"the tile geometry is of {len(places)} tiles, got codes of {len(codes)}. Decode a "
             "latent as VARestorer Restore gave it, not a part of it."
         )
     mergers = geometry.mergers()

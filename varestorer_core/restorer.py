@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from .batching import ProgressCallback, tiles_at_once
-from .models.bsq import dequantize
+from .geometry import TileGeometry
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
 from .pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from .schedule import get_schedule
+from .tile_bits import TileCodes
 
 
 class Restorer:
@@ -83,9 +84,11 @@ class Restorer:
             device=device,
             on_progress=_part(on_progress, 1),
         )
+        geometry = pyramid.geometry
+        del pyramid  # its bits and cleaned pictures, which decoding does not need
         return self._decode(
             codes,
-            pyramid,
+            geometry,
             device,
             color_match=color_match,
             tile_batch=tile_batch,
@@ -123,8 +126,8 @@ class Restorer:
             clean=self.cleaner if clean else None,
         )
         return self._decode(
-            dequantize(pyramid.bits, pyramid.schedule),
-            pyramid,
+            pyramid.codes,
+            pyramid.geometry,
             device,
             color_match=color_match,
             tile_batch=tile_batch,
@@ -142,10 +145,10 @@ class Restorer:
         )
 
     def _decode(
-        self, codes: Tensor, pyramid: LQPyramid, device: torch.device | str, **settings: Any
+        self, codes: TileCodes, geometry: TileGeometry, device: torch.device | str, **settings: Any
     ) -> list[Tensor]:
         return decode_tiles(
-            lambda part: self.tokenizer.decode(part.to(device)), codes, pyramid.geometry, **settings
+            lambda part: self.tokenizer.decode(part.to(device)), codes, geometry, **settings
         )
 
     @torch.inference_mode()

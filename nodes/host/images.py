@@ -42,8 +42,8 @@ def to_pictures(image: Tensor) -> list[Tensor]:
             f"{broken} of the picture's {pixels.numel()} values are NaN or infinite. An earlier "
             "node failed, often a model in fp16; run it in bf16 or fp32."
         )
-    pixels = pixels[..., :3].movedim(-1, 1).clamp(0, 1)  # BHWC -> BCHW
-    return list(pixels.expand(-1, 3, -1, -1).contiguous())
+    pictures = torch.empty(len(pixels), 3, *pixels.shape[1:3])
+    return list(pictures.copy_(pixels[..., :3].movedim(-1, 1)).clamp_(0, 1))  # BHWC -> BCHW
 
 
 def to_alpha(image: Tensor) -> list[Tensor] | None:

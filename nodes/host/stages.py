@@ -112,14 +112,41 @@ def restore(
     detail: float,
     fidelity: float,
     tile_batch: int,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them."""
-    from ...varestorer_core.pipeline import check_pyramid, restore_codes
+    """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them.
+
+    As every LATENT it holds numbers that any other node can work on, so codes become tensors here: N d h w values.
+    """
+    codes = restore_codes(
+        patcher,
+        pyramid,
+        conditioning,
+        seed=seed,
+        detail=detail,
+        fidelity=fidelity,
+        tile_batch=tile_batch,
+        on_progress=Progress(),
+    )
+    return {"samples": to_intermediate(codes[:]), GEOMETRY_KEY: pyramid.geometry}
+
+
+def restore_codes(
+    patcher: Any,
+    pyramid: Any,
+    conditioning: list | None,
+    *,
+    seed: int,
+    detail: float,
+    fidelity: float,
+    tile_batch: int,
+    on_progress: Callable[[int, int], None],
+) -> Any:
+    """Return the core's TileCodes of a pyramid, which keep bits until they are read."""
+    from ...varestorer_core import pipeline
 
     transformer = patcher.model
     config = transformer.config
-    check_pyramid(pyramid, config)
+    pipeline.check_pyramid(pyramid, config)
     if pyramid.schedule.pixel_class != config.pixel_class:
         wanted = get_schedule(1.0, config.pixel_class).pixel_size(pyramid.patch_size)[0]
         raise SettingError(
@@ -128,7 +155,6 @@ def restore(
             "Encode Pyramid to auto or to that number."
         )
     features, mask = text_features(conditioning, config.text_channels)
-    progress = on_progress or Progress()
     tokens = pyramid.schedule.num_tokens_long
     batch = load_for_tiles(
         patcher, tile_bytes(transformer, tokens), tile_batch, tiles=len(pyramid.bits)
@@ -137,7 +163,7 @@ def restore(
     if features is not None:
         features = features.to(device)
         mask = None if mask is None else mask.to(device)
-    codes = restore_codes(
+    return pipeline.restore_codes(
         transformer,
         pyramid,
         transformer.encode_text(features, mask, device=device),
@@ -147,36 +173,51 @@ def restore(
         tile_batch=batch,
         device=device,
         is_oom=is_oom,
-        on_progress=progress,
+        on_progress=on_progress,
     )
-    return {"samples": to_intermediate(codes), GEOMETRY_KEY: pyramid.geometry}
 
 
-def decode(
-    samples: dict[str, Any],
-    vae: Any,
-    *,
-    color_match: str,
-    tile_batch: int,
-    on_progress: Callable[..., None] | None = None,
-) -> Tensor:
-    """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source.
-
-    Args:
-        on_progress: called with (done, total, preview) as `Progress` is; default one of its own.
-    """
-    from ...varestorer_core.pipeline import decode_tiles
-
+def decode(samples: dict[str, Any], vae: Any, *, color_match: str, tile_batch: int) -> Tensor:
+    """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source."""
     vae = require_tokenizer(vae)
     codes = samples["samples"].float().cpu()
     check_codes(codes, vae.latent_channels)
     geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # from the host's own nodes: every sample is a picture of its own
         return to_intermediate(vae.decode(codes))
-    shown = TilePreview(geometry, on_progress or Progress())
-    needed = vae.memory_used_decode((1, *codes.shape[1:]), vae.vae_dtype)
-    batch = load_for_tiles(vae.patcher, needed, tile_batch, tiles=len(codes))
-    pictures = decode_tiles(
+    pictures = decode_codes(
+        codes,
+        geometry,
+        vae,
+        color_match=color_match,
+        tile_batch=tile_batch,
+        on_progress=Progress(),
+    )
+    return to_image(pictures)
+
+
+def decode_codes(
+    codes: Any,
+    geometry: Any,
+    vae: Any,
+    *,
+    color_match: str,
+    tile_batch: int,
+    on_progress: Callable[..., None],
+) -> list[Tensor]:
+    """Return the pictures of codes (N, d, h, w), a tensor or the core's TileCodes, by their geometry.
+
+    Args:
+        on_progress: called with (done, total, preview) as `Progress` is.
+    """
+    from ...varestorer_core.pipeline import decode_tiles
+
+    shown = TilePreview(geometry, on_progress)
+    pixels = geometry.layouts[0].tile ** 2
+    batch = load_for_tiles(
+        vae.patcher, vae.decode_bytes(pixels, vae.vae_dtype), tile_batch, tiles=len(codes)
+    )
+    return decode_tiles(
         shown.watch(vae.decode_tiles),
         codes,
         geometry,
@@ -185,7 +226,6 @@ def decode(
         is_oom=is_oom,
         on_progress=shown,
     )
-    return to_image(pictures)
 
 
 def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | None, Tensor | None]:

@@ -62,7 +62,7 @@ def restore_image(
         on_progress=progress.part(0, _STAGES),
     )
     if len(pyramid.bits):
-        samples = stages.restore(
+        codes = stages.restore_codes(
             model,
             pyramid,
             conditioning,
@@ -72,13 +72,18 @@ def restore_image(
             tile_batch=tile_batch,
             on_progress=progress.part(1, _STAGES),
         )
-        restored = stages.decode(
-            samples,
+        geometry = pyramid.geometry
+        del pyramid  # its bits and cleaned pictures, which decoding does not need
+        restored = stages.decode_codes(
+            codes,
+            geometry,
             vae,
             color_match=color_match,
             tile_batch=tile_batch,
             on_progress=progress.part(2, _STAGES),
         )
+        # What is as large as the result goes before the IMAGE is made, which is another of that size.
+        del geometry, pictures
     else:  # a mask that touches nothing
-        restored = to_image(list(pyramid.sources))
-    return join_alpha(restored, alpha)
+        restored = list(pyramid.sources)
+    return join_alpha(to_image(restored), alpha)

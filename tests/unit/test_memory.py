@@ -6,6 +6,7 @@ import torch
 from varestorer_core.color import match_color
 from varestorer_core.pipeline import decode_tiles, encode_pyramid
 from varestorer_core.schedule import get_schedule
+from varestorer_core.tile_bits import TileBits, TileCodes
 
 SCHEDULE = get_schedule(1.0, "0.06M")
 SIDE = 900
@@ -61,3 +62,34 @@ def test_the_stages_take_less_than_four_outputs(masked, monkeypatch, peak_bytes)
         )
 
     assert peak_bytes(work) < 4 * OUTPUT
+
+
+def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
+    monkeypatch, peak_bytes
+):
+    """The bundled model's: bits of a byte each and codes would weigh 2.8 outputs by themselves."""
+    monkeypatch.setattr("varestorer_core.color._BAND", 2**12)
+    schedule, d, kept = get_schedule(1.0, "0.25M"), 64, []
+
+    def work():
+        pyramid = encode_pyramid(
+            [blank_picture()],
+            lambda tiles: tiles.new_zeros(len(tiles), d, *schedule.last_grid),
+            schedule=schedule,
+            patch_size=4,
+            upscale=2.0,
+            overlap=16,
+        )
+        restored = TileBits(*pyramid.bits.shape)
+        # No tensors, so what they hold is not counted while they work.
+        kept.append(pyramid.bits.nbytes + restored.nbytes)
+        geometry = pyramid.geometry
+        decode_tiles(
+            lambda part: torch.zeros(len(part), 3, 128, 128),
+            TileCodes(restored, schedule),
+            geometry,
+            color_match="wavelet",
+        )
+
+    assert peak_bytes(work) + kept[0] < 3 * OUTPUT
+    assert kept[0] < 0.3 * OUTPUT

@@ -23,12 +23,12 @@ import torch
 from ..checkpoint.safetensors_file import atomic_file
 from ..errors import CheckpointError
 from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
-from ..models.bsq import dequantize
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from ..resize import resize_lanczos
 from ..schedule import get_schedule
+from ..tile_bits import TileCodes
 from .ablation_table import markdown_table, summary
 from .loop import LoopSettings
 from .run import (
@@ -133,7 +133,7 @@ class _Bench:
         """Return the scores of the rows that train nothing."""
         size = (self.ablation.size, self.ablation.size)
         enlarged = [score(resize_lanczos(pair.lq, size), pair.original) for pair in self.pairs]
-        copied = self._scores(dequantize(self.pyramid.bits, self.pyramid.schedule))
+        copied = self._scores(self.pyramid.codes)
         return dict(zip(REFERENCES, (enlarged, copied), strict=True))
 
     def measure(self, student: VARTransformer, *, causal: bool) -> list[Scores]:
@@ -143,7 +143,7 @@ class _Bench:
             text = way.encode_text()
         return self._scores(restore_codes(way, self.pyramid, text, device=self.device))
 
-    def _scores(self, codes: torch.Tensor) -> list[Scores]:
+    def _scores(self, codes: TileCodes) -> list[Scores]:
         pictures = decode_tiles(
             lambda part: self.tokenizer.decode(part.to(self.device)),
             codes,
