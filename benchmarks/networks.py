@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.checkpoint import (
+    CastLayers,
+    load_tokenizer,
+    load_transformer,
+    read_checkpoint,
+)
 from varestorer_core.config import TokenizerConfig, TransformerConfig
 from varestorer_core.models.attention import attention
 from varestorer_core.models.tokenizer import VisualTokenizer
@@ -42,17 +46,6 @@ NARROW_TOKENIZER = TokenizerConfig(
     norm_groups=4,
 )
 """512-pixel tiles of 3,545 tokens, as the official networks have, at a thousandth of their work."""
-
-
-class CastLayers:
-    """Layers of `torch.nn` whose matrices are cast to the type of the input when they are used."""
-
-    Conv2d, Embedding, GroupNorm, LayerNorm = nn.Conv2d, nn.Embedding, nn.GroupNorm, nn.LayerNorm
-
-    class Linear(nn.Linear):
-        def forward(self, x):
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            return F.linear(x, self.weight.to(x.dtype), bias)
 
 
 @dataclass
@@ -93,18 +86,13 @@ def load_networks(size, folder, device, dtype, *, lora="merged", attend=attentio
     transformer = load_transformer(
         tensors,
         metadata,
-        dtype=compute,
+        dtype=dtype,
         device=device,
         attention=attend,
         merge=lora != "unmerged",
         consume=True,
         **extra,
     )
-    if eight:
-        for block in transformer.blocks:
-            for layer in block.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.weight = nn.Parameter(layer.weight.to(dtype), requires_grad=False)
     return Networks(transformer, _tokenizer(size, folder, device, compute))
 
 

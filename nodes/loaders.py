@@ -48,7 +48,8 @@ class LoadModel(io.ComfyNode):
                     default="default",
                     tooltip="Number type of the weights. default: what suits the device. bf16 "
                     "halves the memory of fp32 and is what the model was trained in; fp16 is "
-                    "for cards without bf16 and may overflow.",
+                    "for cards without bf16 and may overflow; fp8_e4m3fn halves the memory of bf16 "
+                    "and costs some precision.",
                 ),
             ],
             outputs=[

@@ -9,6 +9,7 @@ import comfy.ops
 import torch
 
 from ...varestorer_core.assets import TINY_TRANSFORMER
+from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import transformer_bytes
 from .attention import attention
 from .files import read_model
@@ -26,6 +27,11 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 }
 """Menu of weight types; "default" lets the host decide."""
 
+# By the name that the host's own loaders have for it. Builds of PyTorch without the type do not offer it. The host's
+# fp8_e4m3fn_fast would round activations too, and fp8_e5m2 is the coarser of the two: bits are decided by sign.
+if hasattr(torch, "float8_e4m3fn"):
+    WEIGHT_DTYPES["fp8_e4m3fn"] = torch.float8_e4m3fn
+
 # fp16 only on request: its range is too small for activations that were trained in bf16.
 _SUPPORTED = [torch.bfloat16, torch.float32]
 
@@ -38,13 +44,17 @@ def load_model(name: str, weight_dtype: str) -> Any:
 
     Raises:
         CheckpointError: if the file is not a VARestorer transformer.
+        SettingError: if the device cannot hold weights of that type.
     """
     from ...varestorer_core.checkpoint import load_transformer
 
-    state_dict, metadata = read_model(MODEL_FOLDER, name, TINY_TRANSFORMER)
     load_device, offload_device = mm.get_torch_device(), mm.unet_offload_device()
+    asked = WEIGHT_DTYPES[weight_dtype]
+    if asked is not None:
+        require_type(asked, load_device, weight_dtype)
+    state_dict, metadata = read_model(MODEL_FOLDER, name, TINY_TRANSFORMER)
     parameters = sum(t.numel() for t in state_dict.values() if isinstance(t, torch.Tensor))
-    dtype = WEIGHT_DTYPES[weight_dtype]
+    dtype = asked
     if dtype is None:
         dtype = mm.unet_dtype(load_device, parameters, supported_dtypes=_SUPPORTED)
     compute_dtype = mm.unet_manual_cast(dtype, load_device, _SUPPORTED) or dtype
@@ -65,6 +75,21 @@ def load_model(name: str, weight_dtype: str) -> Any:
     patcher = make_patcher(model, load_device, offload_device)
     patcher.set_attachments(SOURCE_HASH, metadata.get("varestorer.source_sha256", ""))
     return patcher
+
+
+def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
+    """Refuse weights of a type that a device cannot hold and cast, before any file is read.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    try:
+        torch.zeros(1, dtype=dtype).to(device).float()
+    except (RuntimeError, TypeError) as error:  # Apple's devices have no float8
+        raise SettingError(
+            f"the device {device} cannot hold weights in {name}. Set weight_dtype of Load VARestorer "
+            "Model to default."
+        ) from error
 
 
 def tile_bytes(transformer: Any, tokens: int) -> int:

@@ -233,8 +233,30 @@ class TestOffload:
         return patcher
 
 
+class TestWeights:
+    """Writes to the log how many bytes of each number type a model's weights are."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("VARESTORER_MODEL",)
+    FUNCTION = "count"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"model": ("VARESTORER_MODEL",)}}
+
+    def count(self, model):
+        sizes = {}
+        for name, weight in model.model.state_dict().items():
+            kind = "matrices" if name.startswith("blocks.") and weight.ndim == 2 else "others"
+            key = f"{kind} in {str(weight.dtype).removeprefix('torch.')}"
+            sizes[key] = sizes.get(key, 0) + weight.nbytes
+        logging.info(f"TestWeights: {sizes}, {model.model_size()} in all")
+        return (model,)
+
+
 NODE_CLASS_MAPPINGS = {
     "TestOffload": TestOffload,
+    "TestWeights": TestWeights,
     "TestPicture": TestPicture,
     "TestPictureList": TestPictureList,
     "TestList": TestList,

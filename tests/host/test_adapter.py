@@ -69,10 +69,10 @@ def adapters(host):
     return host
 
 
-def prompt(host, model: str, *adapters: tuple[str, float]) -> dict:
+def prompt(host, model: str, *adapters: tuple[str, float], weights: str = "default") -> dict:
     """Return a restoration by a model with adapters on top, one after the other."""
     made = host.whole(upscale=1.0)
-    made["model"]["inputs"]["model_name"] = model
+    made["model"]["inputs"].update(model_name=model, weight_dtype=weights)
     last = "model"
     for number, (name, strength) in enumerate(adapters):
         inputs = {"model": [last, 0], "adapter_name": name, "strength": strength}
@@ -82,8 +82,17 @@ def prompt(host, model: str, *adapters: tuple[str, float]) -> dict:
     return made
 
 
-def pixels(host, model: str, *adapters: tuple[str, float]) -> np.ndarray:
-    return host.arrays(host.run(prompt(host, model, *adapters)))["keep"]
+def pixels(host, model: str, *adapters: tuple[str, float], **settings) -> np.ndarray:
+    return host.arrays(host.run(prompt(host, model, *adapters, **settings)))["keep"]
+
+
+def offloaded(host, *adapters: tuple[str, float], **settings) -> np.ndarray:
+    """Return what the base gives with all weights off the device."""
+    made = prompt(host, BASE, *adapters, **settings)
+    inputs = {"model": made["restore"]["inputs"]["model"], "vae": ["vae", 0], "share": 0.0}
+    made["offload"] = {"class_type": "TestOffload", "inputs": inputs}
+    made["restore"]["inputs"].update(model=["offload", 0], vae=["offload", 1])
+    return host.arrays(host.run(made))["keep"]
 
 
 BASE = "adapter base.safetensors"
@@ -148,9 +157,20 @@ def test_a_base_without_a_known_hash_takes_any_adapter_that_fits(adapters):
 def test_with_weights_off_the_device_an_adapter_does_the_same(adapters):
     """The host then adds it layer by layer, each time the layer runs, instead of once to the weights."""
     for several in ([(FIRST, 0.5)], [(FIRST, 0.5), (SECOND, 0.7)]):
-        made = prompt(adapters, BASE, *several)
-        inputs = {"model": made["restore"]["inputs"]["model"], "vae": ["vae", 0], "share": 0.0}
-        made["offload"] = {"class_type": "TestOffload", "inputs": inputs}
-        made["restore"]["inputs"].update(model=["offload", 0], vae=["offload", 1])
-        without = adapters.arrays(adapters.run(made))["keep"]
+        without = offloaded(adapters, *several)
         assert np.array_equal(without, pixels(adapters, BASE, *several))
+
+
+def test_on_float8_weights_adapters_go_on_and_come_off(adapters):
+    """The host rounds adapted weights to float8 again, by seeded chance, so close is all that they can be."""
+    stack, narrow = [(FIRST, 0.5), (SECOND, 0.7)], {"weights": "fp8_e4m3fn"}
+    before = pixels(adapters, BASE, **narrow)
+    adapted = pixels(adapters, BASE, *stack, **narrow)
+    expected = pixels(adapters, BASE, *stack)
+    effect = np.abs(expected - pixels(adapters, BASE)).mean()
+    assert np.abs(adapted - expected).mean() < 0.5 * effect
+    assert np.abs(offloaded(adapters, *stack, **narrow) - expected).mean() < 0.5 * effect
+    assert np.array_equal(pixels(adapters, BASE, (FIRST, 0.0), **narrow), before)
+    adapters.fetch("/free", {"unload_models": True, "free_memory": True})
+    assert np.array_equal(pixels(adapters, BASE, **narrow), before)
+    assert np.array_equal(pixels(adapters, BASE, *stack, **narrow), adapted)

@@ -78,7 +78,7 @@ def test_full_fidelity_returns_the_input_as_the_tokenizer_sees_it(host):
     assert np.abs(kept[0]["keep"] - kept[1]["keep"]).mean() < 1e-3
 
 
-@pytest.mark.parametrize("weight_dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("weight_dtype", ["bf16", "fp16", "fp32", "fp8_e4m3fn"])
 def test_every_weight_type_runs(host, weight_dtype):
     image = host.arrays(host.run(chain_of(host, "gradient", weight_dtype=weight_dtype)))["keep"]
     assert np.isfinite(image).all()

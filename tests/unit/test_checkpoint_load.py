@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from varestorer_core.checkpoint import load_tokenizer, load_transformer
+from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
-from varestorer_core.errors import CheckpointError
+from varestorer_core.errors import CheckpointError, SettingError
+from varestorer_core.models.bsq import pyramid_tokens
+from varestorer_core.schedule import get_schedule
 
 TRANSFORMER = TransformerConfig(
     embed_dim=32,
@@ -243,3 +245,60 @@ def test_loading_leaves_the_state_dict_as_it_was():
     load_transformer(state)
     assert state.keys() == before.keys()
     assert all(torch.equal(state[name], before[name]) for name in before)
+
+
+FLOAT8 = [torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", FLOAT8)
+def test_in_float8_the_matrices_of_the_blocks_are_stored_and_nothing_else(dtype):
+    model = load_transformer(
+        official_transformer(), dtype=dtype, compute_dtype=torch.bfloat16, operations=CastLayers
+    )
+    exact = load_transformer(official_transformer()).state_dict()
+    for name, tensor in model.state_dict().items():
+        matrix = name.startswith("blocks.") and tensor.ndim == 2
+        assert tensor.dtype == (dtype if matrix else torch.float32), name
+        assert torch.equal(tensor.float(), exact[name].to(tensor.dtype).float()), name
+    assert model.compute_dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
+def test_float8_multiplies_in_the_wider_type(compute_dtype):
+    """As the network whose weights were rounded to float8 and stored in the wider type."""
+    stored = load_transformer(
+        official_transformer(),
+        dtype=torch.float8_e4m3fn,
+        compute_dtype=compute_dtype,
+        operations=CastLayers,
+    )
+    state = {name: tensor.float() for name, tensor in stored.state_dict().items()}
+    widened = load_transformer(state, dtype=compute_dtype, operations=CastLayers)
+    schedule = get_schedule(1.0, "0.06M")
+    bits = torch.rand(1, schedule.num_tokens, TRANSFORMER.codebook_dim) < 0.5
+    with torch.inference_mode():
+        first, second = (
+            model(pyramid_tokens(bits, schedule), model.encode_text(), schedule)
+            for model in (stored, widened)
+        )
+    # Biases beside the matrices are rounded to the type in which they are added, at the latest there.
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("compute_dtype", [None, torch.float8_e5m2])
+def test_float8_needs_a_type_to_multiply_in(compute_dtype):
+    with pytest.raises(SettingError, match="wider"):
+        load_transformer(
+            official_transformer(), dtype=torch.float8_e4m3fn, compute_dtype=compute_dtype
+        )
+
+
+@pytest.mark.parametrize("value", [449.0, -1000.0, float("inf"), float("nan")])
+def test_what_float8_cannot_hold_is_refused(value):
+    state = official_transformer()
+    name = next(n for n in state if n.endswith("ffn.fc1.weight"))
+    state[name][0, 0] = value
+    with pytest.raises(CheckpointError, match="beyond the range"):
+        load_transformer(
+            state, dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16, operations=CastLayers
+        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import identify, read_checkpoint
+from varestorer_core.checkpoint import CastLayers, identify, read_checkpoint
 from varestorer_core.config import INFINITY_VAE_D32, VARESTORER_2B, TokenizerConfig
 from varestorer_core.estimates import decoder_bytes, encoder_bytes, transformer_bytes
 from varestorer_core.models.tokenizer import VisualTokenizer
@@ -28,13 +28,21 @@ def bundled(name):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("stored", [None, torch.float8_e4m3fn])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", ["official", "bundled"])
-def test_a_tile_in_the_transformer(size, dtype, batch, peak_bytes):
+def test_a_tile_in_the_transformer(size, dtype, stored, batch, peak_bytes):
+    """Also where matrices are stored in float8: a copy in the wider type lives while it multiplies."""
     config = VARESTORER_2B if size == "official" else bundled(TINY_TRANSFORMER)
     config = dataclasses.replace(config, lora_rank=0, depth=2)  # blocks come one after the other
     schedule = get_schedule(1.0, config.pixel_class)
-    model = VARTransformer(config, dtype=dtype, device="meta")
+    model = VARTransformer(
+        config,
+        operations=CastLayers if stored else torch.nn,
+        dtype=stored or dtype,
+        compute_dtype=dtype,
+        device="meta",
+    )
     tokens, d = schedule.num_tokens_long - 1, config.codebook_dim
     sequence = torch.empty(batch, tokens, d, device="meta")
     bits = torch.empty(batch, schedule.num_tokens, d, device="meta", dtype=torch.bool)

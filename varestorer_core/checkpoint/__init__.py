@@ -8,6 +8,7 @@ themselves.
 from .adapter import join_adapter, merge_adapter, split_adapter, text_biases
 from .adapter_file import load_adapter
 from .apply import apply_adapter
+from .cast_layers import CastLayers
 from .convert import convert
 from .examine import Report, examine
 from .files import read_checkpoint
@@ -17,6 +18,7 @@ from .save import save_safetensors
 from .unwrap import unwrap
 
 __all__ = [
+    "CastLayers",
     "CheckpointInfo",
     "Report",
     "apply_adapter",

@@ -53,10 +53,28 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether no value is infinite or NaN; one pass, no temporary copy."""
     if tensor.is_meta or not tensor.is_floating_point() or tensor.numel() == 0:
         return True
-    if tensor.dtype.itemsize == 1:  # float8 has no comparison
+    if is_float8(tensor.dtype):  # which has no comparison
         tensor = tensor.to(torch.float16)
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def is_float8(dtype: torch.dtype | None) -> bool:
+    """Tell whether a type is a floating-point one of 8 bits, which is stored and not computed in."""
+    return dtype is not None and dtype.is_floating_point and dtype.itemsize == 1
+
+
+def fits_float8(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all values are numbers within the range of a float8 type.
+
+    To be asked before the cast: depending on the version of PyTorch, that turns what is beyond, infinity included, into
+    NaN or into the largest number there is.
+    """
+    if tensor.is_meta or tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor.to(torch.float16) if is_float8(tensor.dtype) else tensor)
+    most = torch.finfo(dtype).max
+    return bool((low >= -most) & (high <= most))  # no comparison with NaN is true
 
 
 def value_problems(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -14,13 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig, TransformerConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SettingError
 from ..models.attention import AttentionFn
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from .adapter import LowRank, low_ranks, merged_tensor, split_adapter
 from .blank import BlankLayers
-from .check import expected_parameters, is_finite, key_problems
+from .check import (
+    expected_parameters,
+    fits_float8,
+    is_finite,
+    is_float8,
+    key_problems,
+)
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
 from .mapped import release_mapped
@@ -47,7 +53,9 @@ def load_transformer(
         metadata: of a safetensors file.
         name: of the file, for messages.
         operations: namespace of layer classes; default those of `torch.nn`.
-        dtype: of the blocks' matrices, default float32; the rest stays in float32.
+        dtype: of the blocks' matrices, default float32; the rest stays in float32. In a float8 type only the matrices
+            are kept, not the biases beside them; it needs `operations` whose layers cast weights to the type of their
+            input, such as `CastLayers`, and a wider `compute_dtype`.
         device: of the parameters; default where the tensors are.
         compute_dtype: in which the blocks multiply; default `dtype`.
         attention: see `models.attention.AttentionFn`.
@@ -57,7 +65,13 @@ def load_transformer(
 
     Raises:
         CheckpointError: if it is no transformer, or damaged.
+        SettingError: for a float8 type without a wider one to multiply in.
     """
+    if is_float8(dtype) and (compute_dtype is None or is_float8(compute_dtype)):
+        raise SettingError(
+            f"weights in {dtype} are only stored, not multiplied in: compute_dtype must be a wider "
+            f"type such as torch.bfloat16, got {compute_dtype}."
+        )
     tensors, info = _take(state_dict, metadata or {}, "transformer", name, consume)
     config = info.config
     assert isinstance(config, TransformerConfig)
@@ -74,7 +88,11 @@ def load_transformer(
         compute_dtype=compute_dtype,
         **extra,
     )
-    _fill(model, tensors, owners, expected_parameters(config, dtype), device, name, consume)
+    expected = expected_parameters(config, dtype)
+    if is_float8(dtype):
+        # A bias is a thousandth of its matrix: no memory to be saved, but the layer's whole offset.
+        expected = {key: like if like.ndim > 1 else like.float() for key, like in expected.items()}
+    _fill(model, tensors, owners, expected, device, name, consume)
     return model.eval()
 
 
@@ -168,8 +186,9 @@ def _fill(
     broken: list[str] = []
     for key, like in expected.items():
         stored = tensors.pop(key)
-        tensor = merged_tensor(key, stored, owners).to(device or stored.device, like.dtype)
-        if not is_finite(tensor):
+        merged = merged_tensor(key, stored, owners)
+        tensor = merged.to(device or stored.device, like.dtype)
+        if not (fits_float8(merged, like.dtype) if is_float8(like.dtype) else is_finite(tensor)):
             broken.append(key)
         filled[key] = tensor.contiguous()
         if consume and filled[key].data_ptr() != stored.data_ptr():

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint.blank import BlankLayers
+from ..checkpoint.cast_layers import CastLayers
 from ..models.autoencoder import ResidualBlock
 from ..models.block import Block
 from ..models.lora import LoRALinear
@@ -25,18 +24,6 @@ from ..models.transformer import VARTransformer
 
 FACTORS = (".lora_down.weight", ".lora_up.weight")
 """Ends of the adapters' parameter names."""
-
-
-class _CastLinear(nn.Linear):
-    """Multiplies in the type of its input, whatever its own."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name in torch)
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
-
-
-class _CastLayers(BlankLayers):
-    Linear = _CastLinear
 
 
 def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VARTransformer:
@@ -52,7 +39,7 @@ def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VAR
     teacher.requires_grad_(False)
     config = dataclasses.replace(teacher.config, lora_rank=rank)
     student = VARTransformer(
-        config, operations=_CastLayers, device="meta", compute_dtype=teacher.compute_dtype
+        config, operations=CastLayers, device="meta", compute_dtype=teacher.compute_dtype
     )
     device = next(teacher.parameters()).device
     generator = torch.Generator().manual_seed(seed)

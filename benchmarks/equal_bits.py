@@ -1,10 +1,11 @@
-"""What bfloat16 changes: equal bits per scale against float32, network by network.
+"""What narrower number types change: equal bits per scale against float32, network by network, and PSNR.
 
-    python benchmarks/bf16_bits.py [--model FILE --vae FILE] [PICTURE ...]
+    python benchmarks/equal_bits.py [--model FILE --vae FILE] [PICTURE ...]
 
 Pictures default to three photographs of scikit-image. All are cut to --side pixels and degraded x4 by averaging.
-Encoder: the bits that are quantised. Transformer: the bits it predicts, from the same LQ bits. The last line of the
-output is one JSON document.
+Encoder: the bits that are quantised. Transformer: the bits it predicts, from the same LQ bits, with its matrices in
+bfloat16, or stored in float8 and cast to bfloat16 or float32 where they multiply. The last line of the output is one
+JSON document.
 """
 
 from __future__ import annotations
@@ -17,13 +18,26 @@ import torch
 import torch.nn.functional as F
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.checkpoint import (
+    CastLayers,
+    load_tokenizer,
+    load_transformer,
+    read_checkpoint,
+)
 from varestorer_core.evaluate.photographs import cut_square, scikit_image_photographs
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.pictures import read_picture
 from varestorer_core.schedule import get_schedule
 from varestorer_core.tiling import extract_tiles, plan_tiles
+
+# Name to the types in which matrices are stored and multiply.
+TRANSFORMERS = {
+    "transformer, bfloat16": (torch.bfloat16, torch.bfloat16),
+    "transformer, float8_e4m3fn, cast to float32": (torch.float8_e4m3fn, torch.float32),
+    "transformer, float8_e4m3fn, cast to bfloat16": (torch.float8_e4m3fn, torch.bfloat16),
+    "transformer, float8_e5m2, cast to bfloat16": (torch.float8_e5m2, torch.bfloat16),
+}
 
 
 def agreement(a, b, schedule):
@@ -51,20 +65,32 @@ def main():
     wide = load_tokenizer(*read_checkpoint(args.vae, kind="tokenizer"))
     narrow = copy.deepcopy(wide).bfloat16()
     narrow.decoder_dtype = torch.bfloat16
-    model = load_transformer(*read_checkpoint(args.model, kind="transformer"))
-    half = load_transformer(*read_checkpoint(args.model, kind="transformer"), dtype=torch.bfloat16)
+    checkpoint = read_checkpoint(args.model, kind="transformer")
+    model = load_transformer(*checkpoint)
+    narrower = {
+        name: load_transformer(
+            *checkpoint, dtype=dtype, compute_dtype=compute, operations=CastLayers
+        )
+        for name, (dtype, compute) in TRANSFORMERS.items()
+    }
+    half = narrower["transformer, bfloat16"]
     schedule = get_schedule(1.0, model.config.pixel_class)
     tile, _ = schedule.pixel_size(wide.config.patch_size)
     side = max(args.side, tile)
-    tiles = []
+    tiles, originals = [], []
     for path in args.pictures or scikit_image_photographs()[0][:3]:
-        picture = cut_square(read_picture(path).rgb, side)[None]
-        small = F.interpolate(picture, scale_factor=0.25, mode="area")
+        original = cut_square(read_picture(path).rgb, side)
+        small = F.interpolate(original[None], scale_factor=0.25, mode="area")
         picture = F.interpolate(small, (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
-        tiles.append(extract_tiles(picture, plan_tiles(side, side, tile, 0)) * 2 - 1)
-    columns = {"encoder": [], "transformer": [], "all": []}
-    pictures = {"decoder": [], "all": []}
-    for image in torch.cat(tiles).split(1):
+        layout = plan_tiles(side, side, tile, 0)
+        tiles.append(extract_tiles(picture, layout) * 2 - 1)
+        originals.append(extract_tiles(original, layout) * 2 - 1)
+    columns = {name: [] for name in ("encoder", *TRANSFORMERS, "all")}
+    pictures = {name: [] for name in ("decoder", *TRANSFORMERS, "all")}
+    against = {name: [] for name in ("float32", *TRANSFORMERS)}
+    for image, original in zip(
+        torch.cat(tiles).split(1), torch.cat(originals).split(1), strict=True
+    ):
         lq = quantize(wide.encode(image), schedule).bits
         lq_half = quantize(narrow.encode(image.bfloat16()).float(), schedule).bits
 
@@ -74,21 +100,28 @@ def main():
 
         full, changed = predicted(model, lq), predicted(half, lq_half)
         columns["encoder"].append((lq, lq_half))
-        columns["transformer"].append((full, predicted(half, lq)))
         columns["all"].append((full, changed))
         codes = dequantize(full, schedule)
         expected = wide.decode(codes)
+        against["float32"].append((expected, original))
+        for name, network in narrower.items():
+            bits = predicted(network, lq)
+            columns[name].append((full, bits))
+            decoded = wide.decode(dequantize(bits, schedule))
+            pictures[name].append((expected, decoded))
+            against[name].append((decoded, original))
         pictures["decoder"].append((expected, narrow.decode(codes).float()))
         pictures["all"].append((expected, narrow.decode(dequantize(changed, schedule)).float()))
-    report = {"tiles": len(columns["all"])}
+    report = {"tiles": len(columns["all"]), "equal_bits": {}, "psnr": {}, "psnr_to_original": {}}
     for name, pairs in columns.items():
         first, second = (torch.cat(part) for part in zip(*pairs, strict=True))
-        report[f"{name}_equal_bits"] = agreement(first, second, schedule)
-        print(f"{name}: equal bits per scale, then all, %: {report[f'{name}_equal_bits']}")
-    for name, pairs in pictures.items():
-        first, second = (torch.cat(part) for part in zip(*pairs, strict=True))
-        report[f"{name}_psnr"] = psnr(first, second)
-        print(f"{name}: {report[f'{name}_psnr']} dB")
+        report["equal_bits"][name] = agreement(first, second, schedule)
+        print(f"{name}: equal bits per scale, then all, %: {report['equal_bits'][name]}")
+    for key, compared in (("psnr", pictures), ("psnr_to_original", against)):
+        for name, pairs in compared.items():
+            first, second = (torch.cat(part) for part in zip(*pairs, strict=True))
+            report[key][name] = psnr(first, second)
+            print(f"{name}: {key} {report[key][name]} dB")
     print(json.dumps(report))
 
 
