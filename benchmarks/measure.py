@@ -1,4 +1,4 @@
-"""Seconds, the machine's matrix rate and peak memory, for the other scripts here."""
+"""Seconds, the machine's matrix rate and peak memory, and a picture to measure on, for the other scripts here."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class Stages:
         for part in parts:
             self.seconds[name] -= self.seconds.get(part, 0.0)
             self.wall[name] -= self.wall.get(part, 0.0)
+
+
+def picture(height, width):
+    """Return smooth noise (3, H, W) in [0, 1]."""
+    torch.manual_seed(0)
+    small = torch.rand(1, 3, max(2, height // 16), max(2, width // 16))
+    return torch.nn.functional.interpolate(small, (height, width), mode="bilinear")[0]
 
 
 def forget_peaks(device):

@@ -74,18 +74,8 @@ def load_networks(size, folder, device, dtype, *, lora="merged", attend=attentio
     eight = dtype == torch.float8_e4m3fn
     compute = torch.bfloat16 if eight else dtype
     extra = {"operations": CastLayers, "compute_dtype": compute} if eight else {}
-    if size == "narrow":
-        torch.manual_seed(0)
-        source = VARTransformer(NARROW)
-        for parameter in source.parameters():
-            nn.init.normal_(parameter, 0.0, 0.02)
-        tensors, metadata = dict(source.state_dict()), {}
-    else:
-        path = Path(folder) / "varestorer.pth" if size == "full" else asset_path(TINY_TRANSFORMER)
-        tensors, metadata = read_checkpoint(path, kind="transformer")
     transformer = load_transformer(
-        tensors,
-        metadata,
+        *transformer_tensors(size, folder),
         dtype=dtype,
         device=device,
         attention=attend,
@@ -94,6 +84,18 @@ def load_networks(size, folder, device, dtype, *, lora="merged", attend=attentio
         **extra,
     )
     return Networks(transformer, _tokenizer(size, folder, device, compute))
+
+
+def transformer_tensors(size, folder):
+    """Return the tensors and metadata of a size's transformer: the file's, or random ones."""
+    if size == "narrow":
+        torch.manual_seed(0)
+        source = VARTransformer(NARROW)
+        for parameter in source.parameters():
+            nn.init.normal_(parameter, 0.0, 0.02)
+        return dict(source.state_dict()), {}
+    path = Path(folder) / "varestorer.pth" if size == "full" else asset_path(TINY_TRANSFORMER)
+    return read_checkpoint(path, kind="transformer")
 
 
 def _tokenizer(size, folder, device, dtype):

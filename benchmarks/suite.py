@@ -1,4 +1,4 @@
-"""Every figure of docs/benchmarks.md in one command: pictures, tile batches, types, adapters, compiling, baseline.
+"""The restoration in one command: start, stages, pictures, tile batches, types, adapters, cleaner, compiling, baseline.
 
     python benchmarks/suite.py                                  # the bundled networks
     python benchmarks/suite.py --size narrow --only growth      # official tiles, a thousandth of the work
@@ -6,110 +6,55 @@
     python benchmarks/suite.py --size full --folder FOLDER --dtype bf16 --only tile,baseline
 
 Per stage: seconds, cost (seconds times the machine's matrix rate, measured before and after in the same type)
-and the share of that rate. On a CPU seconds are of the processor. The cleaner needs spandrel and is left out.
-The last line of the output is one JSON document.
+and the share of that rate. On a CPU seconds are of the processor. The cleaner needs spandrel, and adapters that a host
+patches need a ComfyUI (--comfyui or COMFYUI_PATH); without, their rows say what was missing. The last line of the
+output is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 
 import numpy as np
 import torch
-from measure import DTYPES, Stages, clock, forget_peaks, matrix_rate, peak_memory, resident_memory
-from networks import flops_of_a_tile, load_networks
+from first_tile import start_rows
+from measure import DTYPES, Stages, clock, picture
+from networks import load_networks
+from patched import CASE as PATCHED
+from patched import patched_row
 from plain import plain_attention, plain_tile, plain_tile_count, restore_plainly
+from timed import restore, row
 
-from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.tiling import plan_tiles
 
-PARTS = ("encode", "pyramid", "transformer", "decode", "blend")
-CASES = ("tile", "pictures", "growth", "batches", "dtypes", "lora", "compile", "baseline")
+CASES = (
+    "start",
+    "tile",
+    "cleaner",
+    "pictures",
+    "growth",
+    "batches",
+    "dtypes",
+    "lora",
+    "compile",
+    "baseline",
+)
 
 
-class TimedTransformer:
-    """A transformer as `restore_codes` calls it, with a clock."""
-
-    def __init__(self, model, stages, call=None):
-        self.config = model.config
-        self._run = stages.timed("transformer", model if call is None else call)
-
-    def __call__(self, *args, **kwargs):
-        return self._run(*args, **kwargs)
+def skipped(case, reason):
+    """Say that a case is left out, and why; return its row."""
+    print(f"{case}: left out, {reason}")
+    return {"case": case, "skipped": reason}
 
 
-@torch.inference_mode()
-def restore(networks, pictures, args, *, batch=1, call=None):
-    """Restore pictures stage by stage; return the stages' clock, the tiles and the results."""
-    device, stages = args.device, Stages(args.device)
-    text = stages.timed("prompt", networks.transformer.encode_text)()
-    pyramid = stages.timed("pyramid", encode_pyramid)(
-        pictures,
-        stages.timed("encode", lambda tiles: networks.tokenizer.encode(tiles.to(device))),
-        schedule=networks.schedule,
-        patch_size=networks.tokenizer.config.patch_size,
-        upscale=1.0,
-        overlap=networks.tile // 8,
-        tile_batch=batch,
-    )
-    codes = stages.timed("pyramid", restore_codes)(
-        TimedTransformer(networks.transformer, stages, call),
-        pyramid,
-        text,
-        tile_batch=batch,
-        device=device,
-    )
-    results = stages.timed("blend", decode_tiles)(
-        stages.timed("decode", lambda part: networks.tokenizer.decode(part.to(device))),
-        codes,
-        pyramid.geometry,
-        color_match="wavelet",
-        tile_batch=batch,
-    )
-    stages.take_away("pyramid", "encode", "transformer")
-    stages.take_away("blend", "decode")
-    return stages, len(pyramid.bits), results
-
-
-def row(name, args, networks, work):
-    """Measure one case; `work` returns (stages, tiles, ...). Print a line, return a dictionary."""
-    dtype = DTYPES.get(args.dtype, torch.bfloat16)
-    before = matrix_rate(args.device, dtype)
-    resident = resident_memory()
-    forget_peaks(args.device)
-    stages, tiles, *_ = work()
-    host, on_device = peak_memory(args.device)
-    rate = (before + matrix_rate(args.device, dtype)) / 2
-    names = [part for part in stages.seconds if part != "all"]
-    flops = flops_of_a_tile(networks)
-    result = {
-        "case": name,
-        "tiles": tiles,
-        "seconds": {n: round(stages.seconds[n], 4) for n in names},
-        "wall_seconds": round(sum(stages.wall[n] for n in names), 2),
-        "together_seconds": round(sum(stages.seconds[n] for n in names), 4),
-        "tflop_at_matrix_rate": {n: round(stages.seconds[n] * rate / 1e12, 4) for n in names},
-        "share_of_rate": {
-            n: round(flops[n] * tiles / (stages.seconds[n] * rate), 3) for n in names if n in flops
-        },
-        "matrix_gflops": round(rate / 1e9, 1),
-        "peak_host_bytes": host,
-        "peak_host_bytes_above_start": host - resident,
-        "peak_device_bytes": on_device,
-    }
-    seconds = "  ".join(f"{n} {stages.seconds[n]:.3f}" for n in names)
-    each = result["together_seconds"] / max(1, tiles)
-    print(f"{name}: {tiles} tiles, {each:.4f} s each | {seconds} | {host / 1e9:.2f} GB", flush=True)
-    return result
-
-
-def picture(height, width):
-    """Return smooth noise (3, H, W) in [0, 1]."""
-    torch.manual_seed(0)
-    small = torch.rand(1, 3, max(2, height // 16), max(2, width // 16))
-    return torch.nn.functional.interpolate(small, (height, width), mode="bilinear")[0]
+def run_start(args):
+    rows = start_rows(args.size, args.folder, args.dtype, args.device)
+    for result in rows:
+        print(", ".join(f"{name} {value}" for name, value in result.items()), flush=True)
+    return rows
 
 
 def run_tile(args, load):
@@ -118,6 +63,21 @@ def run_tile(args, load):
         restore(networks, [picture(networks.tile, networks.tile)], args)
     work = lambda: restore(networks, [picture(networks.tile, networks.tile)], args)  # noqa: E731
     return [row("one tile", args, networks, work)]
+
+
+def run_cleaner(args, load):
+    """One tile with the cleaner before it, of the official shape whatever the networks' size."""
+    try:
+        from swinir import random_cleaner
+
+        cleaner = random_cleaner(args.device)
+    except ImportError:
+        return [skipped("cleaner", "spandrel is not installed. Run: pip install spandrel")]
+    networks = load()
+    image = picture(networks.tile, networks.tile)
+    work = lambda: restore(networks, [image], args, cleaner=cleaner)  # noqa: E731
+    work()
+    return [row("one tile with the cleaner", args, networks, work)]
 
 
 def run_sizes(args, load, sizes):
@@ -160,15 +120,22 @@ def run_dtypes(args, load):
 
 def run_lora(args, load):
     if args.size == "tiny":
-        return [{"case": "lora", "skipped": "the bundled model has no adapters"}]
+        return [skipped("lora", "the bundled model has no adapters: take --size narrow or full")]
     rows = []
-    # Patched in by a host, weights are what merging makes them: no time of its own in a run.
     for lora in ("merged", "unmerged"):
         networks = load(lora=lora)
         image = picture(networks.tile, networks.tile)
         work = lambda n=networks, image=image: restore(n, [image], args)  # noqa: E731
         work()
         rows.append(row(f"adapters {lora}", args, networks, work))
+    if not args.comfyui:
+        reason = "no ComfyUI is given: set --comfyui or COMFYUI_PATH to its folder"
+        return [*rows, skipped(PATCHED, reason)]
+    dtype = "bf16" if args.dtype == "bf16" else "fp32"
+    for host in args.comfyui.split(os.pathsep):
+        gpu = args.device.type != "cpu"
+        rows.append(patched_row(host, args.size, args.folder, dtype, gpu=gpu))
+        print(rows[-1])
     return rows
 
 
@@ -249,6 +216,11 @@ def main():
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--only", default="", help=f"of {', '.join(CASES)}; default all")
+    parser.add_argument(
+        "--comfyui",
+        default=os.environ.get("COMFYUI_PATH", ""),
+        help="folders of a ComfyUI for the case `lora`; default COMFYUI_PATH",
+    )
     parser.add_argument("--no-warm-up", action="store_true", help="of the case `tile`")
     args = parser.parse_args()
     if args.size == "full" and not args.folder:
@@ -263,7 +235,9 @@ def main():
         return load_networks(args.size, args.folder, args.device, weights, lora=lora, **extra)
 
     cases = {
+        "start": lambda: run_start(args),
         "tile": lambda: run_tile(args, load),
+        "cleaner": lambda: run_cleaner(args, load),
         "pictures": lambda: run_sizes(args, load, [(1024, 1024), (1200, 1800)]),
         "growth": lambda: run_sizes(args, load, [(1024, 1024), (4096, 4096)]),
         "batches": lambda: run_batches(args, load),

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,59 @@ def test_one_tile_is_measured_by_stages(load, monkeypatch, capsys):
     assert {"encode", "transformer", "decode"} <= set(row["share_of_rate"])
     assert row["peak_host_bytes"] > 0
     assert (report["size"], report["dtype"], report["device"]) == ("tiny", "fp32", "cpu")
+
+
+def report_of(load, monkeypatch, capsys, *arguments):
+    """Return the JSON document that the suite ends with."""
+    monkeypatch.setattr("sys.argv", ["suite.py", *arguments])
+    load("suite").main()
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_loading_and_the_first_tile_are_timed_from_the_start_of_a_process(
+    load, monkeypatch, capsys
+):
+    loading, first = report_of(load, monkeypatch, capsys, "--only", "start")["rows"]
+    assert (loading["case"], first["case"]) == ("loading", "first tile")
+    assert 0 < loading["wall_seconds"] < first["wall_seconds"]
+    assert 0 < loading["processor_seconds"] < first["processor_seconds"]
+    assert 0 < first["imports_wall_seconds"] < first["wall_seconds"] - loading["wall_seconds"]
+
+
+def test_a_start_that_fails_says_why(load, tmp_path):
+    (row,) = load("first_tile").start_rows("full", tmp_path, "fp32", "cpu")
+    assert row["case"] == "start"
+    assert "varestorer.pth" in row["failed"]
+
+
+def test_the_cleaner_is_a_stage_of_its_own(load, monkeypatch, capsys):
+    pytest.importorskip("spandrel", reason="spandrel is not installed")
+    swinir = load("swinir")
+    small = {"embed_dim": 12, "depths": [2], "num_heads": [2]}
+    monkeypatch.setattr(swinir, "OFFICIAL", {**swinir.OFFICIAL, **small})
+    (row,) = report_of(load, monkeypatch, capsys, "--only", "cleaner")["rows"]
+    assert row["case"] == "one tile with the cleaner"
+    assert row["seconds"]["clean"] > 0
+
+
+def test_without_spandrel_the_cleaner_is_left_out_and_said_so(load, monkeypatch, capsys):
+    for name in ("spandrel", "spandrel.architectures.SwinIR"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (row,) = report_of(load, monkeypatch, capsys, "--only", "cleaner")["rows"]
+    assert row["case"] == "cleaner"
+    assert "spandrel is not installed" in row["skipped"]
+
+
+def test_adapters_are_merged_apart_and_with_a_host_patched(load, monkeypatch, capsys, tmp_path):
+    arguments = ("--size", "narrow", "--only", "lora", "--comfyui")
+    *rows, patched = report_of(load, monkeypatch, capsys, *arguments, "")["rows"]
+    assert [row["case"] for row in rows] == ["adapters merged", "adapters unmerged"]
+    assert "COMFYUI_PATH" in patched["skipped"]
+    row = load("patched").patched_row(tmp_path, "narrow", None, "fp32")
+    assert row == {
+        "case": "adapters patched by the host",
+        "skipped": f"{tmp_path.resolve()} holds no ComfyUI: expected main.py in it",
+    }
 
 
 def test_cases_that_do_not_exist_are_refused(load, monkeypatch, capsys):
