@@ -219,13 +219,14 @@ class Block(nn.Module):
 
         gated = _gated if scratch is None else _gate_in_place
         tables = (table[None] for table in rope)
-        q, k, v = by_rows_of_layers(before, x, *tables, dtype=half, into=scratch)
+        stored = self.ffn.fc1.weight.dtype
+        q, k, v = by_rows_of_layers(before, x, *tables, dtype=stored, into=scratch)
         if last is not None:
             q, x = q[:, :last], x[:, :last]
             mask = None if mask is None else mask[..., :last, :]
         attended = self.sa.attend(q, k, v, mask, cache)
         into = None if scratch is None else [x]
-        return by_rows_of_layers(after, x, attended, dtype=half, into=into)
+        return by_rows_of_layers(after, x, attended, dtype=stored, into=into)
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

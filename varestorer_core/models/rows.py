@@ -51,9 +51,9 @@ def by_rows_of_layers(
     dtype: torch.dtype,
     into: list[Tensor] | None = None,
 ) -> Result:
-    """Do what `by_rows` does for a chain with linear layers, which multiply in `dtype`.
+    """Do what `by_rows` does for a chain with linear layers whose weights are stored in `dtype`.
 
-    Only in bfloat16: layers of another type may have to cast their weights at each call.
+    Only in bfloat16: those of another type may have to be cast at each call.
 
     Args:
         into: holds the results of the call before, whose memory is used again where it fits, and then those of
