@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig
+from .winograd import winograd_conv
 
 _EPS = 1e-6
 
@@ -25,10 +26,11 @@ class ResidualBlock(nn.Module):
         self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any
     ):
         super().__init__()
+        convolution = winograd_conv(operations)
         self.norm1 = operations.GroupNorm(groups, in_channels, eps=_EPS, **factory)
-        self.conv1 = operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory)
+        self.conv1 = convolution(in_channels, out_channels, 3, padding=1, **factory)
         self.norm2 = operations.GroupNorm(groups, out_channels, eps=_EPS, **factory)
-        self.conv2 = operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory)
+        self.conv2 = convolution(out_channels, out_channels, 3, padding=1, **factory)
         self.nin_shortcut = (
             operations.Conv2d(in_channels, out_channels, 1, **factory)
             if in_channels != out_channels
