@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.models.autoencoder import ResidualBlock, doubling_conv
+from varestorer_core.models.autoencoder import ResidualBlock
+from varestorer_core.models.resampling import doubling_conv
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (2, 8)])
@@ -44,3 +45,18 @@ def test_work_in_place_leaves_the_input_alone(width):
         quick = block(x)
     assert torch.equal(x, before)
     assert torch.allclose(quick, block(x), atol=1e-5)
+
+
+@torch.no_grad()
+def test_strips_give_what_whole_maps_give():
+    block = ResidualBlock(8, 16, 4, nn)
+    x = torch.randn(2, 8, 9, 7)
+    in_strips = block(x)
+    assert (in_strips - block.double()(x.double())).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_overwriting_gives_the_same():
+    block = ResidualBlock(8, 8, 4, nn)
+    x = torch.randn(1, 8, 6, 6)
+    assert torch.equal(block(x), block(x.clone(), overwrite=True))

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig
-from .winograd import winograd_conv
+from .resampling import doubling_conv, halving_conv
+from .strips import pays_in_strips, pointwise_conv, strip_conv
 
 _EPS = 1e-6
 
@@ -26,22 +27,39 @@ class ResidualBlock(nn.Module):
         self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any
     ):
         super().__init__()
-        convolution = winograd_conv(operations)
+        convolution = strip_conv(operations)
         self.norm1 = operations.GroupNorm(groups, in_channels, eps=_EPS, **factory)
         self.conv1 = convolution(in_channels, out_channels, 3, padding=1, **factory)
         self.norm2 = operations.GroupNorm(groups, out_channels, eps=_EPS, **factory)
         self.conv2 = convolution(out_channels, out_channels, 3, padding=1, **factory)
         self.nin_shortcut = (
-            operations.Conv2d(in_channels, out_channels, 1, **factory)
+            pointwise_conv(operations)(in_channels, out_channels, 1, **factory)
             if in_channels != out_channels
             else None
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(_silu(self.norm1(x)))
-        h = self.conv2(_silu(self.norm2(h)))
-        x = x if self.nin_shortcut is None else self.nin_shortcut(x)
-        return x + h if torch.is_grad_enabled() else h.add_(x)
+    def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Return the sum; with `overwrite`, x may be written to where no gradient is recorded."""
+        if not pays_in_strips(x):
+            h = self.conv1(_silu(self.norm1(x)))
+            h = self.conv2(_silu(self.norm2(h)))
+            x = x if self.nin_shortcut is None else self.nin_shortcut(x)
+            return x + h if torch.is_grad_enabled() else h.add_(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = _map(x, self.conv1.out_channels)
+        self.conv1.after(self.norm1, x, h, add=False)
+        if self.nin_shortcut is not None:
+            x = self.nin_shortcut(x)
+        elif not overwrite:
+            x = x.clone()
+        self.conv2.after(self.norm2, h, x, add=True)
+        return x
+
+
+def _map(like: Tensor, channels: int) -> Tensor:
+    """Return memory for so many channels of the size of `like` (B, C, H, W)."""
+    batch, _, height, width = like.shape
+    return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Downsample(nn.Module):
@@ -49,10 +67,10 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, operations: Any, **factory: Any):
         super().__init__()
-        self.conv = operations.Conv2d(channels, channels, 3, stride=2, **factory)
+        self.conv = halving_conv(operations)(channels, channels, 3, stride=2, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return self.conv(x)
 
 
 class Upsample(nn.Module):
@@ -64,35 +82,6 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
-
-
-def doubling_conv(operations: Any) -> Any:
-    """Return a class of layers: nearest-neighbour doubling, then the 3x3 convolution of `operations`.
-
-    The convolution's taps meet each pixel two or three at a time. On a CPU they are summed first, to the
-    4x4 kernel of one transposed convolution with stride 2: 4 products for 9, and no doubled map.
-    """
-
-    class DoublingConv2d(operations.Conv2d):
-        # What layers do with their weights, a host's too, once they are where the input is.
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            if x.device.type == "cpu" and not torch.is_grad_enabled():
-                return F.conv_transpose2d(x, doubled_taps(weight), bias, stride=2, padding=1)
-            doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            return super()._conv_forward(doubled, weight, bias, *args, **kwargs)
-
-    return DoublingConv2d
-
-
-def doubled_taps(weight: Tensor) -> Tensor:
-    """Return the kernel (in, out, 4, 4) of the transposed convolution for one (out, in, 3, 3)."""
-    taps = weight.float().flip(2, 3).transpose(0, 1)
-    for axis in (2, 3):  # pairs of neighbours: t0, t0 + t1, t1 + t2, t2
-        first, middle, last = taps.split(1, dim=axis)
-        taps = torch.cat((first, first + middle, middle + last, last), dim=axis)
-    return taps.to(weight.dtype)
 
 
 def _silu(x: Tensor) -> Tensor:
@@ -111,7 +100,7 @@ class _Level(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for child in self.block:
-            x = child(x)
+            x = child(x, overwrite=True)
         for name in ("downsample", "upsample"):
             if name in self._modules:
                 x = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
@@ -127,7 +116,7 @@ class _Middle(nn.Module):
         self.block_2 = ResidualBlock(channels, channels, groups, operations, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.block_1(x))
+        return self.block_2(self.block_1(x, overwrite=True), overwrite=True)
 
 
 class Encoder(nn.Module):

@@ -10,9 +10,8 @@ larger terms make the rounding errors several times those of the plain way. Here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,26 +57,8 @@ def _matrices() -> _Matrices:
     return _Matrices(interpolate.float(), powers(3).float(), output.float(), bias)
 
 
-def winograd_conv(operations: Any) -> Any:
-    """Return a class of layers: the Conv2d of `operations`, by this way where it is the faster one.
-
-    For 3x3 convolutions with stride 1 and one pixel of zero padding.
-    """
-
-    class WinogradConv2d(operations.Conv2d):
-        # What layers do with their weights, a host's too, once they are where the input is.
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            if pays(x, weight):
-                return convolve(x, weight, bias)
-            return super()._conv_forward(x, weight, bias, *args, **kwargs)
-
-    return WinogradConv2d
-
-
 def pays(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether `convolve` is exact enough and faster for x (B, C, H, W) and weight (K, C, 3, 3)."""
+    """Tell whether this way is exact enough and faster for x (B, C, H, W) and weight (K, C, 3, 3)."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
@@ -87,72 +68,52 @@ def pays(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the convolution of x (B, C, H, W) with weight (K, C, 3, 3) and one pixel of zero padding.
+class Winograd:
+    """One convolution's six 1x3 weights and biases, and what they do with a band of rows.
 
     Args:
-        x: float32 on a CPU; read with the channels last in memory.
+        weight: (K, C, 3, 3), float32 on a CPU.
         bias: (K,), or none.
-
-    Returns:
-        (B, K, H, W), with the channels last in memory. No gradient passes.
     """
-    maps = x.permute(0, 2, 3, 1).contiguous()
-    batch, height, width, _ = maps.shape
-    result = maps.new_empty(batch, height, width, weight.shape[0])
-    kernels = list(mixed_kernels(weight, bias))
-    strips = max(1, _BAND // (_MIXED_ROWS * maps[0, 0].numel()))  # of four rows, in a band
-    for i in range(batch):
-        for first in range(0, height, strips * ROWS):
-            last = min(first + strips * ROWS, height)
-            convolve_band(padded_rows(maps[i], first, last), kernels, result[i, first:last])
-    return result.permute(0, 3, 1, 2)
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self._matrices = _matrices()
+        outputs, channels = weight.shape[:2]
+        rows = weight.permute(2, 0, 3, 1).reshape(3, -1)
+        mixed = (self._matrices.weight @ rows).view(-1, outputs, 1, 3, channels)
+        self._weights = mixed.permute(0, 1, 4, 2, 3)
+        shares = self._matrices.bias.tolist()
+        self._biases = [None if bias is None else bias * share for share in shares]
+
+    def convolve(self, rows: Tensor, result: Tensor, *, add: bool = False) -> None:
+        """Write to `result` (h, W, K), or add to it, what comes of the rows (4n + 2, W, C) around it.
+
+        `rows` begins one row above, 4n is h rounded up, and the row below is the last that counts. At the
+        sides, zeros are supposed. Both are dense in memory. No gradient passes.
+        """
+        strips = (rows.shape[0] - 2) // ROWS
+        width, channels, outputs = *rows.shape[1:], result.shape[-1]
+        numbers = width * channels  # in a row; a strip shares two rows with the next
+        strided = rows.as_strided((strips, _MIXED_ROWS, numbers), (ROWS * numbers, numbers, 1))
+        mixed = rows.new_empty(_MIXED_ROWS, strips, numbers)
+        mix = self._matrices.input.expand(strips, -1, -1)
+        torch.bmm(mix, strided, out=mixed.transpose(0, 1))
+        products = rows.new_empty(_MIXED_ROWS, strips, width * outputs)
+        for i, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+            maps = mixed[i].view(1, strips, width, channels).permute(0, 3, 1, 2)
+            product = F.conv2d(maps, weight, bias, padding=(0, 1))
+            products[i].copy_(product.permute(0, 2, 3, 1).reshape(strips, -1))
+        products, kept = products.transpose(0, 1), int(add)
+        whole, rest = divmod(result.shape[0], ROWS)
+        if whole:
+            target = result[: whole * ROWS].view(whole, ROWS, -1)
+            mix = self._matrices.output.expand(whole, -1, -1)
+            target.baddbmm_(mix, products[:whole], beta=kept)
+        if rest:
+            target = result[-rest:].view(rest, -1)
+            target.addmm_(self._matrices.output[:rest], products[-1], beta=kept)
 
 
-def padded_rows(rows: Tensor, first: int, last: int) -> Tensor:
-    """Return the rows that make rows `first` to `last` of the result: whole strips and one on either side.
-
-    `rows` is (H, W, C); where there are none, zeros are.
-    """
-    height = rows.shape[0]
-    start, end = first - 1, first + -(-(last - first) // ROWS) * ROWS + 1
-    if start >= 0 and end <= height:
-        return rows[start:end]
-    padded = rows.new_zeros(end - start, *rows.shape[1:])
-    inside = slice(max(start, 0), min(end, height))
-    padded[inside.start - start : inside.stop - start] = rows[inside]
-    return padded
-
-
-def mixed_kernels(weight: Tensor, bias: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield the six 1x3 weights (K, C, 1, 3), and biases (K,), of a 3x3 convolution."""
-    matrices = _matrices()
-    mixed = torch.einsum("fr,kcrs->fkcs", matrices.weight, weight)  # (6, K, C, 3)
-    for kernel, share in zip(mixed, matrices.bias.tolist(), strict=True):
-        kernel = kernel.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        yield kernel, None if bias is None else bias * share
-
-
-def convolve_band(
-    rows: Tensor, kernels: list[tuple[Tensor, Tensor | None]], result: Tensor
-) -> None:
-    """Fill `result` (h, W, K) from the rows (4n + 2, W, C) that reach it, where 4n is h rounded up."""
-    matrices = _matrices()
-    strips = (rows.shape[0] - 2) // ROWS
-    width, channels, outputs = *rows.shape[1:], result.shape[-1]
-    numbers = width * channels  # in a row; a strip shares two rows with the next
-    strided = rows.as_strided((strips, _MIXED_ROWS, numbers), (ROWS * numbers, numbers, 1))
-    mixed = rows.new_empty(_MIXED_ROWS, strips, numbers)
-    torch.bmm(matrices.input.expand(strips, -1, -1), strided, out=mixed.transpose(0, 1))
-    products = rows.new_empty(_MIXED_ROWS, strips, width * outputs)
-    for source, target, (kernel, bias) in zip(mixed, products, kernels, strict=True):
-        maps = source.view(1, strips, width, channels).permute(0, 3, 1, 2)
-        product = F.conv2d(maps, kernel, bias, padding=(0, 1))
-        target.copy_(product.permute(0, 2, 3, 1).reshape(strips, -1))
-    products = products.transpose(0, 1)
-    whole, rest = divmod(result.shape[0], ROWS)
-    if whole:
-        target = result[: whole * ROWS].view(whole, ROWS, -1)
-        torch.bmm(matrices.output.expand(whole, -1, -1), products[:whole], out=target)
-    if rest:
-        torch.mm(matrices.output[:rest], products[-1], out=result[-rest:].view(rest, -1))
+def band_height(width: int, channels: int) -> int:
+    """Return how many rows of a result to make at once from rows of so many pixels and channels."""
+    return max(1, _BAND // (_MIXED_ROWS * width * channels)) * ROWS

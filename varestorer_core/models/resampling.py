@@ -1,0 +1,72 @@
+"""Convolutions that halve or double a map, by the shortest way on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .strips import rows_of_a_strip
+
+
+def halving_conv(operations: Any) -> Any:
+    """Return a class of layers: the 3x3 convolution of `operations` with stride 2, zeros right and below.
+
+    On a CPU a strip of rows at a time is padded, while it is in the cache, and not the whole map.
+    """
+
+    class HalvingConv2d(operations.Conv2d):
+        # What layers do with their weights, a host's too, once they are where the input is.
+        def _conv_forward(
+            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        ) -> Tensor:
+            if x.device.type == "cpu" and not torch.is_grad_enabled():
+                return halved(x, weight, bias)
+            padded = F.pad(x, (0, 1, 0, 1))
+            return super()._conv_forward(padded, weight, bias, *args, **kwargs)
+
+    return HalvingConv2d
+
+
+def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the convolution (B, K, H/2, W/2), rounded down, of x (B, C, H, W) padded right and below."""
+    batch, _, height, width = x.shape
+    step = max(1, rows_of_a_strip(x) // 2)
+    result = x.new_empty(batch, height // 2, width // 2, len(weight)).permute(0, 3, 1, 2)
+    for first in range(0, height // 2, step):
+        last = min(first + step, height // 2)
+        part = x[:, :, 2 * first : 2 * last + 1]
+        part = F.pad(part, (0, 1, 0, 2 * (last - first) + 1 - part.shape[2]))
+        result[:, :, first:last] = F.conv2d(part, weight, bias, stride=2)
+    return result
+
+
+def doubling_conv(operations: Any) -> Any:
+    """Return a class of layers: nearest-neighbour doubling, then the 3x3 convolution of `operations`.
+
+    The convolution's taps meet each pixel two or three at a time. On a CPU they are summed first, to the
+    4x4 kernel of one transposed convolution with stride 2: 4 products for 9, and no doubled map.
+    """
+
+    class DoublingConv2d(operations.Conv2d):
+        # What layers do with their weights, a host's too, once they are where the input is.
+        def _conv_forward(
+            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        ) -> Tensor:
+            if x.device.type == "cpu" and not torch.is_grad_enabled():
+                return F.conv_transpose2d(x, doubled_taps(weight), bias, stride=2, padding=1)
+            doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return super()._conv_forward(doubled, weight, bias, *args, **kwargs)
+
+    return DoublingConv2d
+
+
+def doubled_taps(weight: Tensor) -> Tensor:
+    """Return the kernel (in, out, 4, 4) of the transposed convolution for one (out, in, 3, 3)."""
+    taps = weight.float().flip(2, 3).transpose(0, 1)
+    for axis in (2, 3):  # pairs of neighbours: t0, t0 + t1, t1 + t2, t2
+        first, middle, last = taps.split(1, dim=axis)
+        taps = torch.cat((first, first + middle, middle + last, last), dim=axis)
+    return taps.to(weight.dtype)

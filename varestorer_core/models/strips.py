@@ -1,0 +1,180 @@
+"""GroupNorm, SiLU and a 3x3 convolution on a CPU, strip of rows by strip of rows.
+
+Layer after layer, every step writes a map of up to 134 MB, which no cache holds and for which the system hands
+out new pages each time: a fifth of a tile's time. Here statistics are taken first; then each strip is
+normalised, activated and convolved while it is in the cache, and only the result is a whole map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .winograd import ROWS, Winograd, band_height, pays
+
+_STRIP = 1 << 21
+"""Numbers of the input in a strip: few enough for a cache, many enough for the convolution's own set-up."""
+
+Rows = Callable[[int, int], Tensor]
+"""Gives rows `first` to `last` of a map, (1, C, last - first, W)."""
+
+_Task = Callable[[Tensor, Tensor | None], None]
+_task: ContextVar[_Task | None] = ContextVar("task", default=None)
+
+
+def pays_in_strips(x: Tensor) -> bool:
+    """Tell whether layers may and should do x (B, C, H, W) in strips."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and not torch.is_grad_enabled()
+    )
+
+
+def strip_conv(operations: Any) -> Any:
+    """Return a class of layers: 3x3 convolutions of `operations`, one pixel of zero padding, that know `after`."""
+
+    class StripConv2d(operations.Conv2d):
+        def after(self, norm: nn.Module, x: Tensor, result: Tensor, *, add: bool) -> None:
+            """Write the convolution of SiLU of the normalised x (B, C, H, W) to `result`, or add it there.
+
+            Only where `pays_in_strips`. `result` (B, K, H, W) has the channels last in memory, and is not x.
+            """
+            x = x.contiguous(memory_format=torch.channels_last)
+            done = False
+
+            def task(weight: Tensor, bias: Tensor | None) -> None:
+                nonlocal done
+                done = True
+                for i in range(len(x)):
+                    activated = activation(norm, x[i : i + 1])
+                    convolve(activated, x, weight, bias, result[i : i + 1], add=add)
+
+            token = _task.set(task)
+            try:
+                self(x)
+            finally:
+                _task.reset(token)
+            if not done:  # a host's layer of another make
+                plain = self(F.silu(norm(x)))
+                result.add_(plain) if add else result.copy_(plain)
+
+        # What layers do with their weights, a host's too, once they are where the input is.
+        def _conv_forward(
+            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        ) -> Tensor:
+            task = _task.get()
+            if task is not None:
+                task(weight, bias)
+                return x  # for nobody
+            if pays(x, weight):
+                x = x.contiguous(memory_format=torch.channels_last)
+                size = (len(x), len(weight), *x.shape[2:])
+                result = x.new_empty(size).contiguous(memory_format=torch.channels_last)
+                for i in range(len(x)):
+                    part = _plain(x[i : i + 1])
+                    convolve(part, x, weight, bias, result[i : i + 1])
+                return result
+            return super()._conv_forward(x, weight, bias, *args, **kwargs)
+
+    return StripConv2d
+
+
+def pointwise_conv(operations: Any) -> Any:
+    """Return a class of layers: the 1x1 convolution of `operations`."""
+
+    class PointwiseConv2d(operations.Conv2d):
+        def _conv_forward(
+            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
+        ) -> Tensor:
+            if x.device.type == "cpu" and not torch.is_grad_enabled():
+                # PyTorch keeps 1x1 convolutions on one thread from the fast kernels, unless they are dilated,
+                # which means nothing for a single tap: two to three times faster.
+                return F.conv2d(x, weight, bias, dilation=2)
+            return super()._conv_forward(x, weight, bias, *args, **kwargs)
+
+    return PointwiseConv2d
+
+
+def activation(norm: nn.Module, x: Tensor) -> Rows:
+    """Return what gives rows `first` to `last` of SiLU of the normalised x (1, C, H, W), anew."""
+    if not isinstance(norm, nn.GroupNorm) or type(norm).forward is not nn.GroupNorm.forward:
+        whole = norm(x)  # a host's layer, which knows where its weights are
+        return lambda first, last: F.silu(whole[:, :, first:last])
+    mean, variance = (v.repeat_interleave(x.shape[1] // norm.num_groups) for v in moments(x, norm))
+    weight, bias = norm.weight.float(), norm.bias.float()
+
+    def rows(first: int, last: int) -> Tensor:
+        # With statistics that are given, what groups share or not makes no difference.
+        part = x[:, :, first:last]
+        normal = F.batch_norm(part, mean, variance, weight, bias, eps=norm.eps)
+        return F.silu(normal, inplace=True)
+
+    return rows
+
+
+def moments(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each group (G,) of x (1, C, H, W), in float32."""
+    means, variances, counts = [], [], []
+    # Asked to keep running statistics in float32, PyTorch gives those of a bfloat16 map in float32 too.
+    running = torch.zeros(x.shape[1], dtype=torch.float32)
+    for part in x.split(rows_of_a_strip(x), dim=2):
+        mean, variance = torch.batch_norm_update_stats(part, running, running, 0.0)
+        means.append(mean.double())
+        variances.append(variance.double())
+        counts.append(part.shape[2])
+    share = torch.tensor(counts, dtype=torch.float64)[:, None, None] / x.shape[2]
+    share = share * norm.num_groups / x.shape[1]
+    mean = torch.stack(means).unflatten(1, (norm.num_groups, -1))  # (strips, G, C / G)
+    variance = torch.stack(variances).unflatten(1, (norm.num_groups, -1))
+    middle = (mean * share).sum((0, 2))
+    spread = variance + (mean - middle[:, None]).square()
+    return middle.float(), (spread * share).sum((0, 2)).float()
+
+
+def convolve(
+    rows: Rows,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    result: Tensor,
+    *,
+    add: bool = False,
+) -> None:
+    """Write the convolution of rows as large as those of x to `result` (1, K, H, W), or add it there."""
+    height, width = x.shape[2:]
+    winograd = Winograd(weight, bias) if pays(x, weight) else None
+    step = rows_of_a_strip(x) if winograd is None else band_height(width, x.shape[1])
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        end = last if winograd is None else first + -(-(last - first) // ROWS) * ROWS
+        above, below = int(first == 0), max(0, end + 1 - height)
+        part = rows(first - 1 + above, end + 1 - below)
+        if above or below:
+            part = F.pad(part, (0, 0, above, below))
+        target = result[:, :, first:last]
+        if winograd is not None:
+            winograd.convolve(_channels_last(part), _channels_last(target), add=add)
+        elif add:
+            target.add_(F.conv2d(part, weight, bias, padding=(0, 1)))
+        else:
+            target.copy_(F.conv2d(part, weight, bias, padding=(0, 1)))
+
+
+def _plain(x: Tensor) -> Rows:
+    return lambda first, last: x[:, :, first:last]
+
+
+def rows_of_a_strip(x: Tensor) -> int:
+    """Return how many rows of x (B, C, H, W) make a strip."""
+    return max(1, _STRIP // (x.shape[1] * x.shape[3]))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Return x (1, C, H, W) as (H, W, C)."""
+    return x[0].permute(1, 2, 0)
