@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from varestorer_core.models import strips
 from varestorer_core.models.autoencoder import ResidualBlock
 from varestorer_core.models.resampling import doubling_conv
 
@@ -36,8 +37,10 @@ def test_gradients_pass_the_doubling():
     assert layer.weight.grad is not None
 
 
+@pytest.mark.parametrize("strip", [100, 1000])
 @pytest.mark.parametrize("width", [8, 16])
-def test_work_in_place_leaves_the_input_alone(width):
+def test_work_in_place_leaves_the_input_alone(width, strip, monkeypatch):
+    monkeypatch.setattr(strips, "_STRIP", strip)
     block = ResidualBlock(8, width, 4, nn)
     x = torch.randn(1, 8, 6, 6)
     before = x.clone()
@@ -48,7 +51,8 @@ def test_work_in_place_leaves_the_input_alone(width):
 
 
 @torch.no_grad()
-def test_strips_give_what_whole_maps_give():
+def test_strips_give_what_whole_maps_give(monkeypatch):
+    monkeypatch.setattr(strips, "_STRIP", 100)
     block = ResidualBlock(8, 16, 4, nn)
     x = torch.randn(2, 8, 9, 7)
     in_strips = block(x)
@@ -56,7 +60,8 @@ def test_strips_give_what_whole_maps_give():
 
 
 @torch.no_grad()
-def test_overwriting_gives_the_same():
+def test_overwriting_gives_the_same(monkeypatch):
+    monkeypatch.setattr(strips, "_STRIP", 100)
     block = ResidualBlock(8, 8, 4, nn)
     x = torch.randn(1, 8, 6, 6)
     assert torch.equal(block(x), block(x.clone(), overwrite=True))

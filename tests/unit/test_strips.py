@@ -7,7 +7,7 @@ from torch import nn
 
 from varestorer_core.models import strips, winograd
 from varestorer_core.models.resampling import halving_conv
-from varestorer_core.models.strips import moments, pointwise_conv, strip_conv
+from varestorer_core.models.strips import moments, pays_in_strips, pointwise_conv, strip_conv
 
 
 class HostNorm(nn.GroupNorm):
@@ -122,10 +122,21 @@ def test_halving_equals_padding_first(size, strip_size):
         assert torch.allclose(layer(x), padded, atol=1e-5)
 
 
-def test_pointwise_convolutions():
+def test_pointwise_convolutions(strip_size):
     layer = pointwise_conv(nn)(8, 6, 1)
     x = torch.randn(2, 8, 7, 5)
     layer(x).sum().backward()
     assert layer.weight.grad is not None
     with torch.no_grad():
         assert torch.allclose(layer(x), F.conv2d(x, layer.weight, layer.bias), atol=1e-5)
+
+
+def test_where_strips_pay():
+    x = torch.empty(1, 128, 130, 128)
+    assert not pays_in_strips(x)  # gradients
+    with torch.no_grad():
+        assert pays_in_strips(x)
+        assert pays_in_strips(x.bfloat16())
+        assert not pays_in_strips(x.double())
+        assert not pays_in_strips(x.to("meta"))
+        assert not pays_in_strips(x[:, :64].expand(2, -1, -1, -1))
