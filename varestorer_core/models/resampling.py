@@ -55,12 +55,17 @@ def doubling_conv(operations: Any) -> Any:
         def _conv_forward(
             self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
         ) -> Tensor:
-            if x.device.type == "cpu" and not torch.is_grad_enabled():
+            if sums_taps(x):
                 return F.conv_transpose2d(x, doubled_taps(weight), bias, stride=2, padding=1)
             doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
             return super()._conv_forward(doubled, weight, bias, *args, **kwargs)
 
     return DoublingConv2d
+
+
+def sums_taps(x: Tensor) -> bool:
+    """Tell whether `doubling_conv` sums its taps first."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def doubled_taps(weight: Tensor) -> Tensor:
