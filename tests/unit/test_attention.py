@@ -26,7 +26,7 @@ def test_bfloat16_on_a_cpu_is_as_close_as_its_own_rounding(keys, strength):
 @pytest.mark.parametrize("keys", [3, 64, 700])
 @pytest.mark.parametrize("strength", [1.0, 12.0])
 def test_float32_on_a_cpu_is_as_exact_as_pytorchs_own(keys, strength):
-    q, k, v = (torch.randn(2, n, 3, 32).transpose(1, 2) for n in (600, keys, keys))
+    q, k, v = (torch.randn(2, n, 3, 64).transpose(1, 2) for n in (600, keys, keys))
     k = k * strength
     with torch.inference_mode():
         out = attention(q, k, v)
@@ -37,7 +37,7 @@ def test_float32_on_a_cpu_is_as_exact_as_pytorchs_own(keys, strength):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pictures_of_a_batch_do_not_meet(dtype):
-    q, k, v = (torch.randn(2, 2, 520, 16).to(dtype) for _ in range(3))
+    q, k, v = (torch.randn(2, 2, 520, 64).to(dtype) for _ in range(3))
     with torch.inference_mode():
         together = attention(q, k, v)
         assert torch.equal(together[1:], attention(q[1:], k[1:], v[1:]))

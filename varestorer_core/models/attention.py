@@ -16,8 +16,11 @@ from .onednn import has_products, product
 _LONG = 512
 """Queries from which on the products on a CPU are worth a loop of their own."""
 
+_WIDE = 64
+"""Size of a head from which on float32 is worth it: with less, threads wait for each other too often."""
+
 _BLOCK = 2**21
-"""Scores at a time: 4 MB in bfloat16; an eighth of them, 1 MB, in float32.
+"""Scores at a time for each thread: 4 MB in bfloat16; an eighth of them, 1 MB, in float32.
 
 Smaller blocks pack the keys too often, larger ones leave the cache.
 """
@@ -48,7 +51,8 @@ class AttentionFn(Protocol):
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with PyTorch's fused kernel, or faster where that is slow; see `AttentionFn` for shapes."""
-    if mask is None and q.shape[2] >= _LONG and has_products(q, k, v):
+    wide = q.dtype != torch.float32 or q.shape[3] >= _WIDE
+    if mask is None and wide and q.shape[2] >= _LONG and has_products(q, k, v):
         return _by_products(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -81,7 +85,7 @@ def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     scale = q.shape[1] ** -0.5
     keys, values = k.contiguous(), v.contiguous()
     probe = keys[::_PROBE].contiguous()
-    rows = max(1, _BLOCK // len(keys))
+    rows = max(1, _BLOCK * torch.get_num_threads() // len(keys))
     # New memory at every step would cost a tenth.
     buffer = q.new_empty(min(rows, len(q)), len(keys))
     for start in range(0, len(q), rows):
@@ -96,7 +100,7 @@ def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
 def _in_float32(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     """Do what `_in_bfloat16` does, for scores that are exact enough as they are."""
     keys, values = k * q.shape[1] ** -0.5, v.T.contiguous()
-    rows = max(1, _BLOCK // 8 // len(keys))
+    rows = max(1, _BLOCK // 8 * torch.get_num_threads() // len(keys))
     for start in range(0, len(q), rows):
         scores = product(q[start : start + rows].contiguous(), keys)
         torch.softmax(scores, -1, out=scores)

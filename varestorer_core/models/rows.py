@@ -16,10 +16,10 @@ from torch import Tensor
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 _BLOCK = 2**18
-"""Values at a time: 1 MB in float32."""
+"""Values at a time for each thread: 1 MB in float32."""
 
 _LAYER_ROWS = 256
-"""Rows at a time of a chain with matrix products: with fewer, the weights are read too often."""
+"""Rows at a time for each thread, of a chain with matrix products: with fewer, the weights are read too often."""
 
 
 def by_rows(function: Callable[..., Result], *tensors: Tensor) -> Result:
@@ -30,16 +30,15 @@ def by_rows(function: Callable[..., Result], *tensors: Tensor) -> Result:
             where a row of the result depends on the same row of the arguments alone.
         tensors: (B, L, ...) each.
     """
-    first = tensors[0]
-    batch, length = first.shape[:2]
-    rows = max(16, _BLOCK * batch * length // max(1, first.numel()) // batch)
+    first, length = tensors[0], tensors[0].shape[1]
+    rows = max(16, _block() * length // max(1, first.numel()))
     return _in_blocks(function, tensors, rows)
 
 
 def overwrite_by_rows(function: Callable[..., Tensor], tensor: Tensor, *others: Tensor) -> None:
     """Put `function(tensor, *others)` in place of `tensor`, as `by_rows` would compute it, on a CPU."""
     length = tensor.shape[1]
-    rows = max(16, _BLOCK * length // max(1, tensor.numel()))
+    rows = max(16, _block() * length // max(1, tensor.numel()))
     for start in range(0, length, rows):
         part, *rest = (t[:, start : start + rows] for t in (tensor, *others))
         _put(part, function(part, *rest))
@@ -60,8 +59,15 @@ def by_rows_of_layers(
             this one. Fresh memory is slow: the system hands it out in pages, and clears each.
     """
     batch, length = tensors[0].shape[:2]
-    rows = -(-_LAYER_ROWS // batch) if dtype == torch.bfloat16 else length
+    rows = length
+    if dtype == torch.bfloat16:
+        rows = -(-_LAYER_ROWS * torch.get_num_threads() // batch)
     return _in_blocks(function, tensors, rows, into)
+
+
+def _block() -> int:
+    """Return how many values to do at a time: threads that share too little wait for each other."""
+    return _BLOCK * torch.get_num_threads()
 
 
 def _in_blocks(

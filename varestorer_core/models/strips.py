@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .winograd import ROWS, Winograd, band_height, pays
 
 _STRIP = 1 << 21
-"""Numbers of the input in a strip: few enough for a cache, many enough for the convolution's own set-up."""
+"""Numbers of the input in a strip for each thread: few enough for a cache, many for the convolution's own set-up."""
 
 Rows = Callable[[int, int], Tensor]
 """Gives rows `first` to `last` of a map, (1, C, last - first, W)."""
@@ -174,7 +174,7 @@ def _plain(x: Tensor) -> Rows:
 
 def rows_of_a_strip(x: Tensor) -> int:
     """Return how many rows of x (B, C, H, W) make a strip."""
-    return max(1, _STRIP // (x.shape[1] * x.shape[3]))
+    return max(1, _STRIP * torch.get_num_threads() // (x.shape[1] * x.shape[3]))
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Where the polynomials are evaluated, besides infinity: small errors, and powers exact in float32."""
 _MIXED_ROWS = ROWS + 2
 _BAND = 1 << 21
-"""Numbers of mixed input to hold at once: 8 MB and as many of products stay in a cache."""
+"""Numbers of mixed input to hold at once for each thread: 8 MB and as many of products stay in a cache."""
 _LEAST_CHANNELS = 128
 _LEAST_PIXELS = 48 * 48
 """Below these the mixing takes more than the products save; measured on a Zen 5 core, one thread and two."""
@@ -116,4 +116,5 @@ class Winograd:
 
 def band_height(width: int, channels: int) -> int:
     """Return how many rows of a result to make at once from rows of so many pixels and channels."""
-    return max(1, _BAND // (_MIXED_ROWS * width * channels)) * ROWS
+    strips = _BAND * torch.get_num_threads() // (_MIXED_ROWS * width * channels)
+    return max(1, strips) * ROWS
