@@ -6,7 +6,7 @@ Queries meet the same few keys in every tile. With q = W x + b, the score of a h
 
 and what the head gathers passes only through the output layer, so the two layers can be multiplied with the keys
 and with the values once a run. At full size a prompt of 64 rows then takes 1,024 columns in place of the 2,048 of
-each layer, and no attention kernel: 7 % of all products of a pass are not done, and the result is the same but for
+each layer, and no attention kernel: 6 % of all products of a pass are not done, and the result is the same but for
 rounding.
 
 Only on CPUs, where it has been measured.
