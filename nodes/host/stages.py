@@ -104,29 +104,16 @@ def encode_pictures(
 
 
 def restore(
-    patcher: Any,
-    pyramid: Any,
-    conditioning: list | None,
-    *,
-    seed: int,
-    detail: float,
-    fidelity: float,
-    tile_batch: int,
+    patcher: Any, pyramid: Any, conditioning: list | None, **settings: Any
 ) -> dict[str, Any]:
     """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them.
 
     As every LATENT it holds numbers that any other node can work on, so codes become tensors here: N d h w values.
+
+    Args:
+        settings: those of `restore_codes` but for the progress.
     """
-    codes = restore_codes(
-        patcher,
-        pyramid,
-        conditioning,
-        seed=seed,
-        detail=detail,
-        fidelity=fidelity,
-        tile_batch=tile_batch,
-        on_progress=Progress(),
-    )
+    codes = restore_codes(patcher, pyramid, conditioning, on_progress=Progress(), **settings)
     return {"samples": to_intermediate(codes[:]), GEOMETRY_KEY: pyramid.geometry}
 
 
