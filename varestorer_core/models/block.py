@@ -64,35 +64,40 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        q, k, v = self.heads(x, *(table[None] for table in rope))
+        constants = self.constants(x.device)
+        q, k, v = self.heads(x, *(table[None] for table in rope), constants=constants)
         return linear(self.proj, self.attend(q, k, v, mask, cache))
 
-    def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
-        biases = [b.to(x.device, torch.float32) for b in (self.q_bias, self.v_bias)]
-        # No key bias: it would cancel in the softmax were it not for the normalisation.
-        biases.insert(1, torch.zeros_like(biases[0]))
+    def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the bias (3 C,) of q, k and v, and the lengths (2, H, 1) of q and k, in float32."""
+        q_bias, v_bias = (b.to(device, torch.float32) for b in (self.q_bias, self.v_bias))
+        scale = self.scale_mul_1H11.to(device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
         # The kernel divides by sqrt(c); cosine attention wants scale 1.
-        scale = self.scale_mul_1H11.to(x.device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
-        scale = scale.flatten()[:, None] * math.sqrt(x.shape[-1] // self.num_heads)  # (H, 1)
-        angles = (cos[:, :, None, None], sin[:, :, None, None])
-        lengths = torch.stack((scale, torch.ones_like(scale)))  # (2, H, 1)
+        scale = scale.flatten()[:, None] * math.sqrt(len(q_bias) // self.num_heads)  # (H, 1)
+        # No key bias: it would cancel in the softmax were it not for the normalisation.
+        bias = torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
+        return bias, torch.stack((scale, torch.ones_like(scale)))
 
-        qkv, is_complete = fused_linear(self.mat_qkv, x, bias=torch.cat(biases))
+    def heads(
+        self, x: Tensor, cos: Tensor, sin: Tensor, *, constants: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
+        bias, lengths = constants
+        angles = (cos[:, :, None, None], sin[:, :, None, None])
+        qkv, is_complete = fused_linear(self.mat_qkv, x, bias=bias)
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         if is_complete:
             overwrite_by_rows(
                 lambda qk, *at: _rotate(qk.float(), lengths, *at), qkv[:, :, :2], *angles
             )
             return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        q_bias, k_bias, v_bias = (bias.unflatten(0, (self.num_heads, -1)) for bias in biases)
-        qk_bias, dtype = torch.stack((q_bias, k_bias)), qkv.dtype
+        bias, dtype = bias.unflatten(0, (3, self.num_heads, -1)), qkv.dtype
 
         def rotated(qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-            return _rotate(qk.float() + qk_bias, lengths, cos, sin).to(dtype)
+            return _rotate(qk.float() + bias[:2], lengths, cos, sin).to(dtype)
 
         q, k = by_rows(rotated, qkv[:, :, :2], *angles).unbind(2)
-        return q, k, qkv[:, :, 2] + v_bias.to(dtype)
+        return q, k, qkv[:, :, 2] + bias[2].to(dtype)
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, cache: KVCache | None
@@ -204,11 +209,11 @@ class Block(nn.Module):
                 used again, that of x too. Not with a cache, nor where gradients are recorded.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
-        half = self.compute_dtype
+        half, constants = self.compute_dtype, self.sa.constants(x.device)
 
         def before(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
-            return self.sa.heads(h, cos, sin)
+            return self.sa.heads(h, cos, sin, constants=constants)
 
         def after(x: Tensor, attended: Tensor) -> Tensor:
             x = gated(x, linear(self.sa.proj, attended), gate1)
