@@ -5,6 +5,7 @@ Every module takes the function as a constructor argument, so a host can pass it
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -66,13 +67,12 @@ def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     PyTorch's kernel reaches a quarter of a CPU's rate in bfloat16, and half of it in float32.
     """
     attend = _in_bfloat16 if q.dtype == torch.bfloat16 else _in_float32
-    batch, heads, length, _ = q.shape
-    # Heads inside: joining them copies nothing.
-    out = q.new_empty(batch, length, heads, v.shape[3])
-    for index in range(batch):
-        for head in range(heads):
-            attend(q[index, head], k[index, head], v[index, head], out[index, :, head])
-    return out.transpose(1, 2)
+    # Heads outside: rows of one head that lie apart are slow to write, one page for each.
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    for index in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            attend(q[index, head], k[index, head], v[index, head], out[index, head])
+    return out
 
 
 def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
@@ -80,21 +80,40 @@ def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
 
     Scores rounded to bfloat16 would be coarse where they are large, and so where they count. Softmax
     is blind to a shift of a row, so an estimate of the row's maximum is subtracted inside the product,
-    before it is rounded: then the scores that count are the small ones.
+    before it is rounded: then the scores that count are the small ones. The product does it with a column
+    more, minus the estimate beside the queries and a one beside the keys.
+
+    With such an estimate, softmax's own search for the maximum and its division of all scores are not
+    needed, and powers of two are cheaper than those of e.
     """
-    scale = q.shape[1] ** -0.5
-    keys, values = k.contiguous(), v.contiguous()
-    probe = keys[::_PROBE].contiguous()
+    size = q.shape[1]
+    # Of two columns, because products in bfloat16 take numbers in pairs.
+    queries, keys = q.new_zeros(len(q), size + 2), k.new_ones(len(k), size + 2)
+    queries[:, :size], keys[:, :size] = q, k
+    probe, values = k[::_PROBE].contiguous(), v.contiguous()
+    torch.neg((probe @ queries[:, :size].T).amax(0), out=queries[:, size])
     rows = max(1, _BLOCK * torch.get_num_threads() // len(keys))
     # New memory at every step would cost a tenth.
     buffer = q.new_empty(min(rows, len(q)), len(keys))
     for start in range(0, len(q), rows):
-        queries = q[start : start + rows].contiguous()
-        scores = buffer[: len(queries)]
-        peak = (queries @ probe.T).amax(-1, keepdim=True) * scale
-        torch.addmm(peak, queries, keys.T, beta=-1, alpha=scale, out=scores)
-        torch.softmax(scores, -1, out=scores)
-        out[start : start + rows] = scores @ values
+        part = queries[start : start + rows]
+        scores = buffer[: len(part)]
+        torch.addmm(scores, part, keys.T, beta=0, alpha=size**-0.5 / math.log(2), out=scores)
+        sums = _row_sums(torch.exp2(scores, out=scores))
+        if not sums.isfinite().all():  # a maximum far beyond its estimate
+            torch.mm(q[start : start + rows], k.T, out=scores)
+            sums = torch.ones_like(sums)
+            torch.softmax(scores * size**-0.5, -1, out=scores)
+        torch.div(scores @ values, sums, out=out[start : start + rows])
+
+
+def _row_sums(x: Tensor) -> Tensor:
+    """Return the sums (n, 1), in float32, of the rows of x (n, L) in bfloat16.
+
+    PyTorch sums fastest into the type of x. A few pieces keep that rounding from being the sum's.
+    """
+    pieces = next(count for count in range(8, 0, -1) if x.shape[1] % count == 0)
+    return x.unflatten(1, (pieces, -1)).sum(-1).sum(-1, keepdim=True, dtype=torch.float32)
 
 
 def _in_float32(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:

@@ -66,7 +66,7 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         constants = self.constants(x.device)
         q, k, v = self.heads(x, *(table[None] for table in rope), constants=constants)
-        return linear(self.proj, self.attend(q, k, v, mask, cache))
+        return linear(self.proj, self.attend(q, k, v, mask, cache).flatten(2))
 
     def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the bias (3 C,) of q, k and v, and the lengths (2, H, 1) of q and k, in float32."""
@@ -102,11 +102,11 @@ class SelfAttention(nn.Module):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, cache: KVCache | None
     ) -> Tensor:
-        """Return what each query gathers, (B, n, C), of q (B, n, H, c) and k, v (B, L, H, c)."""
+        """Return what each query gathers, (B, n, H, c), of q like it and k, v (B, L, H, c)."""
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (B, H, L, c)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self.attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        return self.attention(q, k, v, mask).transpose(1, 2)
 
 
 class CrossAttention(nn.Module):
@@ -216,7 +216,7 @@ class Block(nn.Module):
             return self.sa.heads(h, cos, sin, constants=constants)
 
         def after(x: Tensor, attended: Tensor) -> Tensor:
-            x = gated(x, linear(self.sa.proj, attended), gate1)
+            x = gated(x, linear(self.sa.proj, attended.flatten(2)), gate1)
             change = self.ca(self.ca_norm(x).to(half), text_kv, text_mask)
             x = x + change if scratch is None else x.add_(change)
             h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
