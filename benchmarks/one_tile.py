@@ -3,6 +3,8 @@
     python benchmarks/make_full_size.py FOLDER            # random weights of the official shapes, once
     python benchmarks/one_tile.py --model FOLDER/varestorer.pth --vae FOLDER/infinity_vae_d32reg.pth --dtype bf16
 
+With --cleaner a SwinIR of the official shape comes first, which needs spandrel.
+
 Random weights are fine: no stage's work depends on values. Cost is also given as seconds times the matrix rate
 measured just before and after each stage, which makes machines comparable, busy ones too. On a CPU both are
 of processor time. The last line of the output is one JSON document.
@@ -17,6 +19,7 @@ import time
 
 import torch
 from measure import DTYPES, clock, matrix_rate, peak_memory
+from swinir import random_cleaner
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
@@ -44,6 +47,7 @@ def main():
     parser.add_argument("--vae", default=str(asset_path(TINY_TOKENIZER)))
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cleaner", action="store_true", help="clean the tile first")
     parser.add_argument("--repeats", type=int, default=1, help="counted runs after one warm-up")
     parser.add_argument("--no-warm-up", action="store_true", help="count the first run already")
     args = parser.parse_args()
@@ -54,15 +58,17 @@ def main():
     model = load_transformer(
         tensors, metadata, name=args.model, dtype=dtype, device=device, consume=True
     )
+    decoding = decoder_dtype(dtype, device)
     tensors, metadata = read_checkpoint(args.vae, kind="tokenizer")
     tokenizer = load_tokenizer(
         tensors,
         metadata,
         name=args.vae,
         device=device,
-        decoder_dtype=decoder_dtype(dtype, device),
+        decoder_dtype=decoding,
         consume=True,
     )
+    clean = random_cleaner(device, decoding) if args.cleaner else None
     seconds = {"load": time.perf_counter() - started}
 
     schedule = get_schedule(1.0, model.config.pixel_class)
@@ -83,7 +89,8 @@ def main():
 
     def run():
         times = {}
-        features = timed(times, "encode", lambda: tokenizer.encode(image))
+        picture = image if clean is None else timed(times, "clean", lambda: clean(image))
+        features = timed(times, "encode", lambda: tokenizer.encode(picture))
         bits = timed(times, "quantise", lambda: quantize(features, schedule).bits)
         text = timed(times, "prompt (once a run)", model.encode_text)
         tokens = pyramid_tokens(bits, schedule)

@@ -28,6 +28,7 @@ from patched import patched_row
 from plain import plain_attention, plain_tile, plain_tile_count, restore_plainly
 from timed import restore, row
 
+from varestorer_core.precision import decoder_dtype
 from varestorer_core.tiling import plan_tiles
 
 CASES = (
@@ -70,7 +71,8 @@ def run_cleaner(args, load):
     try:
         from swinir import random_cleaner
 
-        cleaner = random_cleaner(args.device)
+        multiplies = decoder_dtype(DTYPES[args.dtype], args.device)
+        cleaner = random_cleaner(args.device, multiplies)
     except ImportError:
         return [skipped("cleaner", "spandrel is not installed. Run: pip install spandrel")]
     networks = load()

@@ -20,8 +20,11 @@ OFFICIAL = {
 """15.8 million parameters."""
 
 
-def random_cleaner(device, **changes):
+def random_cleaner(device, compute_dtype=None, **changes):
     """Return a cleaner of the official shape, or one changed by spandrel's arguments of SwinIR.
+
+    Args:
+        compute_dtype: in which it multiplies, see `Cleaner`.
 
     Raises:
         ImportError: if spandrel is not installed.
@@ -33,4 +36,4 @@ def random_cleaner(device, **changes):
     # The file's name for the convolution behind the unshuffling, by which spandrel knows it.
     for leaf in ("weight", "bias"):
         tensors[f"conv_first.1.{leaf}"] = tensors.pop(f"conv_first.{leaf}")
-    return load_cleaner(tensors, name="a random SwinIR", device=device)
+    return load_cleaner(tensors, name="a random SwinIR", compute_dtype=compute_dtype, device=device)

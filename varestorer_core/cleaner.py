@@ -7,6 +7,7 @@ included.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CheckpointError, VARestorerError
+from .models.fused import FastLinears
 
 _MULTIPLE = 64
 """Eight pixels per token of SwinIR's map times a window of eight tokens."""
@@ -24,10 +26,17 @@ _EXPECTED = (
 
 
 class Cleaner:
-    """A SwinIR restorer as the pipeline calls it."""
+    """A SwinIR restorer as the pipeline calls it.
 
-    def __init__(self, network: torch.nn.Module):
+    Args:
+        compute_dtype: in which weights of float32 multiply. With bfloat16 the network runs under autocast, as the
+            official pipeline has it on a GPU: on a CPU that is 10 dB closer than a network cast to bfloat16, and
+            no slower. Any other multiplies as the weights are stored.
+    """
+
+    def __init__(self, network: torch.nn.Module, compute_dtype: torch.dtype | None = None):
         self.network = network
+        self.compute_dtype = compute_dtype
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -37,8 +46,17 @@ class Cleaner:
         """
         weight = next(self.network.parameters())
         padded = _pad(((images + 1) / 2).to(weight.device, weight.dtype))
-        cleaned = self.network(padded)[..., : images.shape[-2], : images.shape[-1]]
+        with self._products(weight):
+            cleaned = self.network(padded)
+        cleaned = cleaned[..., : images.shape[-2], : images.shape[-1]]
         return (2 * cleaned.to(images.dtype) - 1).to(images.device)
+
+    def _products(self, weight: Tensor) -> AbstractContextManager[Any]:
+        """Return the context in which the network's products are as they should be."""
+        device = weight.device.type
+        if weight.dtype == torch.float32 and self.compute_dtype == torch.bfloat16:
+            return torch.autocast(device, torch.bfloat16)
+        return FastLinears() if device == "cpu" else nullcontext()
 
 
 def load_cleaner(
@@ -46,6 +64,7 @@ def load_cleaner(
     *,
     name: str,
     dtype: torch.dtype | None = None,
+    compute_dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Cleaner:
     """Build the cleaner from a SwinIR state dict such as general_swinir_v1.ckpt.
@@ -53,6 +72,8 @@ def load_cleaner(
     Args:
         state_dict: possibly nested under `state_dict`, keys possibly prefixed `module.`.
         name: of the file, for error messages.
+        dtype: of the weights.
+        compute_dtype: see `Cleaner`.
 
     Raises:
         CheckpointError: if the state dict is not a SwinIR restorer that keeps the picture's size.
@@ -79,7 +100,7 @@ def load_cleaner(
             f"{descriptor.scale} times. {_EXPECTED}"
         )
     network = descriptor.model.eval().requires_grad_(False)
-    return Cleaner(network.to(device=device, dtype=dtype))
+    return Cleaner(network.to(device=device, dtype=dtype), compute_dtype)
 
 
 def _pad(images: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def encode_pictures(
     patch_size = vae.tokenizer.config.patch_size
     tile, _ = schedule.pixel_size(patch_size)
     batch = load_for_tiles(vae.patcher, vae.encode_bytes(tile * tile), tile_batch)
-    with loaded_cleaner(upscale_model, tile, batch) as clean:
+    with loaded_cleaner(upscale_model, tile, batch, vae.vae_dtype) as clean:
         return encode_pyramid(
             pictures,
             vae.encode_tiles,

@@ -37,7 +37,8 @@ def test_the_network_is_called_on_zero_to_one_and_not_clamped():
     cleaned = cleaner(images)
     assert cleaned.shape == images.shape
     with torch.inference_mode():
-        assert torch.equal(cleaned, 2 * cleaner.network((images + 1) / 2) - 1)
+        expected = 2 * cleaner.network((images + 1) / 2) - 1
+    assert torch.allclose(cleaned, expected, atol=2e-6)
     last = cleaner.network.get_parameter("conv_last.bias")
     last.data.fill_(3.0)
     assert cleaner(images).max() > 1
@@ -77,3 +78,28 @@ def test_missing_spandrel_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(VARestorerError, match=r"pip install 'varestorer\[cleaner\]'"):
         load_cleaner({}, name="a.ckpt")
+
+
+def test_products_in_bfloat16_change_little():
+    state_dict = tiny_swinir()
+    exact = load_cleaner(dict(state_dict), name="a.ckpt")
+    cleaner = load_cleaner(state_dict, name="a.ckpt", compute_dtype=torch.bfloat16)
+    kinds = set()
+    convolution = cleaner.network.get_submodule("conv_first")
+    convolution.register_forward_hook(lambda _module, _args, out: kinds.add(out.dtype))
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    cleaned, expected = cleaner(images), exact(images)
+    assert cleaned.dtype == torch.float32
+    assert kinds == {torch.bfloat16}
+    assert next(cleaner.network.parameters()).dtype == torch.float32
+    assert (cleaned - expected).norm() < 0.01 * expected.norm()
+
+
+def test_another_type_multiplies_as_the_weights_are_stored():
+    state_dict = tiny_swinir()
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    plain, half = (
+        load_cleaner(dict(state_dict), name="a.ckpt", compute_dtype=dtype)(images)
+        for dtype in (None, torch.float16)
+    )
+    assert torch.equal(plain, half)

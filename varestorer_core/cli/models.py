@@ -101,6 +101,7 @@ def load_models(
         # Another kind of file or a damaged one: the loader says what it is and what to use.
         load_transformer(tensors, metadata, name=str(model_path))
         raise AssertionError("a file that is no transformer was loaded as one")
+    decoding = decoder_dtype(dtype, device)
     vae_path = files.vae or asset_path(TINY_TOKENIZER)
     tokenizer_tensors, tokenizer_metadata = read_checkpoint(vae_path, kind="tokenizer")
     tokenizer = load_tokenizer(
@@ -108,7 +109,7 @@ def load_models(
         tokenizer_metadata,
         name=str(vae_path),
         device=device,
-        decoder_dtype=decoder_dtype(dtype, device),
+        decoder_dtype=decoding,
         consume=True,
     )
     if config.codebook_dim != tokenizer.config.codebook_dim:
@@ -118,7 +119,7 @@ def load_models(
             "neither for the bundled pair."
         )
     _check_overlap(config, tokenizer.config.patch_size, overlap)
-    cleaner = _load_cleaner(files.cleaner, device)
+    cleaner = _load_cleaner(files.cleaner, decoding, device)
     features, mask = _encode_prompt(files, config.text_channels, device, dtype)
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
@@ -177,7 +178,9 @@ def _check_overlap(config: TransformerConfig, patch_size: int, overlap: int) -> 
         )
 
 
-def _load_cleaner(path: str | None, device: torch.device) -> Cleaner | None:
+def _load_cleaner(
+    path: str | None, compute_dtype: torch.dtype, device: torch.device
+) -> Cleaner | None:
     if path is None:
         return None
     from ..checkpoint import identify, read_checkpoint
@@ -191,7 +194,7 @@ def _load_cleaner(path: str | None, device: torch.device) -> Cleaner | None:
             f"{path} is {info.description}, expected {describe_kind('cleaner')}. "
             f"Use {SOURCES['cleaner']}."
         )
-    return load_cleaner(tensors, name=path, device=device)
+    return load_cleaner(tensors, name=path, compute_dtype=compute_dtype, device=device)
 
 
 def _encode_prompt(

@@ -52,6 +52,20 @@ def weights_of(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | No
     return watched.weights if watched.calls == 1 and out is watched.result else None
 
 
+class FastLinears(TorchFunctionMode):
+    """Within it, every `F.linear` that can be had as the faster product is.
+
+    For networks that are not ours.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.linear and not kwargs and _fits(*args[:2]):
+            return product(*args)
+        return func(*args, **(kwargs or {}))
+
+
 class _Watched(TorchFunctionMode):
     """Notes what `F.linear` is called with, and returns something of the right shape."""
 
