@@ -1,7 +1,8 @@
 import torch
 import torch.nn.functional as F
 
-from varestorer_core.models.block import _gelu, modulate
+from varestorer_core.models.block import _gelu
+from varestorer_core.models.residual import modulate
 from varestorer_core.models.rope import apply_rope
 from varestorer_core.models.rows import by_rows, by_rows_of_layers, overwrite_by_rows
 

@@ -19,11 +19,11 @@ from .attention import AttentionFn
 from .folding import FoldedText, fold
 from .fused import fused_linear, linear
 from .lora import LoRALinear, make_linear
+from .residual import NORM_EPS, advance, modulate
 from .rope import apply_rope
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
 from .text_conditioning import TextKV
 
-NORM_EPS = 1e-6
 _MAX_LOG_SCALE = math.log(100.0)
 
 # x (1 + tanh(u)) / 2 is x times the logistic function of 2u, u = sqrt(2 / pi) (x + 0.044715 x^3).
@@ -215,14 +215,19 @@ class Block(nn.Module):
             h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
             return self.sa.heads(h, cos, sin, constants=constants)
 
-        def after(x: Tensor, attended: Tensor) -> Tensor:
-            x = gated(x, linear(self.sa.proj, attended.flatten(2)), gate1)
-            change = self.ca(self.ca_norm(x).to(half), text_kv, text_mask)
-            x = x + change if scratch is None else x.add_(change)
-            h = by_rows(lambda part: modulate(part, scale2, shift2).to(half), x)
-            return gated(x, self.ffn(h), gate2)
+        def cross(x: Tensor) -> Tensor:
+            return self.ca_norm(x).to(half)
 
-        gated = _gated if scratch is None else _gate_in_place
+        def second(x: Tensor) -> Tensor:
+            return modulate(x, scale2, shift2).to(half)
+
+        def after(x: Tensor, attended: Tensor) -> Tensor:
+            change = linear(self.sa.proj, attended.flatten(2))
+            x, h = advance(x, change, gate1, cross, in_place=scratch is not None)
+            change = self.ca(h, text_kv, text_mask)
+            x, h = advance(x, change, None, second, in_place=scratch is not None)
+            return advance(x, self.ffn(h), gate2, None, in_place=scratch is not None)[0]
+
         tables = (table[None] for table in rope)
         stored = self.ffn.fc1.weight.dtype
         q, k, v = by_rows_of_layers(before, x, *tables, dtype=stored, into=scratch)
@@ -232,25 +237,6 @@ class Block(nn.Module):
         attended = self.sa.attend(q, k, v, mask, cache)
         into = None if scratch is None else [x]
         return by_rows_of_layers(after, x, attended, dtype=stored, into=into)
-
-
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return LN(x) * (1 + scale) + shift in float32, for x (B, L, C) and the rest (B or 1, 1, C)."""
-    scale, shift = scale.to(x.dtype), shift.to(x.dtype)  # autocast may leave them in bfloat16
-    if scale.shape[0] == 1:  # one prompt: the norm's own affine does it in the same pass
-        return F.layer_norm(x, x.shape[-1:], 1 + scale[0, 0], shift[0, 0], eps=NORM_EPS)
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
-
-
-def _gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """Return x + change * gate in float32, for x and change (B, L, C) and gate (B or 1, 1, C)."""
-    return by_rows(lambda x, change: torch.addcmul(x, change.float(), gate), x, change)
-
-
-def _gate_in_place(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
-    """Do what `_gated` does in the memory of x."""
-    overwrite_by_rows(lambda x, change: x.addcmul_(change.float(), gate), x, change)
-    return x
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..config import TransformerConfig
 from ..schedule import ScaleSchedule
 from .attention import AttentionFn, attention
-from .block import Block, modulate
+from .block import Block
+from .residual import modulate
 from .rope import rope_table
 from .sampling import favour_bits
 from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads

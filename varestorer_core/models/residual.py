@@ -1,0 +1,61 @@
+"""What lies between the branches of a block: the residual stream, its norms and gates, all in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .rows import by_rows, overwrite_by_rows
+
+NORM_EPS = 1e-6
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return LN(x) * (1 + scale) + shift in float32, for x (B, L, C) and the rest (B or 1, 1, C)."""
+    scale, shift = scale.to(x.dtype), shift.to(x.dtype)  # autocast may leave them in bfloat16
+    if scale.shape[0] == 1:  # one prompt: the norm's own affine does it in the same pass
+        return F.layer_norm(x, x.shape[-1:], 1 + scale[0, 0], shift[0, 0], eps=NORM_EPS)
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+
+
+def advance(
+    x: Tensor,
+    change: Tensor,
+    gate: Tensor | None,
+    norm: Callable[[Tensor], Tensor] | None,
+    *,
+    in_place: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return x + change * gate in float32 and, made of it while it is in the cache, its norm.
+
+    Args:
+        x, change: (B, L, C).
+        gate: (B or 1, 1, C); None for 1.
+        norm: from rows to rows; None for no norm, with the sum in its place.
+        in_place: in the memory of x.
+    """
+
+    def added(x: Tensor, change: Tensor) -> Tensor:
+        change = change.float()
+        if in_place:
+            return x.add_(change) if gate is None else x.addcmul_(change, gate)
+        return x + change if gate is None else torch.addcmul(x, change, gate)
+
+    if norm is None:
+        if in_place:
+            overwrite_by_rows(added, x, change)
+        else:
+            x = by_rows(added, x, change)
+        return x, x
+    if in_place:
+        return x, by_rows(lambda *parts: norm(added(*parts)), x, change)
+
+    def added_and_normal(x: Tensor, change: Tensor) -> tuple[Tensor, ...]:
+        x = added(x, change)
+        return x, norm(x)
+
+    x, normal = by_rows(added_and_normal, x, change)
+    return x, normal
