@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from varestorer_core.models import strips, winograd
-from varestorer_core.models.resampling import halving_conv
+from varestorer_core.models.resampling import doubling_conv, halving_conv
 from varestorer_core.models.strips import moments, pays_in_strips, pointwise_conv, strip_conv
 
 
@@ -120,6 +120,15 @@ def test_halving_equals_padding_first(size, strip_size):
     assert layer.weight.grad is not None
     with torch.no_grad():
         assert torch.allclose(layer(x), padded, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (12, 13)])
+def test_doubling_in_strips_equals_the_whole(size, strip_size):
+    layer = doubling_conv(nn)(8, 6, 3, padding=1)
+    x = torch.randn(2, 8, *size)
+    plain = F.conv2d(F.interpolate(x, scale_factor=2.0), layer.weight, layer.bias, padding=1)
+    assert torch.allclose(layer(x), plain, atol=1e-5)
 
 
 def test_pointwise_convolutions(strip_size):

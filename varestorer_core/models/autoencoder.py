@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig
+from .maps import done_with, maps_used_again, new_map
 from .resampling import doubling_conv, halving_conv
 from .strips import pays_in_strips, pointwise_conv, strip_conv
 
@@ -39,27 +40,25 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
-        """Return the sum; with `overwrite`, x may be written to where no gradient is recorded."""
+        """Return the sum; with `overwrite` x may be written to, or its memory used, where no gradient is recorded."""
         if not pays_in_strips(x):
             h = self.conv1(_silu(self.norm1(x)))
             h = self.conv2(_silu(self.norm2(h)))
             x = x if self.nin_shortcut is None else self.nin_shortcut(x)
             return x + h if torch.is_grad_enabled() else h.add_(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        h = _map(x, self.conv1.out_channels)
+        h = new_map(x, self.conv1.out_channels, *x.shape[2:])
         self.conv1.after(self.norm1, x, h, add=False)
+        result = x
         if self.nin_shortcut is not None:
-            x = self.nin_shortcut(x)
+            result = self.nin_shortcut(x)
+            if overwrite:
+                done_with(x)
         elif not overwrite:
-            x = x.clone()
-        self.conv2.after(self.norm2, h, x, add=True)
-        return x
-
-
-def _map(like: Tensor, channels: int) -> Tensor:
-    """Return memory for so many channels of the size of `like` (B, C, H, W)."""
-    batch, _, height, width = like.shape
-    return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
+            result = x.clone()
+        self.conv2.after(self.norm2, h, result, add=True)
+        done_with(h)
+        return result
 
 
 class Downsample(nn.Module):
@@ -103,7 +102,9 @@ class _Level(nn.Module):
             x = child(x, overwrite=True)
         for name in ("downsample", "upsample"):
             if name in self._modules:
-                x = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
+                resampled = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
+                done_with(x)
+                x = resampled
         return x
 
 
@@ -142,11 +143,12 @@ class Encoder(nn.Module):
         self.conv_out = operations.Conv2d(channels, config.codebook_dim, 3, padding=1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for level in self.down:
-            x = level(x)
-        x = self.mid(x)
-        return self.conv_out(_silu(self.norm_out(x)))
+        with maps_used_again(x):
+            x = self.conv_in(x)
+            for level in self.down:
+                x = level(x)
+            x = self.mid(x)
+            return self.conv_out(_silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -170,10 +172,15 @@ class Decoder(nn.Module):
         # Checkpoints number the levels by resolution, finest first; they run coarsest first.
         self.up = nn.ModuleList(levels)
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
-        self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **factory)
+        self.conv_out = strip_conv(operations)(channels, 3, 3, padding=1, **factory)
 
     def forward(self, codes: Tensor) -> Tensor:
-        x = self.mid(self.conv_in(codes))
-        for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
-            x = level(x)
-        return self.conv_out(_silu(self.norm_out(x)))
+        with maps_used_again(codes):
+            x = self.mid(self.conv_in(codes))
+            for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
+                x = level(x)
+            if not pays_in_strips(x):
+                return self.conv_out(_silu(self.norm_out(x)))
+            picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
+            self.conv_out.after(self.norm_out, x, picture, add=False)
+            return picture

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .maps import new_map
 from .strips import pays_in_strips, rows_of_a_strip
 
 
@@ -32,9 +33,10 @@ def halving_conv(operations: Any) -> Any:
 
 def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the convolution (B, K, H/2, W/2), rounded down, of x (B, C, H, W) padded right and below."""
-    batch, _, height, width = x.shape
+    height, width = x.shape[2:]
     step = max(1, rows_of_a_strip(x) // 2)
-    result = x.new_empty(batch, height // 2, width // 2, len(weight)).permute(0, 3, 1, 2)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    result = new_map(x, len(weight), height // 2, width // 2)
     for first in range(0, height // 2, step):
         last = min(first + step, height // 2)
         part = x[:, :, 2 * first : 2 * last + 1]
@@ -56,9 +58,9 @@ def doubling_conv(operations: Any) -> Any:
             self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
         ) -> Tensor:
             if sums_taps(x):
-                return F.conv_transpose2d(x, doubled_taps(weight), bias, stride=2, padding=1)
-            doubled = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            return super()._conv_forward(doubled, weight, bias, *args, **kwargs)
+                return doubled(x, doubled_taps(weight), bias)
+            larger = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return super()._conv_forward(larger, weight, bias, *args, **kwargs)
 
     return DoublingConv2d
 
@@ -66,6 +68,25 @@ def doubling_conv(operations: Any) -> Any:
 def sums_taps(x: Tensor) -> bool:
     """Tell whether `doubling_conv` sums its taps first."""
     return x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def doubled(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the transposed convolution (B, K, 2 H, 2 W) of x (B, C, H, W) with `doubled_taps`."""
+    if not pays_in_strips(x):
+        return F.conv_transpose2d(x, taps, bias, stride=2, padding=1)
+    height, width = x.shape[2:]
+    step = rows_of_a_strip(x)
+    result = new_map(x, taps.shape[1], 2 * height, 2 * width)
+    for first in range(0, height, step):
+        last = min(first + step, height)
+        above, below = int(first == 0), int(last == height)
+        part = x[:, :, first - 1 + above : last + 1 - below]
+        if above or below:
+            part = F.pad(part, (0, 0, above, below))
+        # Of a row more at each end, what lies outside of the strip is left out.
+        strip = F.conv_transpose2d(part, taps, bias, stride=2, padding=(3, 1))
+        result[:, :, 2 * first : 2 * last] = strip
+    return result
 
 
 def doubled_taps(weight: Tensor) -> Tensor:

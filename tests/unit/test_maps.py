@@ -1,0 +1,69 @@
+"""Memory of maps that is used again within a pass."""
+
+import pytest
+import torch
+
+from varestorer_core.config import TokenizerConfig
+from varestorer_core.models import strips
+from varestorer_core.models.maps import done_with, maps_used_again, new_map
+from varestorer_core.models.tokenizer import VisualTokenizer
+
+LIKE = torch.zeros(1, 4, 2, 2)
+
+
+@torch.no_grad()
+def test_a_map_has_the_memory_of_the_smallest_that_fits_and_is_done_with():
+    with maps_used_again(LIKE):
+        large, middle, small = (torch.zeros(1, 4, side, side) for side in (9, 6, 3))
+        for x in (large, middle, small):
+            done_with(x)
+        first, second, third = (new_map(LIKE, 4, 4, 4) for _ in range(3))
+    assert first.shape == (1, 4, 4, 4)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert first.data_ptr() == middle.data_ptr()
+    assert second.data_ptr() == large.data_ptr()
+    assert third.data_ptr() not in {t.data_ptr() for t in (large, middle, small)}
+
+
+@torch.no_grad()
+def test_a_part_of_a_map_gives_all_of_its_memory():
+    with maps_used_again(LIKE):
+        whole = torch.zeros(1, 8, 8, 8)
+        done_with(whole[:, :2])
+        again = new_map(LIKE.bfloat16(), 16, 8, 8)  # twice the numbers of half the size
+    assert again.dtype == torch.bfloat16
+    assert again.data_ptr() == whole.data_ptr()
+
+
+def test_every_map_is_new_outside_of_a_pass_and_where_gradients_are_recorded():
+    x = torch.zeros(1, 4, 4, 4)
+    done_with(x)
+    assert new_map(x, 4, 4, 4).data_ptr() != x.data_ptr()
+    with maps_used_again(x):
+        done_with(x)
+        assert new_map(x, 4, 4, 4).data_ptr() != x.data_ptr()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_passes_give_the_same_as_with_new_memory(dtype, monkeypatch):
+    monkeypatch.setattr(strips, "_STRIP", 300)
+    config = TokenizerConfig(
+        codebook_dim=4,
+        base_channels=8,
+        channel_multipliers=(1, 2, 2),
+        num_res_blocks=2,
+        norm_groups=4,
+    )
+    torch.manual_seed(0)
+    tokenizer = VisualTokenizer(config, decoder_dtype=dtype).eval()
+    image, codes = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 8, 8)
+    features, picture = tokenizer.encode(image), tokenizer.decode(codes)
+    kept = features.clone(), picture.clone(), image.clone(), codes.clone()
+    assert torch.equal(tokenizer.encode(image), features)
+    assert torch.equal(tokenizer.decode(codes), picture)
+    assert all(map(torch.equal, kept, (features, picture, image, codes)))
+    monkeypatch.setattr("varestorer_core.models.autoencoder.done_with", lambda _x: None)
+    assert torch.equal(tokenizer.encode(image), features)
+    assert torch.equal(tokenizer.decode(codes), picture)
+    assert picture.untyped_storage().nbytes() == picture.nbytes

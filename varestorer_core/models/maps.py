@@ -1,0 +1,59 @@
+"""Memory for the large maps of one pass through the encoder or the decoder, used again when a map is done with.
+
+New memory is slow: the system hands it out in pages and clears each of them, which took a tenth of both networks'
+time. On CPUs, where no gradients are recorded; anywhere else every map is new.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_SETTLING = (32 << 20) - (8 << 10)
+"""Bytes: the largest block by which glibc learns, less its own."""
+
+_free: ContextVar[list[Tensor] | None] = ContextVar("free", default=None)
+
+
+@contextmanager
+def maps_used_again(x: Tensor) -> Iterator[None]:
+    """Within this block, `new_map` takes what `done_with` gave, if x is of a pass that it is for."""
+    of_a_pass = x.device.type == "cpu" and not torch.is_grad_enabled()
+    if not of_a_pass or _free.get() is not None or torch.compiler.is_compiling():
+        yield
+        return
+    # From the first large block that a program frees, glibc learns up to what size to keep blocks and not
+    # to return them to the system at once. So it keeps those of a strip, which the kernels allocate.
+    torch.empty(_SETTLING, dtype=torch.uint8)
+    token = _free.set([])
+    try:
+        yield
+    finally:
+        _free.reset(token)
+
+
+def new_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return a map (B, channels, height, width) of any content, with the channels last in memory.
+
+    Its batch size, type and device are those of `like`.
+    """
+    shape = (len(like), height, width, channels)
+    size = math.prod(shape) * like.element_size()
+    free = _free.get() or []
+    fitting = [index for index, memory in enumerate(free) if len(memory) >= size]
+    if not fitting:
+        return like.new_empty(shape).permute(0, 3, 1, 2)
+    memory = free.pop(min(fitting, key=lambda index: len(free[index])))
+    return memory[:size].view(like.dtype).view(shape).permute(0, 3, 1, 2)
+
+
+def done_with(x: Tensor) -> None:
+    """Let later maps have the memory of x, which nobody may read any more, nor any view of it."""
+    free = _free.get()
+    if free is not None:
+        free.append(torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage()))
