@@ -49,14 +49,14 @@ def test_gradients_pass():
     assert all(t.grad is not None for t in (q, k, v))
 
 
-@pytest.mark.parametrize("score", [80.0, 200.0, 1e4])
+@pytest.mark.parametrize("score", [40.0, 88.0, 200.0, 1e4])
 def test_a_key_far_above_all_others_is_not_lost(score):
-    q, k, v = torch.ones(1, 1, 520, 64), torch.zeros(1, 1, 700, 64), torch.randn(1, 1, 700, 64)
+    q, k, v = torch.ones(1, 1, 520, 64), torch.zeros(1, 1, 700, 64), 9 * torch.randn(1, 1, 700, 64)
     k[0, 0, 333] = score / 8  # times 64 columns, divided by the square root of 64
     q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     with torch.inference_mode():
         out = attention(q, k, v)
-    assert torch.allclose(out.float(), v[:, :, 333:334].float().expand_as(out), atol=0.01)
+    assert torch.allclose(out.float(), v[:, :, 333:334].float().expand_as(out), rtol=0.01)
 
 
 def test_what_is_not_a_number_stays_in_its_rows():

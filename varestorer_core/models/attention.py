@@ -26,6 +26,9 @@ _BLOCK = 2**21
 Smaller blocks pack the keys too often, larger ones leave the cache.
 """
 
+_MOST = 2.0**64
+"""Largest sum of exponentials whose products with values are surely finite."""
+
 _PROBE = 16
 """Every so many keys are asked first for the size of a query's scores."""
 
@@ -98,13 +101,23 @@ def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     for start in range(0, len(q), rows):
         part = queries[start : start + rows]
         scores = buffer[: len(part)]
-        torch.addmm(scores, part, keys.T, beta=0, alpha=size**-0.5 / math.log(2), out=scores)
-        sums = _row_sums(torch.exp2(scores, out=scores))
-        if not sums.isfinite().all():  # a maximum far beyond its estimate
-            torch.mm(q[start : start + rows], k.T, out=scores)
-            sums = torch.ones_like(sums)
-            torch.softmax(scores * size**-0.5, -1, out=scores)
+        sums = _exponentials(part, keys, scores)
+        if not (sums < _MOST).all():  # a maximum far beyond its estimate
+            torch.mm(part[:, :size], keys[:, :size].T, out=scores)
+            torch.neg(scores.amax(-1), out=part[:, size])
+            sums = _exponentials(part, keys, scores)
         torch.div(scores @ values, sums, out=out[start : start + rows])
+
+
+def _exponentials(queries: Tensor, keys: Tensor, out: Tensor) -> Tensor:
+    """Write e to the power of all scores, less what the two last columns take from them, to out (n, Lk).
+
+    Returns:
+        Their sums over the keys, (n, 1) in float32.
+    """
+    scale = (queries.shape[1] - 2) ** -0.5 / math.log(2)
+    torch.addmm(out, queries, keys.T, beta=0, alpha=scale, out=out)
+    return _row_sums(torch.exp2(out, out=out))
 
 
 def _row_sums(x: Tensor) -> Tensor:
