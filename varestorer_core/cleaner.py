@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CheckpointError, VARestorerError
+from .models.allocator import keep_freed_memory
 from .models.fused import FastLinears
 
 _MULTIPLE = 64
@@ -46,6 +47,7 @@ class Cleaner:
         """
         weight = next(self.network.parameters())
         padded = _pad(((images + 1) / 2).to(weight.device, weight.dtype))
+        keep_freed_memory(weight.device)
         with self._products(weight):
             cleaned = self.network(padded)
         cleaned = cleaned[..., : images.shape[-2], : images.shape[-1]]

@@ -14,8 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-_SETTLING = (32 << 20) - (8 << 10)
-"""Bytes: the largest block by which glibc learns, less its own."""
+from .allocator import keep_freed_memory
 
 _free: ContextVar[list[Tensor] | None] = ContextVar("free", default=None)
 
@@ -27,9 +26,7 @@ def maps_used_again(x: Tensor) -> Iterator[None]:
     if not of_a_pass or _free.get() is not None or torch.compiler.is_compiling():
         yield
         return
-    # From the first large block that a program frees, glibc learns up to what size to keep blocks and not
-    # to return them to the system at once. So it keeps those of a strip, which the kernels allocate.
-    torch.empty(_SETTLING, dtype=torch.uint8)
+    keep_freed_memory(x.device)  # of strips, which kernels allocate
     token = _free.set([])
     try:
         yield
