@@ -95,6 +95,19 @@ def test_products_in_bfloat16_change_little():
     assert (cleaned - expected).norm() < 0.01 * expected.norm()
 
 
+def test_convolutions_on_a_cpu_have_the_channels_last():
+    cleaner = load_cleaner(tiny_swinir(), name="a.ckpt")
+    layouts = []
+    convolution = cleaner.network.get_submodule("conv_last")
+    convolution.register_forward_hook(
+        lambda _module, _args, out: layouts.append(
+            out.is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    cleaner(torch.zeros(1, 3, 64, 64))
+    assert layouts == [True]
+
+
 def test_another_type_multiplies_as_the_weights_are_stored():
     state_dict = tiny_swinir()
     images = torch.rand(1, 3, 64, 64) * 2 - 1

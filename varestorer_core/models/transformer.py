@@ -23,6 +23,7 @@ from .attention import AttentionFn, attention
 from .block import Block
 from .residual import modulate
 from .rope import rope_table
+from .rows import by_rows
 from .sampling import favour_bits
 from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads
 
@@ -42,7 +43,7 @@ class _HeadNorm(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.ada_lin(cond)[:, None].chunk(2, dim=-1)
-        return modulate(x, scale, shift)
+        return by_rows(lambda part: modulate(part, scale, shift), x)
 
 
 class VARTransformer(nn.Module):
