@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from varestorer_core.models import onednn
-from varestorer_core.models.fused import fused_linear
+from varestorer_core.models.fused import FastLayers, fused_linear
 from varestorer_core.models.lora import LoRALinear
 
 needs_operator = pytest.mark.skipif(
@@ -131,3 +131,25 @@ def test_anything_else_runs_as_it_is(case, monkeypatch):
         out, is_complete = fused_linear(module, x, gelu=True)
         assert not is_complete
         assert torch.equal(out, module(x))
+
+
+def test_networks_of_others_get_fast_layers():
+    torch.manual_seed(0)
+    conv, linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+    layouts = []
+    conv.register_forward_hook(
+        lambda _module, _args, out: layouts.append(
+            out.is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    x = torch.randn(2, 3, 6, 7)
+
+    def network():
+        return linear(conv(x).permute(0, 2, 3, 1))
+
+    expected = network()
+    with FastLayers():
+        result = network()
+        assert conv(x[0]).shape == (8, 6, 7)  # without a batch there is no such layout
+    assert layouts[:2] == [False, True]
+    assert torch.allclose(result, expected, atol=1e-6)

@@ -65,7 +65,7 @@ class FastLayers(TorchFunctionMode):
     ) -> Any:
         if func is F.linear and not kwargs and _fits(*args[:2]):
             return product(*args)
-        if func is F.conv2d and isinstance(args[0], Tensor) and args[0].device.type == "cpu":
+        if func is F.conv2d and args and args[0].device.type == "cpu" and args[0].ndim == 4:
             args = (args[0].contiguous(memory_format=torch.channels_last), *args[1:])
         return func(*args, **(kwargs or {}))
 
