@@ -53,17 +53,20 @@ def run_batched(
     Raises:
         VARestorerError: if a single item does not fit.
     """
+    from .models.maps import maps_kept
+
     if batch < 1:
         raise SettingError(f"the tile batch must be at least 1, got {batch}.")
     done = 0
-    while done < count:
-        stop = min(done + batch, count)
-        if _fits(run, done, stop, is_oom):
-            done = stop
-            if on_progress is not None:
-                on_progress(done, count)
-        else:
-            batch = (stop - done) // 2
+    with maps_kept():
+        while done < count:
+            stop = min(done + batch, count)
+            if _fits(run, done, stop, is_oom):
+                done = stop
+                if on_progress is not None:
+                    on_progress(done, count)
+            else:
+                batch = (stop - done) // 2
 
 
 def _fits(

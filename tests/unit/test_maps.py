@@ -5,7 +5,7 @@ import torch
 
 from varestorer_core.config import TokenizerConfig
 from varestorer_core.models import strips
-from varestorer_core.models.maps import done_with, maps_used_again, new_map
+from varestorer_core.models.maps import done_with, maps_kept, maps_used_again, new_map
 from varestorer_core.models.tokenizer import VisualTokenizer
 
 LIKE = torch.zeros(1, 4, 2, 2)
@@ -35,6 +35,31 @@ def test_a_part_of_a_map_gives_all_of_its_memory():
     assert again.data_ptr() == whole.data_ptr()
 
 
+@torch.no_grad()
+def test_a_pass_leaves_its_largest_maps_to_the_next_one():
+    with maps_kept():
+        with maps_used_again(LIKE):
+            left = [torch.zeros(1, 4, side, side) for side in (3, 9, 6, 8, 2)]
+            for x in left:
+                done_with(x)
+        with maps_used_again(LIKE):
+            found = {new_map(LIKE, 4, side, side).data_ptr() for side in (9, 8, 6)}
+            assert found == {left[1].data_ptr(), left[2].data_ptr(), left[3].data_ptr()}
+            small = new_map(LIKE, 4, 2, 2)
+            assert small.data_ptr() not in {x.data_ptr() for x in left}
+    with maps_used_again(LIKE):
+        assert new_map(LIKE, 4, 6, 6).data_ptr() not in {x.data_ptr() for x in left}
+
+
+@torch.no_grad()
+def test_maps_of_other_devices_have_nothing_to_do_with_it():
+    with maps_kept():
+        x = torch.zeros(1, 4, 4, 4, device="meta")
+        done_with(x)
+        done_with(torch.zeros(1, 4, 9, 9))
+        assert new_map(x, 4, 4, 4).device.type == "meta"
+
+
 def test_every_map_is_new_outside_of_a_pass_and_where_gradients_are_recorded():
     x = torch.zeros(1, 4, 4, 4)
     done_with(x)
@@ -60,8 +85,10 @@ def test_passes_give_the_same_as_with_new_memory(dtype, monkeypatch):
     image, codes = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 8, 8)
     features, picture = tokenizer.encode(image), tokenizer.decode(codes)
     kept = features.clone(), picture.clone(), image.clone(), codes.clone()
-    assert torch.equal(tokenizer.encode(image), features)
-    assert torch.equal(tokenizer.decode(codes), picture)
+    with maps_kept():
+        for _ in range(3):
+            assert torch.equal(tokenizer.encode(image), features)
+            assert torch.equal(tokenizer.decode(codes), picture)
     assert all(map(torch.equal, kept, (features, picture, image, codes)))
     monkeypatch.setattr("varestorer_core.models.autoencoder.done_with", lambda _x: None)
     assert torch.equal(tokenizer.encode(image), features)

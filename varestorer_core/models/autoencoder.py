@@ -183,4 +183,5 @@ class Decoder(nn.Module):
                 return self.conv_out(_silu(self.norm_out(x)))
             picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
             self.conv_out.after(self.norm_out, x, picture, add=False)
+            done_with(x)
             return picture
