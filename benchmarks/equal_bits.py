@@ -29,7 +29,7 @@ from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.pictures import read_picture
 from varestorer_core.schedule import get_schedule
-from varestorer_core.tiling import extract_tiles, plan_tiles
+from varestorer_core.tiles.tiling import extract_tiles, plan_tiles
 
 # Name to the types in which matrices are stored and multiply.
 TRANSFORMERS = {

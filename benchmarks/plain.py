@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from varestorer_core.models import autoencoder, onednn, resampling, rows, strips
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
-from varestorer_core.official_tiling import restore_official, tile_positions, to_8bit
+from varestorer_core.tiles.official_tiling import restore_official, tile_positions, to_8bit
 
 
 def plain_attention(q, k, v, mask=None):

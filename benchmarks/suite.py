@@ -29,7 +29,7 @@ from plain import plain_attention, plain_tile, plain_tile_count, restore_plainly
 from timed import restore, row
 
 from varestorer_core.precision import decoder_dtype
-from varestorer_core.tiling import plan_tiles
+from varestorer_core.tiles.tiling import plan_tiles
 
 CASES = (
     "start",

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batching import ProgressCallback, is_out_of_memory, run_batched
 from .color import match_color
 from .config import TransformerConfig
 from .errors import ImageError, SettingError, VARestorerError
-from .geometry import TileGeometry, check_masks
 from .models.bsq import pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
 from .models.transformer import VARTransformer
-from .noise import tile_noise
 from .resize import resize_lanczos, target_size
 from .schedule import ScaleSchedule
-from .tile_bits import TileBits, TileCodes
-from .tiling import extract_tiles, plan_tiles
+from .tiles.batching import ProgressCallback, is_out_of_memory, run_batched
+from .tiles.geometry import TileGeometry, check_masks
+from .tiles.noise import tile_noise
+from .tiles.tile_bits import TileBits, TileCodes
+from .tiles.tiling import extract_tiles, plan_tiles
 
 IsOutOfMemory = Callable[[BaseException], bool]
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batching import ProgressCallback, tiles_at_once
-from .geometry import TileGeometry
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
 from .pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from .schedule import get_schedule
-from .tile_bits import TileCodes
+from .tiles.batching import ProgressCallback, tiles_at_once
+from .tiles.geometry import TileGeometry
+from .tiles.tile_bits import TileCodes
 
 
 class Restorer:

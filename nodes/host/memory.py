@@ -8,7 +8,7 @@ import comfy.model_management as mm
 import comfy.model_patcher
 import torch
 
-from ...varestorer_core.batching import is_out_of_memory, tiles_at_once
+from ...varestorer_core.tiles.batching import is_out_of_memory, tiles_at_once
 
 _AUTO_BATCH = 4
 """Most tiles per pass if the user does not say; with 3545 tokens in one, more gain little."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...varestorer_core.masking import output_masks
 from ...varestorer_core.resize import target_size
 from ...varestorer_core.schedule import get_schedule
+from ...varestorer_core.tiles.masking import output_masks
 from . import stages
 from .images import join_alpha, to_alpha, to_image, to_pictures
 from .progress import Progress

@@ -7,8 +7,8 @@ import torch
 from varestorer_core.cleaner import load_cleaner
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
-from varestorer_core.official_tiling import restore_official, to_8bit
 from varestorer_core.schedule import get_schedule
+from varestorer_core.tiles.official_tiling import restore_official, to_8bit
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from varestorer_core.models.bsq import dequantize
 from varestorer_core.models.generation import generate
-from varestorer_core.official_tiling import to_8bit
+from varestorer_core.tiles.official_tiling import to_8bit
 
 LIMIT = 3e-4
 NUMBER = r"([\d.]*\d)"

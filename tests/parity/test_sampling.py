@@ -6,7 +6,7 @@ import torch
 
 from varestorer_core.models.bsq import dequantize
 from varestorer_core.models.sampling import gumbel, sample_bits
-from varestorer_core.official_tiling import to_8bit
+from varestorer_core.tiles.official_tiling import to_8bit
 
 
 @pytest.mark.parametrize("case", ["argmax", "gumbel"])

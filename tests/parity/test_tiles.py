@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from varestorer_core.errors import VARestorerError
-from varestorer_core.official_tiling import crop_tile, pad_ring, tile_positions, tile_weights
 from varestorer_core.resize import target_size
+from varestorer_core.tiles.official_tiling import crop_tile, pad_ring, tile_positions, tile_weights
 
 WEIGHT_LIMIT = 1e-6
 

@@ -6,8 +6,8 @@ import weakref
 import pytest
 import torch
 
-from varestorer_core.batching import is_out_of_memory, run_batched, tiles_at_once
 from varestorer_core.errors import SettingError, VARestorerError
+from varestorer_core.tiles.batching import is_out_of_memory, run_batched, tiles_at_once
 
 
 def limited(limit, log, error=torch.OutOfMemoryError):

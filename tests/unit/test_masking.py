@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from varestorer_core.errors import SettingError
-from varestorer_core.masking import feathered, output_masks
+from varestorer_core.tiles.masking import feathered, output_masks
 
 
 def half(height=40, width=60, edge=30):

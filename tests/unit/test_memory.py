@@ -6,7 +6,7 @@ import torch
 from varestorer_core.color import match_color
 from varestorer_core.pipeline import decode_tiles, encode_pyramid
 from varestorer_core.schedule import get_schedule
-from varestorer_core.tile_bits import TileBits, TileCodes
+from varestorer_core.tiles.tile_bits import TileBits, TileCodes
 
 SCHEDULE = get_schedule(1.0, "0.06M")
 SIDE = 900

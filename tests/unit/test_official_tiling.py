@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from varestorer_core.errors import SettingError
-from varestorer_core.official_tiling import (
+from varestorer_core.tiles.official_tiling import (
     blend_tiles,
     crop_tile,
     pad_ring,

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from varestorer_core.models.sampling import gumbel, sample_bits
-from varestorer_core.noise import tile_noise
 from varestorer_core.schedule import get_schedule
+from varestorer_core.tiles.noise import tile_noise
 
 SCHEDULE = get_schedule(1.0, "0.06M")
 

@@ -8,7 +8,7 @@ from varestorer_core.evaluate import seam_score
 from varestorer_core.evaluate.seams import tile_borders
 from varestorer_core.pictures import read_picture
 from varestorer_core.resize import resize_lanczos
-from varestorer_core.tiling import TileMerger, plan_tiles
+from varestorer_core.tiles.tiling import TileMerger, plan_tiles
 
 LAYOUT = plan_tiles(50, 96, 32, 8)
 

@@ -3,12 +3,12 @@ import torch
 
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import favour_bits, sample_bits
-from varestorer_core.noise import tile_noise
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.resize import resize_lanczos
 from varestorer_core.schedule import get_schedule
-from varestorer_core.tile_bits import TileBits, TileCodes
-from varestorer_core.tiling import extract_tiles, plan_tiles
+from varestorer_core.tiles.noise import tile_noise
+from varestorer_core.tiles.tile_bits import TileBits, TileCodes
+from varestorer_core.tiles.tiling import extract_tiles, plan_tiles
 
 SCHEDULE = get_schedule(1.0, "0.06M")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from varestorer_core.errors import SettingError
-from varestorer_core.tiling import (
+from varestorer_core.tiles.tiling import (
     TileLayout,
     TileMerger,
     bounce_indices,

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _restore_job(job: Job, models: Models, settings: Settings, *, debug: bool) -> bool:
     """Restore one picture and say so; tell whether it worked. A failure must not stop the others."""
-    from ..batching import is_out_of_memory
+    from ..tiles.batching import is_out_of_memory
 
     started = time.perf_counter()
     try:

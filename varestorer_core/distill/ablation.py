@@ -28,7 +28,7 @@ from ..models.transformer import VARTransformer
 from ..pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from ..resize import resize_lanczos
 from ..schedule import get_schedule
-from ..tile_bits import TileCodes
+from ..tiles.tile_bits import TileCodes
 from .ablation_table import markdown_table, summary
 from .loop import LoopSettings
 from .run import (

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tiling import TileLayout
+from ..tiles.tiling import TileLayout
 from .metrics import check_alike
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .errors import SettingError, VARestorerError
+from ..errors import SettingError, VARestorerError
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total); raising in it cancels."""
@@ -53,7 +53,7 @@ def run_batched(
     Raises:
         VARestorerError: if a single item does not fit.
     """
-    from .models.maps import maps_kept
+    from ..models.maps import maps_kept
 
     if batch < 1:
         raise SettingError(f"the tile batch must be at least 1, got {batch}.")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import SettingError
-from .resize import target_size
+from ..errors import SettingError
+from ..resize import target_size
 from .tiling import bounce_indices
 
 Picture = NDArray[np.uint8]

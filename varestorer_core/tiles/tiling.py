@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import SettingError
+from ..errors import SettingError
 
 
 @dataclass(frozen=True)

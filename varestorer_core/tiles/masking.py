@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SettingError
+from ..errors import SettingError
 
 _BOXES = 3
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .models.bsq import dequantize
-from .schedule import ScaleSchedule
+from ..models.bsq import dequantize
+from ..schedule import ScaleSchedule
 
 
 class TileBits:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .errors import SettingError
+from ..errors import SettingError
 from .tiling import TileLayout, TileMerger, touched_tiles
 
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .models.sampling import gumbel
-from .schedule import ScaleSchedule
+from ..models.sampling import gumbel
+from ..schedule import ScaleSchedule
 
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
