@@ -22,7 +22,6 @@ from varestorer_core.checkpoint import (
     read_checkpoint,
 )
 from varestorer_core.config import TokenizerConfig, TransformerConfig
-from varestorer_core.models.attention import attention
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.precision import decoder_dtype
@@ -64,7 +63,7 @@ class Networks:
         return self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
 
 
-def load_networks(size, folder, device, dtype, *, lora="merged", attend=attention):
+def load_networks(size, folder, device, dtype, *, lora="merged"):
     """Return networks of a size: "tiny" (bundled), "narrow", or "full" from the files of a folder.
 
     Args:
@@ -78,7 +77,6 @@ def load_networks(size, folder, device, dtype, *, lora="merged", attend=attentio
         *transformer_tensors(size, folder),
         dtype=dtype,
         device=device,
-        attention=attend,
         merge=lora != "unmerged",
         consume=True,
         **extra,

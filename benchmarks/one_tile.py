@@ -23,8 +23,8 @@ from swinir import random_cleaner
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.kernels import memory_kept
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
-from varestorer_core.models.maps import maps_kept
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
@@ -100,7 +100,7 @@ def main():
         timed(times, "decode", lambda: tokenizer.decode(codes))
         return times
 
-    with maps_kept():  # as from tile to tile of a picture
+    with memory_kept():  # as from tile to tile of a picture
         if not args.no_warm_up:
             run()
         runs = [run() for _ in range(args.repeats)]

@@ -8,40 +8,19 @@ the tile: 128 of 512 pixels.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+import os
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 
-from varestorer_core.models import autoencoder, onednn, resampling, rows, strips
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.tiles.official_tiling import restore_official, tile_positions, to_8bit
 
 
-def plain_attention(q, k, v, mask=None):
-    """Return attention by PyTorch's kernel."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-@contextmanager
 def plain_layers():
-    """Do without what the core does faster on CPUs: see `onednn`, `rows`, `strips`, `winograd` and `resampling`."""
-    never = mock.Mock(return_value=False)
-    plain = (
-        (onednn, "_is_sound", never),
-        (rows, "_in_blocks", lambda function, tensors, *_: function(*tensors)),
-        (strips, "pays", never),
-        (strips, "pays_in_strips", never),
-        (autoencoder, "pays_in_strips", never),
-        (resampling, "pays_in_strips", never),
-        (resampling, "sums_taps", never),
-    )
-    with ExitStack() as stack:
-        for module, name, value in plain:
-            stack.enter_context(mock.patch.object(module, name, value))
-        yield
+    """Return the context in which the networks run without the core's CPU kernels."""
+    return mock.patch.dict(os.environ, VARESTORER_CPU_KERNELS="off")
 
 
 def plain_tile(networks, device, stages):

@@ -25,7 +25,7 @@ from measure import DTYPES, Stages, clock, picture
 from networks import load_networks
 from patched import CASE as PATCHED
 from patched import patched_row
-from plain import plain_attention, plain_tile, plain_tile_count, restore_plainly
+from plain import plain_tile, plain_tile_count, restore_plainly
 from timed import restore, row
 
 from varestorer_core.precision import decoder_dtype
@@ -169,7 +169,7 @@ def run_baseline(args, load):
         image = picture(side, side)
         first = row("ours, one tile", args, ours, lambda: restore(ours, [image], args))
         del ours
-        plain = load(lora="unmerged", attend=plain_attention)
+        plain = load(lora="unmerged")
         eight = (image.movedim(0, -1) * 255).byte().numpy()
         stages = Stages(args.device)
 
@@ -185,7 +185,7 @@ def run_baseline(args, load):
         first = row("ours, 1800 x 1200", args, ours, lambda: restore(ours, [image], args))
         del ours
         lora = "merged" if args.size == "tiny" else "unmerged"
-        plain = load(lora=lora, attend=plain_attention)
+        plain = load(lora=lora)
         eight = np.ascontiguousarray((image.movedim(0, -1) * 255).byte().numpy())
         stages = Stages(args.device)
 
@@ -236,10 +236,9 @@ def main():
     if unknown := set(wanted) - set(CASES):
         parser.error(f"--only knows {', '.join(CASES)}, got {', '.join(sorted(unknown))}")
 
-    def load(*, dtype=args.dtype, lora="merged", attend=None):
+    def load(*, dtype=args.dtype, lora="merged"):
         weights = torch.float8_e4m3fn if dtype == "fp8" else DTYPES[dtype]
-        extra = {} if attend is None else {"attend": attend}
-        return load_networks(args.size, args.folder, args.device, weights, lora=lora, **extra)
+        return load_networks(args.size, args.folder, args.device, weights, lora=lora)
 
     cases = {
         "start": lambda: run_start(args),

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CheckpointError, VARestorerError
-from .models.allocator import keep_freed_memory
-from .models.fused import FastLayers
+from .kernels import foreign_layers
 
 _MULTIPLE = 64
 """Eight pixels per token of SwinIR's map times a window of eight tokens."""
@@ -47,8 +46,7 @@ class Cleaner:
         """
         weight = next(self.network.parameters())
         padded = _pad(((images + 1) / 2).to(weight.device, weight.dtype))
-        keep_freed_memory(weight.device)
-        with self._products(weight), self._layers(weight):
+        with self._products(weight), foreign_layers(weight.device):
             cleaned = self.network(padded)
         cleaned = cleaned[..., : images.shape[-2], : images.shape[-1]]
         return (2 * cleaned.to(images.dtype) - 1).to(images.device)
@@ -58,10 +56,6 @@ class Cleaner:
         if weight.dtype == torch.float32 and self.compute_dtype == torch.bfloat16:
             return torch.autocast(weight.device.type, torch.bfloat16)
         return nullcontext()
-
-    def _layers(self, weight: Tensor) -> AbstractContextManager[Any]:
-        """Return the context in which a CPU's layers are fast."""
-        return FastLayers() if weight.device.type == "cpu" else nullcontext()
 
 
 def load_cleaner(

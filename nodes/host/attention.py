@@ -20,7 +20,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     """
     # The default 1 / sqrt(D) is kept: older hosts ignore another scale without a word.
     # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs.
-    # For CPUs the core has a faster one, and the command line then gives the same bits.
+    # On a CPU the core's runs, so that the command line computes the same bits.
     if q.device.type == "cpu":
         from ...varestorer_core.models.attention import attention as core_attention
 
@@ -32,4 +32,4 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 
 
-attention.may_be_folded = True  # pyright: ignore[reportFunctionMemberAccess]
+attention.is_plain_on_cpu = True  # pyright: ignore[reportFunctionMemberAccess]

@@ -4,15 +4,12 @@ The set is the folder VARESTORER_GOLDENS, else the complete one beside the proje
 kept under tests/parity/goldens. Nothing about a set is known here: widths, ratios, bit counts and
 file names come from its index.json and its tensor names.
 
-Every test runs twice: as fast as this processor allows, and with layers as PyTorch has them, which is what other
-devices run.
+Every test runs twice: with the CPU kernels, and with the plain networks, which are what other devices run.
 """
 
-import importlib
 import json
 import os
 import re
-import sys
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -27,19 +24,12 @@ from varestorer_core.schedule import get_schedule
 HERE = Path(__file__).parent
 COMPLETE = HERE.parents[1].parent / "shared" / "reference" / "goldens"
 PART = HERE / "goldens"
-BENCHMARKS = HERE.parents[1] / "benchmarks"
 
 
-@pytest.fixture(autouse=True, params=["fast layers", "plain layers"])
+@pytest.fixture(autouse=True, params=["CPU kernels", "plain networks"])
 def layers(request, monkeypatch):
-    """Take away what the core does faster on CPUs, or leave it."""
-    if request.param == "fast layers":
-        yield
-        return
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    with importlib.import_module("plain").plain_layers():
-        yield
-    sys.modules.pop("plain", None)
+    """Run with the CPU kernels and without them, where the lines that a GPU runs are run."""
+    monkeypatch.setenv("VARESTORER_CPU_KERNELS", "on" if request.param == "CPU kernels" else "off")
 
 
 class Goldens:

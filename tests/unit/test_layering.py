@@ -93,6 +93,14 @@ def test_models_import_only_torch_configuration_and_each_other():
     assert not violations(files(CORE / "models"), allowed)
 
 
+def test_the_cpu_kernels_have_one_importer():
+    """The layer can be deleted: `kernels` does without it, and nothing else refers to it."""
+    layer, door = "varestorer_core.cpu", CORE / "kernels.py"
+    paths = [path for path in (*files(CORE, outside=CORE / "cpu"), *files(NODES)) if path != door]
+    assert not violations(paths, lambda name, _: not within(name, layer))
+    assert any(within(name, layer) for name, _ in imports(door))
+
+
 def test_only_the_command_imports_training():
     outside = [
         path for path in files(CORE, outside=CORE / "distill") if CORE / "cli" not in path.parents

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config import TokenizerConfig, TransformerConfig
 from ..errors import CheckpointError, SettingError
+from ..kernels import accelerate
 from ..models.attention import AttentionFn
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
@@ -93,7 +94,7 @@ def load_transformer(
         # A bias is a thousandth of its matrix: no memory to be saved, but the layer's whole offset.
         expected = {key: like if like.ndim > 1 else like.float() for key, like in expected.items()}
     _fill(model, tensors, owners, expected, device, name, consume)
-    return model.eval()
+    return accelerate(model.eval())
 
 
 def load_tokenizer(
@@ -133,7 +134,7 @@ def load_tokenizer(
             for key, like in expected.items()
         }
     _fill(model, tensors, owners, expected, device, name, consume)
-    return model.eval()
+    return accelerate(model.eval())
 
 
 def _take(

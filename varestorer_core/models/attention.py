@@ -5,39 +5,14 @@ Every module takes the function as a constructor argument, so a host can pass it
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .onednn import has_products, product
-
-_LONG = 512
-"""Queries from which on the products on a CPU are worth a loop of their own."""
-
-_WIDE = 64
-"""Size of a head from which on float32 is worth it: with less, threads wait for each other too often."""
-
-_BLOCK = 2**21
-"""Scores at a time for each thread: 4 MB in bfloat16; an eighth of them, 1 MB, in float32.
-
-Smaller blocks pack the keys too often, larger ones leave the cache.
-"""
-
-_MOST = 2.0**64
-"""Largest sum of exponentials whose products with values are surely finite."""
-
-_PROBE = 16
-"""Every so many keys are asked first for the size of a query's scores."""
-
 
 class AttentionFn(Protocol):
-    """softmax(q k^T / sqrt(D) + mask) v.
-
-    With an attribute `may_be_folded` that is true, it need not be called for a prompt on a CPU: see `folding`.
-    """
+    """softmax(q k^T / sqrt(D) + mask) v."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend.
@@ -54,86 +29,5 @@ class AttentionFn(Protocol):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend with PyTorch's fused kernel, or faster where that is slow; see `AttentionFn` for shapes."""
-    wide = q.dtype != torch.float32 or q.shape[3] >= _WIDE
-    if mask is None and wide and q.shape[2] >= _LONG and has_products(q, k, v):
-        return _by_products(q, k, v)
+    """Attend with PyTorch's fused kernel; see `AttentionFn` for shapes."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-attention.may_be_folded = True  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend by plain matrix products over blocks of queries, head by head.
-
-    PyTorch's kernel reaches a quarter of a CPU's rate in bfloat16, and half of it in float32.
-    """
-    attend = _in_bfloat16 if q.dtype == torch.bfloat16 else _in_float32
-    # Heads outside: rows of one head that lie apart are slow to write, one page for each.
-    out = q.new_empty(*q.shape[:3], v.shape[3])
-    for index in range(q.shape[0]):
-        for head in range(q.shape[1]):
-            attend(q[index, head], k[index, head], v[index, head], out[index, head])
-    return out
-
-
-def _in_bfloat16(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Attend with one head, q (Lq, D), k and v (Lk, D), into out (Lq, D).
-
-    Scores rounded to bfloat16 would be coarse where they are large, and so where they count. Softmax
-    is blind to a shift of a row, so an estimate of the row's maximum is subtracted inside the product,
-    before it is rounded: then the scores that count are the small ones. The product does it with a column
-    more, minus the estimate beside the queries and a one beside the keys.
-
-    With such an estimate, softmax's own search for the maximum and its division of all scores are not
-    needed, and powers of two are cheaper than those of e.
-    """
-    size = q.shape[1]
-    # Of two columns, because products in bfloat16 take numbers in pairs.
-    queries, keys = q.new_zeros(len(q), size + 2), k.new_ones(len(k), size + 2)
-    queries[:, :size], keys[:, :size] = q, k
-    probe, values = k[::_PROBE].contiguous(), v.contiguous()
-    torch.neg((probe @ queries[:, :size].T).amax(0), out=queries[:, size])
-    rows = max(1, _BLOCK * torch.get_num_threads() // len(keys))
-    # New memory at every step would cost a tenth.
-    buffer = q.new_empty(min(rows, len(q)), len(keys))
-    for start in range(0, len(q), rows):
-        part = queries[start : start + rows]
-        scores = buffer[: len(part)]
-        sums = _exponentials(part, keys, scores)
-        if not (sums < _MOST).all():  # a maximum far beyond its estimate
-            torch.mm(part[:, :size], keys[:, :size].T, out=scores)
-            torch.neg(scores.amax(-1), out=part[:, size])
-            sums = _exponentials(part, keys, scores)
-        torch.div(scores @ values, sums, out=out[start : start + rows])
-
-
-def _exponentials(queries: Tensor, keys: Tensor, out: Tensor) -> Tensor:
-    """Write e to the power of all scores, less what the two last columns take from them, to out (n, Lk).
-
-    Returns:
-        Their sums over the keys, (n, 1) in float32.
-    """
-    scale = (queries.shape[1] - 2) ** -0.5 / math.log(2)
-    torch.addmm(out, queries, keys.T, beta=0, alpha=scale, out=out)
-    return _row_sums(torch.exp2(out, out=out))
-
-
-def _row_sums(x: Tensor) -> Tensor:
-    """Return the sums (n, 1), in float32, of the rows of x (n, L) in bfloat16.
-
-    PyTorch sums fastest into the type of x. A few pieces keep that rounding from being the sum's.
-    """
-    pieces = next(count for count in range(8, 0, -1) if x.shape[1] % count == 0)
-    return x.unflatten(1, (pieces, -1)).sum(-1).sum(-1, keepdim=True, dtype=torch.float32)
-
-
-def _in_float32(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Do what `_in_bfloat16` does, for scores that are exact enough as they are."""
-    keys, values = k * q.shape[1] ** -0.5, v.T.contiguous()
-    rows = max(1, _BLOCK // 8 * torch.get_num_threads() // len(keys))
-    for start in range(0, len(q), rows):
-        scores = product(q[start : start + rows].contiguous(), keys)
-        torch.softmax(scores, -1, out=scores)
-        out[start : start + rows] = product(scores, values)

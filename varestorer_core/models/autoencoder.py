@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TokenizerConfig
-from .maps import done_with, maps_used_again, new_map
-from .resampling import doubling_conv, halving_conv
-from .strips import pays_in_strips, pointwise_conv, strip_conv
 
 _EPS = 1e-6
 
@@ -28,37 +24,19 @@ class ResidualBlock(nn.Module):
         self, in_channels: int, out_channels: int, groups: int, operations: Any, **factory: Any
     ):
         super().__init__()
-        convolution = strip_conv(operations)
+        conv = operations.Conv2d
         self.norm1 = operations.GroupNorm(groups, in_channels, eps=_EPS, **factory)
-        self.conv1 = convolution(in_channels, out_channels, 3, padding=1, **factory)
+        self.conv1 = conv(in_channels, out_channels, 3, padding=1, **factory)
         self.norm2 = operations.GroupNorm(groups, out_channels, eps=_EPS, **factory)
-        self.conv2 = convolution(out_channels, out_channels, 3, padding=1, **factory)
+        self.conv2 = conv(out_channels, out_channels, 3, padding=1, **factory)
         self.nin_shortcut = (
-            pointwise_conv(operations)(in_channels, out_channels, 1, **factory)
-            if in_channels != out_channels
-            else None
+            conv(in_channels, out_channels, 1, **factory) if in_channels != out_channels else None
         )
 
-    def forward(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
-        """Return the sum; with `overwrite` x may be written to, or its memory used, where no gradient is recorded."""
-        if not pays_in_strips(x):
-            h = self.conv1(_silu(self.norm1(x)))
-            h = self.conv2(_silu(self.norm2(h)))
-            x = x if self.nin_shortcut is None else self.nin_shortcut(x)
-            return x + h if torch.is_grad_enabled() else h.add_(x)
-        x = x.contiguous(memory_format=torch.channels_last)
-        h = new_map(x, self.conv1.out_channels, *x.shape[2:])
-        self.conv1.after(self.norm1, x, h, add=False)
-        result = x
-        if self.nin_shortcut is not None:
-            result = self.nin_shortcut(x)
-            if overwrite:
-                done_with(x)
-        elif not overwrite:
-            result = x.clone()
-        self.conv2.after(self.norm2, h, result, add=True)
-        done_with(h)
-        return result
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -66,10 +44,10 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, operations: Any, **factory: Any):
         super().__init__()
-        self.conv = halving_conv(operations)(channels, channels, 3, stride=2, **factory)
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -77,15 +55,10 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, operations: Any, **factory: Any):
         super().__init__()
-        self.conv = doubling_conv(operations)(channels, channels, 3, padding=1, **factory)
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-def _silu(x: Tensor) -> Tensor:
-    """Return SiLU of what nothing else reads: in place where no gradient needs it."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class _Level(nn.Module):
@@ -98,13 +71,11 @@ class _Level(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        for child in self.block:
-            x = child(x, overwrite=True)
+        for block in self.block:
+            x = block(x)
         for name in ("downsample", "upsample"):
             if name in self._modules:
-                resampled = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
-                done_with(x)
-                x = resampled
+                x = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
         return x
 
 
@@ -117,7 +88,7 @@ class _Middle(nn.Module):
         self.block_2 = ResidualBlock(channels, channels, groups, operations, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.block_1(x, overwrite=True), overwrite=True)
+        return self.block_2(self.block_1(x))
 
 
 class Encoder(nn.Module):
@@ -143,12 +114,11 @@ class Encoder(nn.Module):
         self.conv_out = operations.Conv2d(channels, config.codebook_dim, 3, padding=1, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        with maps_used_again(x):
-            x = self.conv_in(x)
-            for level in self.down:
-                x = level(x)
-            x = self.mid(x)
-            return self.conv_out(_silu(self.norm_out(x)))
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        x = self.mid(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -172,16 +142,10 @@ class Decoder(nn.Module):
         # Checkpoints number the levels by resolution, finest first; they run coarsest first.
         self.up = nn.ModuleList(levels)
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
-        self.conv_out = strip_conv(operations)(channels, 3, 3, padding=1, **factory)
+        self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **factory)
 
     def forward(self, codes: Tensor) -> Tensor:
-        with maps_used_again(codes):
-            x = self.mid(self.conv_in(codes))
-            for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
-                x = level(x)
-            if not pays_in_strips(x):
-                return self.conv_out(_silu(self.norm_out(x)))
-            picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
-            self.conv_out.after(self.norm_out, x, picture, add=False)
-            done_with(x)
-            return picture
+        x = self.mid(self.conv_in(codes))
+        for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))

@@ -61,17 +61,7 @@ def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]
         return angles.cos(), angles.sin()
 
 
-def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, *, in_place: bool = False) -> Tensor:
-    """Rotate adjacent channel pairs of x (..., D) by the angles of cos, sin, broadcastable to (..., D / 2).
-
-    Args:
-        in_place: whether x may be overwritten, which a CPU without gradients does.
-    """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
-        # The same sums in one pass over memory.
-        pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-        turn = torch.complex(cos, sin)
-        turned = pairs.mul_(turn) if in_place else pairs * turn
-        return torch.view_as_real(turned).flatten(-2)
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate adjacent channel pairs of x (..., D) by the angles of cos, sin, broadcastable to (..., D / 2)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)

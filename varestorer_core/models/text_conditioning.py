@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionFn
-from .folding import FoldedText
-
-TextKV = tuple[Tensor, Tensor] | FoldedText
-"""Keys and values (B, H, T, C / H) of cross-attention, or their folded form for one prompt."""
+from .block import TextKV
 
 _RMS_EPS = 1e-6
 
@@ -60,11 +57,7 @@ class TextContext:
             self,
             cond=change(self.cond),
             modulation=change(self.modulation),
-            # A folded prompt is the only one, and serves any batch as it is.
-            block_kv=[
-                kv if isinstance(kv, FoldedText) else (change(kv[0]), change(kv[1]))
-                for kv in self.block_kv
-            ],
+            block_kv=[kv.map(change) for kv in self.block_kv],
             mask=None if self.mask is None else change(self.mask),
         )
 

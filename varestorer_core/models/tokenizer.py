@@ -41,12 +41,12 @@ class VisualTokenizer(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the raw features (B, d, h, w) of images (B, 3, H, W) in [-1, 1]; H, W multiples of the patch."""
-        return self.encoder(_convolution_layout(images))
+        return self.encoder(images)
 
     def decode(self, summed_codes: Tensor) -> Tensor:
         """Return images (B, 3, H, W), clamped to [-1, 1], of summed codes (B, d, h, w)."""
         codes = summed_codes.to(dtype=self.decoder_dtype)
-        return self.decoder(_convolution_layout(codes)).clamp(-1, 1)
+        return self.decoder(codes).clamp(-1, 1)
 
     def quantize(self, images: Tensor, schedule: ScaleSchedule) -> QuantizedPyramid:
         """Return the bits of images (B, 3, H, W) in [-1, 1] at every scale; quantising runs in float32."""
@@ -59,9 +59,3 @@ class VisualTokenizer(nn.Module):
     def forward(self, images: Tensor, schedule: ScaleSchedule) -> Tensor:
         """Return the reconstruction (B, 3, H, W) of images, through the bits."""
         return self.decode(self.quantize(images, schedule).summed_codes)
-
-
-def _convolution_layout(x: Tensor) -> Tensor:
-    """Return x (B, C, H, W) with the channels last in memory on a CPU: a seventh faster there."""
-    # Elsewhere the group norms would turn it back at every layer.
-    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x

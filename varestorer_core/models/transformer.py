@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from ..config import TransformerConfig
 from ..schedule import ScaleSchedule
 from .attention import AttentionFn, attention
-from .block import Block
-from .residual import modulate
+from .block import Block, modulate
 from .rope import rope_table
-from .rows import by_rows
 from .sampling import favour_bits
 from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads
 
@@ -34,7 +32,7 @@ The model has seen every length of it in training, where it stood in for caption
 """
 
 
-class _HeadNorm(nn.Module):
+class HeadNorm(nn.Module):
     """Adaptive norm before the head: scale and shift from the condition vector."""
 
     def __init__(self, dim: int, operations: Any, **factory: Any):
@@ -43,7 +41,7 @@ class _HeadNorm(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.ada_lin(cond)[:, None].chunk(2, dim=-1)
-        return by_rows(lambda part: modulate(part, scale, shift), x)
+        return modulate(x, scale, shift)
 
 
 class VARTransformer(nn.Module):
@@ -93,7 +91,7 @@ class VARTransformer(nn.Module):
             Block(config, operations, attention, self.compute_dtype, **factory)
             for _ in range(config.depth)
         )
-        self.head_nm = _HeadNorm(dim, operations, **outer)
+        self.head_nm = HeadNorm(dim, operations, **outer)
         self.head = operations.Linear(dim, 2 * d, **outer)
         self.lq_prior = (
             nn.Parameter(torch.zeros(config.level_rows, **outer)) if config.lq_prior else None
@@ -130,7 +128,7 @@ class VARTransformer(nn.Module):
         cond = self.text_proj_for_sos(text, text_mask)
         modulation = self.shared_ada_lin(cond).unflatten(-1, (1, 6, -1))
         source = self.text_proj_for_ca(text).to(self.compute_dtype)
-        kv = [block.ca.prompt(source) for block in self.blocks]  # pyright: ignore
+        kv = [block.ca.keys_values(source) for block in self.blocks]  # pyright: ignore
         if text_mask is not None:
             text_mask = text_mask.to(self.compute_dtype)
         return TextContext(cond, modulation, kv, text_mask)
@@ -162,19 +160,11 @@ class VARTransformer(nn.Module):
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
         modulation, text = text.modulation, text.expand(x.shape[0])
-        scratch = None if torch.is_grad_enabled() or x.device.type != "cpu" else []
         for index, (block, text_kv) in enumerate(zip(self.blocks, text.block_kv, strict=True)):
             # Nothing reads the appended code map after the last block's attention.
-            last = schedule.num_tokens if index == len(self.blocks) - 1 else None
+            wanted = schedule.num_tokens if index == len(self.blocks) - 1 else None
             x = block(
-                x,
-                modulation,
-                text_kv,
-                rope,
-                mask=mask,
-                text_mask=text.mask,
-                last=last,
-                scratch=scratch,
+                x, modulation, text_kv, rope, mask=mask, text_mask=text.mask, num_queries=wanted
             )
         logits = self.predict(x, text.cond)
         if self.lq_prior is not None:

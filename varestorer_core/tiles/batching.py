@@ -53,12 +53,12 @@ def run_batched(
     Raises:
         VARestorerError: if a single item does not fit.
     """
-    from ..models.maps import maps_kept
+    from ..kernels import memory_kept
 
     if batch < 1:
         raise SettingError(f"the tile batch must be at least 1, got {batch}.")
     done = 0
-    with maps_kept():
+    with memory_kept():
         while done < count:
             stop = min(done + batch, count)
             if _fits(run, done, stop, is_oom):

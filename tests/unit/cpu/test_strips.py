@@ -5,9 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.models import strips, winograd
-from varestorer_core.models.resampling import doubling_conv, halving_conv
-from varestorer_core.models.strips import moments, pays_in_strips, pointwise_conv, strip_conv
+from varestorer_core.cpu import strips, winograd
+from varestorer_core.cpu.strips import (
+    convolve_activated,
+    convolve_whole,
+    moments,
+    pays_in_strips,
+    pointwise,
+)
 
 
 class HostNorm(nn.GroupNorm):
@@ -45,22 +50,22 @@ def plain(conv, norm, x):
 def test_after_equals_one_layer_after_the_other(wide, kind, layout, batch, strip_size, monkeypatch):
     monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 8 if wide else 9)
     monkeypatch.setattr(winograd, "_LEAST_PIXELS", 1)
-    conv, norm = strip_conv(nn)(8, 10, 3, padding=1), random_norm(8, 4, kind)
+    conv, norm = nn.Conv2d(8, 10, 3, padding=1), random_norm(8, 4, kind)
     x = (torch.randn(batch, 8, 11, 13) + 2).contiguous(memory_format=layout)
     for add in (False, True):
         before = torch.randn(batch, 10, 11, 13).contiguous(memory_format=torch.channels_last)
         result = before.clone()
-        conv.float().after(norm.float(), x, result, add=add)
+        convolve_activated(conv.float(), norm.float(), x, result, add=add)
         exact = plain(conv, norm, x) + (before if add else 0)
         assert (result - exact).abs().max() < 2e-5
 
 
 @torch.no_grad()
 def test_after_in_bfloat16_is_as_near_as_layer_after_layer():
-    conv, norm = strip_conv(nn)(32, 32, 3, padding=1).bfloat16(), random_norm(32, 4).bfloat16()
+    conv, norm = nn.Conv2d(32, 32, 3, padding=1).bfloat16(), random_norm(32, 4).bfloat16()
     x = torch.randn(1, 32, 40, 40).bfloat16().contiguous(memory_format=torch.channels_last)
     result = torch.empty_like(x)
-    conv.after(norm, x, result, add=False)
+    convolve_activated(conv, norm, x, result, add=False)
     layers = conv(F.silu(norm(x)))
     exact = plain(conv, norm, x)
     ours, theirs = ((value - exact).square().mean() for value in (result, layers))
@@ -79,9 +84,9 @@ def test_a_host_decides_about_the_weights():
 
     norm, x = random_norm(8, 4), torch.randn(1, 8, 6, 5)
     for kind in (Doubling, Foreign):
-        conv = strip_conv(type("Operations", (), {"Conv2d": kind}))(8, 8, 3, padding=1)
+        conv = kind(8, 8, 3, padding=1)
         result = torch.ones(1, 8, 6, 5)
-        conv.after(norm, x, result, add=True)
+        convolve_activated(conv, norm, x, result, add=True)
         exact = 1 + F.conv2d(F.silu(norm(x)), conv.weight * 2, padding=1)
         assert torch.allclose(result, exact, atol=1e-5)
 
@@ -96,48 +101,26 @@ def test_moments(dtype, strip_size):
     assert torch.allclose(variance.double(), groups.var(1, unbiased=False), rtol=1e-5)
 
 
-def test_alone_layers_use_winograd_without_gradients_alone(monkeypatch):
+@torch.no_grad()
+def test_small_feature_maps_use_winograd(monkeypatch):
     monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 8)
     monkeypatch.setattr(winograd, "_LEAST_PIXELS", 1)
-    layer = strip_conv(nn)(8, 8, 3, padding=1)
+    layer = nn.Conv2d(8, 8, 3, padding=1)
     x = torch.randn(3, 8, 7, 9)
-    layer(x).sum().backward()
-    assert layer.weight.grad is not None
     exact = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1)
-    with torch.no_grad():
-        result = layer(x)
-        assert (result - exact).abs().max() < 1e-5
-        assert not torch.equal(result, F.conv2d(x, layer.weight, layer.bias, padding=1))
-        assert all(torch.equal(layer(x[i : i + 1]), result[i : i + 1]) for i in range(3))
-
-
-@pytest.mark.parametrize("size", [(2, 2), (8, 8), (7, 9), (12, 13)])
-def test_halving_equals_padding_first(size, strip_size):
-    layer = halving_conv(nn)(8, 6, 3, stride=2)
-    x = torch.randn(2, 8, *size)
-    padded = layer(x)
-    padded.sum().backward()
-    assert layer.weight.grad is not None
-    with torch.no_grad():
-        assert torch.allclose(layer(x), padded, atol=1e-5)
+    result = convolve_whole(layer, x)
+    assert (result - exact).abs().max() < 1e-5
+    assert not torch.equal(result, layer(x))
+    assert all(
+        torch.equal(convolve_whole(layer, x[i : i + 1]), result[i : i + 1]) for i in range(3)
+    )
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(1, 1), (7, 9), (12, 13)])
-def test_doubling_in_strips_equals_the_whole(size, strip_size):
-    layer = doubling_conv(nn)(8, 6, 3, padding=1)
-    x = torch.randn(2, 8, *size)
-    plain = F.conv2d(F.interpolate(x, scale_factor=2.0), layer.weight, layer.bias, padding=1)
-    assert torch.allclose(layer(x), plain, atol=1e-5)
-
-
 def test_pointwise_convolutions(strip_size):
-    layer = pointwise_conv(nn)(8, 6, 1)
+    layer = nn.Conv2d(8, 6, 1)
     x = torch.randn(2, 8, 7, 5)
-    layer(x).sum().backward()
-    assert layer.weight.grad is not None
-    with torch.no_grad():
-        assert torch.allclose(layer(x), F.conv2d(x, layer.weight, layer.bias), atol=1e-5)
+    assert torch.allclose(pointwise(x, layer.weight, layer.bias), layer(x), atol=1e-5)
 
 
 def test_where_strips_pay():

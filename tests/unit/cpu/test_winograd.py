@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varestorer_core.models.winograd import ROWS, Winograd, band_height, pays
+from varestorer_core.cpu.winograd import ROWS, Winograd, band_height, pays
 
 
 def arguments(channels=5, outputs=7, size=(9, 6)):

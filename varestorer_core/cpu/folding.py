@@ -14,13 +14,15 @@ Only on CPUs, where it has been measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fused import weights_of
+from ..models.block import TextKV
+from .fused import linear_weights
 from .onednn import has_products, product
 
 _MOST = 0.75
@@ -28,8 +30,19 @@ _MOST = 0.75
 
 
 @dataclass(frozen=True)
-class FoldedText:
-    """One block's keys and values of one prompt, with H heads and T rows."""
+class FoldedText(TextKV):
+    """One block's keys and values of one prompt, and their folded form beside them."""
+
+    folded: Folded
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> FoldedText:
+        """Return the same with another batch: the folded form of the only prompt serves any."""
+        return FoldedText(change(self.keys), change(self.values), self.folded)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Keys times the query layer and values times the output layer, with H heads and T rows."""
 
     keys: Tensor
     """(H T, C)."""
@@ -49,17 +62,18 @@ class FoldedText:
         return _multiply(scores.softmax(-1).flatten(-2), self.values, self.value_bias)
 
 
-def fold(mat_q: nn.Module, proj: nn.Module, k: Tensor, v: Tensor) -> FoldedText | None:
+def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> FoldedText | None:
     """Return the folded form of keys and values (1, H, T, c) between two linear layers of width H c, or None.
 
     None where it would not pay, and for layers that are more than one product, as those with an adapter apart.
     """
+    k, v = kv.keys, kv.values
     batch, heads, rows, size = k.shape
     width = heads * size
     if batch != 1 or heads * rows > _MOST * width or not has_products(k, v):
         return None
     like = k.new_zeros(1, width)
-    before, after = weights_of(mat_q, like), weights_of(proj, like)
+    before, after = linear_weights(mat_q, like), linear_weights(proj, like)
     if before is None or after is None:
         return None
     (w_in, b_in), (w_out, b_out) = before, after
@@ -71,13 +85,14 @@ def fold(mat_q: nn.Module, proj: nn.Module, k: Tensor, v: Tensor) -> FoldedText 
     if b_in is not None:
         key_bias = torch.einsum("htc,hc->ht", k.float(), b_in.float().unflatten(0, (heads, size)))
     values = torch.bmm(w_out.unflatten(1, (heads, size)).transpose(0, 1), v.transpose(1, 2))
-    return FoldedText(
+    folded = Folded(
         keys.flatten(0, 1),
         key_bias.flatten() * scale,
         values.transpose(0, 1).flatten(1),
         b_out,
         heads,
     )
+    return FoldedText(kv.keys, kv.values, folded)
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

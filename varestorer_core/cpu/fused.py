@@ -42,15 +42,24 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     return fused_linear(layer, x)[0]
 
 
-def weights_of(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
-    """Return the weight (out, in) and the bias that a layer multiplies x with, however it comes by them.
+def linear_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Return the weight (out, in) and the bias that a linear layer multiplies x with, however it comes by them.
 
-    None if the layer does anything else than one product. The product itself is not done.
+    The product itself is not computed. None if the layer does anything else than one product.
     """
-    watched = _Watched()
+    watched = _Watched(F.linear)
     with watched:
         out = layer(x)
-    return watched.weights if watched.calls == 1 and out is watched.result else None
+    return watched.weights if watched.is_all_of(out) else None
+
+
+def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Return the weight (K, C, h, w) and the bias that an `nn.Conv2d` convolves x with; see `linear_weights`."""
+    watched = _Watched(F.conv2d)
+    with watched:
+        out = layer(x)
+    expected = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    return watched.weights if watched.is_all_of(out) and watched.rest == expected else None
 
 
 class FastLayers(TorchFunctionMode):
@@ -71,24 +80,31 @@ class FastLayers(TorchFunctionMode):
 
 
 class _Watched(TorchFunctionMode):
-    """Notes what `F.linear` is called with, and returns something of the right shape."""
+    """Records what an operator is called with, and returns a result of the right shape without content."""
 
-    def __init__(self):
+    def __init__(self, operator: Any):
         super().__init__()
-        self.calls = 0
+        self._operator = operator
+        self._calls = 0
+        self._result: Tensor | None = None
         self.weights: tuple[Tensor, Tensor | None] | None = None
-        self.result: Tensor | None = None
+        self.rest: tuple[Any, ...] = ()
+
+    def is_all_of(self, out: Tensor) -> bool:
+        """Return whether the operator was called once, and its result returned as it was."""
+        return self._calls == 1 and out is self._result
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is not F.linear or kwargs:
+        if func is not self._operator or kwargs:
             return func(*args, **(kwargs or {}))
-        x, weight, *bias = args
-        self.calls += 1
-        self.weights = weight, bias[0] if bias else None
-        self.result = x.new_empty(*x.shape[:-1], weight.shape[0])
-        return self.result
+        x, weight = args[:2]
+        self._calls += 1
+        self.weights, self.rest = (weight, args[2] if len(args) > 2 else None), args[3:]
+        likes = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
+        self._result = x.new_empty(func(*likes).shape)
+        return self._result
 
 
 class _FusedLinear(TorchFunctionMode):

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.models import onednn
-from varestorer_core.models.fused import FastLayers, fused_linear
+from varestorer_core.cpu import onednn
+from varestorer_core.cpu.fused import FastLayers, fused_linear
 from varestorer_core.models.lora import LoRALinear
 
 needs_operator = pytest.mark.skipif(

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.block import NORM_EPS
 from .rows import by_rows, overwrite_by_rows
-
-NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

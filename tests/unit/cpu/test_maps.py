@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from varestorer_core.config import TokenizerConfig
-from varestorer_core.models import strips
-from varestorer_core.models.maps import done_with, maps_kept, maps_used_again, new_map
+from varestorer_core.cpu import accelerate, strips
+from varestorer_core.cpu.maps import done_with, maps_kept, maps_used_again, new_map
 from varestorer_core.models.tokenizer import VisualTokenizer
 
 LIKE = torch.zeros(1, 4, 2, 2)
@@ -81,7 +81,7 @@ def test_passes_give_the_same_as_with_new_memory(dtype, monkeypatch):
         norm_groups=4,
     )
     torch.manual_seed(0)
-    tokenizer = VisualTokenizer(config, decoder_dtype=dtype).eval()
+    tokenizer = accelerate(VisualTokenizer(config, decoder_dtype=dtype).eval())
     image, codes = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 8, 8)
     features, picture = tokenizer.encode(image), tokenizer.decode(codes)
     kept = features.clone(), picture.clone(), image.clone(), codes.clone()
@@ -90,7 +90,7 @@ def test_passes_give_the_same_as_with_new_memory(dtype, monkeypatch):
             assert torch.equal(tokenizer.encode(image), features)
             assert torch.equal(tokenizer.decode(codes), picture)
     assert all(map(torch.equal, kept, (features, picture, image, codes)))
-    monkeypatch.setattr("varestorer_core.models.autoencoder.done_with", lambda _x: None)
+    monkeypatch.setattr("varestorer_core.cpu.autoencoder.done_with", lambda _x: None)
     assert torch.equal(tokenizer.encode(image), features)
     assert torch.equal(tokenizer.decode(codes), picture)
     assert picture.untyped_storage().nbytes() == picture.nbytes

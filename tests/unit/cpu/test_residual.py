@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from varestorer_core.models import rows
-from varestorer_core.models.residual import advance
+from varestorer_core.cpu import rows
+from varestorer_core.cpu.residual import advance
 
 
 @pytest.mark.parametrize("block", [1, 2**18])

@@ -50,6 +50,11 @@ def maps_used_again(x: Tensor) -> Iterator[None]:
     del free[_KEPT:]
 
 
+def is_in_pass() -> bool:
+    """Tell whether a pass is under way, in which every map has one reader."""
+    return _free.get() is not None
+
+
 def _is_for(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 

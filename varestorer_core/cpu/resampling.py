@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .maps import new_map
 from .strips import pays_in_strips, rows_of_a_strip
-
-
-def halving_conv(operations: Any) -> Any:
-    """Return a class of layers: the 3x3 convolution of `operations` with stride 2, zeros right and below.
-
-    On a CPU a strip of rows at a time is padded, while it is in the cache, and not the whole map.
-    """
-
-    class HalvingConv2d(operations.Conv2d):
-        # What layers do with their weights, a host's too, once they are where the input is.
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            if pays_in_strips(x):
-                return halved(x, weight, bias)
-            padded = F.pad(x, (0, 1, 0, 1))
-            return super()._conv_forward(padded, weight, bias, *args, **kwargs)
-
-    return HalvingConv2d
 
 
 def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -43,31 +22,6 @@ def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         part = F.pad(part, (0, 1, 0, 2 * (last - first) + 1 - part.shape[2]))
         result[:, :, first:last] = F.conv2d(part, weight, bias, stride=2)
     return result
-
-
-def doubling_conv(operations: Any) -> Any:
-    """Return a class of layers: nearest-neighbour doubling, then the 3x3 convolution of `operations`.
-
-    The convolution's taps meet each pixel two or three at a time. On a CPU they are summed first, to the
-    4x4 kernel of one transposed convolution with stride 2: 4 products for 9, and no doubled map.
-    """
-
-    class DoublingConv2d(operations.Conv2d):
-        # What layers do with their weights, a host's too, once they are where the input is.
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            if sums_taps(x):
-                return doubled(x, doubled_taps(weight), bias)
-            larger = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            return super()._conv_forward(larger, weight, bias, *args, **kwargs)
-
-    return DoublingConv2d
-
-
-def sums_taps(x: Tensor) -> bool:
-    """Tell whether `doubling_conv` sums its taps first."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def doubled(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:

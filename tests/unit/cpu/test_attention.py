@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from varestorer_core.models.attention import attention
+from varestorer_core.cpu.attention import attention
 
 
 def attend_plainly(q, k, v):

@@ -8,13 +8,12 @@ normalised, activated and convolved while it is in the cache, and only the resul
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .fused import convolution_weights
 from .maps import new_map
 from .winograd import ROWS, Winograd, band_height, pays
 
@@ -23,9 +22,6 @@ _STRIP = 1 << 21
 
 Rows = Callable[[int, int], Tensor]
 """Gives rows `first` to `last` of a map, (1, C, last - first, W)."""
-
-_Task = Callable[[Tensor, Tensor | None], None]
-_task: ContextVar[_Task | None] = ContextVar("task", default=None)
 
 
 def pays_in_strips(x: Tensor) -> bool:
@@ -38,73 +34,44 @@ def pays_in_strips(x: Tensor) -> bool:
     )
 
 
-def strip_conv(operations: Any) -> Any:
-    """Return a class of layers: 3x3 convolutions of `operations`, one pixel of zero padding, that know `after`."""
-
-    class StripConv2d(operations.Conv2d):
-        def after(self, norm: nn.Module, x: Tensor, result: Tensor, *, add: bool) -> None:
-            """Write the convolution of SiLU of the normalised x (B, C, H, W) to `result`, or add it there.
-
-            On a CPU, in float32 or bfloat16, without gradients. `result` (B, K, H, W) is not x, and has
-            the channels last in memory.
-            """
-            x = x.contiguous(memory_format=torch.channels_last)
-            done = False
-
-            def task(weight: Tensor, bias: Tensor | None) -> None:
-                nonlocal done
-                done = True
-                for i in range(len(x)):
-                    activated = activation(norm, x[i : i + 1])
-                    convolve(activated, x, weight, bias, result[i : i + 1], add=add)
-
-            token = _task.set(task)
-            try:
-                self(x)
-            finally:
-                _task.reset(token)
-            if not done:  # a host's layer of another make
-                plain = self(F.silu(norm(x)))
-                result.add_(plain) if add else result.copy_(plain)
-
-        # What layers do with their weights, a host's too, once they are where the input is.
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            task = _task.get()
-            if task is not None:
-                task(weight, bias)
-                return x  # for nobody
-            if pays(x, weight):
-                x = x.contiguous(memory_format=torch.channels_last)
-                result = new_map(x, len(weight), *x.shape[2:])
-                for i in range(len(x)):
-                    part = _plain(x[i : i + 1])
-                    convolve(part, x, weight, bias, result[i : i + 1])
-                return result
-            return super()._conv_forward(x, weight, bias, *args, **kwargs)
-
-    return StripConv2d
+def convolve_whole(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return conv(x) for a 3x3 convolution with padding, by Winograd's algorithm where that is faster."""
+    found = convolution_weights(conv, x) if pays(x, conv.weight) else None
+    if found is None:
+        return conv(x)
+    x = x.contiguous(memory_format=torch.channels_last)
+    result = new_map(x, len(found[0]), *x.shape[2:])
+    for i in range(len(x)):
+        convolve(_plain(x[i : i + 1]), x, *found, result[i : i + 1])
+    return result
 
 
-def pointwise_conv(operations: Any) -> Any:
-    """Return a class of layers: the 1x1 convolution of `operations`."""
+def convolve_activated(
+    conv: nn.Conv2d, norm: nn.Module, x: Tensor, result: Tensor, *, add: bool
+) -> None:
+    """Write the convolution of SiLU of the normalised x (B, C, H, W) to `result`, or add it there.
 
-    class PointwiseConv2d(operations.Conv2d):
-        def _conv_forward(
-            self, x: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any
-        ) -> Tensor:
-            if pays_in_strips(x):
-                result = new_map(x, len(weight), *x.shape[2:])
-                step = rows_of_a_strip(x)
-                for part, room in zip(x.split(step, 2), result.split(step, 2), strict=True):
-                    # PyTorch keeps 1x1 convolutions on one thread from the fast kernels, unless they are
-                    # dilated, which means nothing for a single tap: 1.4 to 1.7 times as fast.
-                    room.copy_(F.conv2d(part, weight, bias, dilation=2))
-                return result
-            return super()._conv_forward(x, weight, bias, *args, **kwargs)
+    `result` (B, K, H, W) is not x, and has the channels last in memory.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = convolution_weights(conv, x)
+    if found is None:
+        plain = conv(F.silu(norm(x)))
+        result.add_(plain) if add else result.copy_(plain)
+        return
+    for i in range(len(x)):
+        convolve(activation(norm, x[i : i + 1]), x, *found, result[i : i + 1], add=add)
 
-    return PointwiseConv2d
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the 1x1 convolution of x, strip by strip."""
+    result = new_map(x, len(weight), *x.shape[2:])
+    step = rows_of_a_strip(x)
+    for part, room in zip(x.split(step, 2), result.split(step, 2), strict=True):
+        # PyTorch keeps 1x1 convolutions on one thread from the fast kernels, unless they are
+        # dilated, which means nothing for a single tap: 1.4 to 1.7 times as fast.
+        room.copy_(F.conv2d(part, weight, bias, dilation=2))
+    return result
 
 
 def activation(norm: nn.Module, x: Tensor) -> Rows:

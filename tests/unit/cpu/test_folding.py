@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from varestorer_core.config import TransformerConfig
-from varestorer_core.models import onednn
+from varestorer_core.cpu import accelerate, onednn
+from varestorer_core.cpu.folding import FoldedText
+from varestorer_core.cpu.fused import linear_weights
 from varestorer_core.models.attention import attention
 from varestorer_core.models.block import CrossAttention
-from varestorer_core.models.folding import FoldedText
-from varestorer_core.models.fused import weights_of
 from varestorer_core.models.lora import LoRALinear
 
 CONFIG = TransformerConfig(
@@ -30,7 +30,7 @@ def no_gradients():
 def layer(*, attend=attention, rank=0, dtype=torch.float32):
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIG, lora_rank=rank)
-    module = CrossAttention(config, nn, attend, dtype=dtype)
+    module = accelerate(CrossAttention(config, nn, attend, dtype=dtype))
     nn.init.normal_(module.v_bias)
     return module
 
@@ -46,11 +46,10 @@ def test_a_folded_prompt_gives_the_same_in_float32(masked, batch):
     mask = torch.zeros(1, 1, 1, 9) if masked else None
     if mask is not None:
         mask[..., 6:] = float("-inf")
-    folded = module.prompt(text)
+    folded = module.keys_values(text).map(lambda t: t.expand(batch, -1, -1, -1))
     assert isinstance(folded, FoldedText)
-    k, v = (t.expand(batch, -1, -1, -1) for t in module.keys_values(text))
-    expected = module(x, (k, v), mask)
-    assert torch.allclose(module(x, folded, mask), expected, atol=2e-6)
+    expected = module(x, folded, mask)  # by the keys and values, as plain layers do
+    assert torch.allclose(folded.folded.attend(x, mask), expected, atol=2e-6)
 
 
 def test_a_folded_prompt_is_as_close_in_bfloat16():
@@ -59,11 +58,10 @@ def test_a_folded_prompt_is_as_close_in_bfloat16():
     exact.load_state_dict(half.state_dict())  # the same rounded weights
     text, x = torch.randn(1, 20, 128).bfloat16(), torch.randn(1, 600, 128).bfloat16()
     expected = exact(x.float(), exact.keys_values(text.float()), None)
-    errors = [
-        (half(x, kv, None).float() - expected).norm()
-        for kv in (half.keys_values(text), half.prompt(text))
-    ]
-    if isinstance(half.prompt(text), FoldedText):
+    kv = half.keys_values(text)
+    if isinstance(kv, FoldedText):
+        plain, folded = half(x, kv, None), kv.folded.attend(x, None)
+        errors = [(out.float() - expected).norm() for out in (plain, folded)]
         assert errors[1] < 1.2 * errors[0]
 
 
@@ -79,7 +77,7 @@ def test_keys_and_values_stay_apart_where_folding_would_not_do(case):
     if case == "own attention":
         module = layer(attend=plain_attention)
     with torch.inference_mode(case != "gradient"), torch.set_grad_enabled(case == "gradient"):
-        assert isinstance(module.prompt(text), tuple)
+        assert not isinstance(module.keys_values(text), FoldedText)
 
 
 def test_weights_are_those_that_a_layer_multiplies_with():
@@ -88,13 +86,14 @@ def test_weights_are_those_that_a_layer_multiplies_with():
             return nn.functional.linear(x, self.weight * 2, None)
 
     module = Host(4, 3)
-    weight, bias = weights_of(module, torch.zeros(1, 4))
+    weight, bias = linear_weights(module, torch.zeros(1, 4))
     assert torch.equal(weight, module.weight * 2)
     assert bias is None
-    assert weights_of(LoRALinear(4, 3, True, 2), torch.zeros(1, 4)) is None
+    assert linear_weights(LoRALinear(4, 3, True, 2), torch.zeros(1, 4)) is None
 
 
 def test_a_whole_model_folds_its_prompt_once(make_transformer):
-    text = make_transformer().encode_text()
+    text = accelerate(make_transformer()).encode_text()
     assert all(isinstance(kv, FoldedText) for kv in text.block_kv)
-    assert text.expand(3).block_kv == text.block_kv
+    expanded = text.expand(3).block_kv
+    assert all(a.folded is b.folded for a, b in zip(expanded, text.block_kv, strict=True))

@@ -1,0 +1,49 @@
+"""Put the faster classes of this package in the place of a network's own."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ..models import autoencoder, block, transformer
+from .allocator import keep_freed_memory
+from .autoencoder import FastDecoder, FastDownsample, FastEncoder, FastResidualBlock, FastUpsample
+from .block import FastBlock, FastCrossAttention, FastHeadNorm, FastTransformer
+from .fused import FastLayers
+from .switch import is_on
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_FAST: dict[type[nn.Module], type[nn.Module]] = {
+    transformer.VARTransformer: FastTransformer,
+    transformer.HeadNorm: FastHeadNorm,
+    block.Block: FastBlock,
+    block.CrossAttention: FastCrossAttention,
+    autoencoder.Encoder: FastEncoder,
+    autoencoder.Decoder: FastDecoder,
+    autoencoder.ResidualBlock: FastResidualBlock,
+    autoencoder.Downsample: FastDownsample,
+    autoencoder.Upsample: FastUpsample,
+}
+
+
+def accelerate(network: Network) -> Network:
+    """Turn the modules of a network of ours into their faster subclasses, in place.
+
+    A subclass runs its parent's `forward` wherever `switch.runs_on` says no: other devices, recorded gradients,
+    `torch.compile`. Parameters and the layers in them, which a host may have made, stay as they are.
+    """
+    for module in network.modules():
+        module.__class__ = _FAST.get(type(module), type(module))
+    return network
+
+
+def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which the layers of a network that is not ours run faster on a CPU."""
+    if device.type != "cpu" or not is_on():
+        return nullcontext()
+    keep_freed_memory(device)
+    return FastLayers()

@@ -1,0 +1,104 @@
+"""The tokenizer's networks on a CPU: large feature maps in strips, in memory that is used again.
+
+Each class computes what its parent in `models.autoencoder` computes, apart from rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.autoencoder import Decoder, Downsample, Encoder, ResidualBlock, Upsample
+from .fused import convolution_weights
+from .maps import done_with, is_in_pass, maps_used_again, new_map
+from .resampling import doubled, doubled_taps, halved
+from .strips import convolve_activated, convolve_whole, pays_in_strips, pointwise
+from .switch import runs_on
+
+
+class FastResidualBlock(ResidualBlock):
+    """Large feature maps strip by strip; 3x3 convolutions by Winograd's algorithm where it is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs_on(x):
+            return super().forward(x)
+        if pays_in_strips(x):
+            return self._in_strips(x)
+        h = convolve_whole(self.conv1, F.silu(self.norm1(x), inplace=True))
+        h = convolve_whole(self.conv2, F.silu(self.norm2(h), inplace=True))
+        return h.add_(x if self.nin_shortcut is None else self.nin_shortcut(x))
+
+    def _in_strips(self, x: Tensor) -> Tensor:
+        overwrite = is_in_pass()  # within a pass, this block is the only reader of x
+        x = x.contiguous(memory_format=torch.channels_last)
+        h = new_map(x, self.conv1.out_channels, *x.shape[2:])
+        convolve_activated(self.conv1, self.norm1, x, h, add=False)
+        result = x
+        if self.nin_shortcut is not None:
+            found = convolution_weights(self.nin_shortcut, x)
+            result = self.nin_shortcut(x) if found is None else pointwise(x, *found)
+            if overwrite:
+                done_with(x)
+        elif not overwrite:
+            result = x.clone()
+        convolve_activated(self.conv2, self.norm2, h, result, add=True)
+        done_with(h)
+        return result
+
+
+class FastDownsample(Downsample):
+    """Large feature maps strip by strip, without a padded copy of the whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs_on(x):
+            return super().forward(x)
+        found = convolution_weights(self.conv, x) if pays_in_strips(x) else None
+        result = super().forward(x) if found is None else halved(x, *found)
+        done_with(x)
+        return result
+
+
+class FastUpsample(Upsample):
+    """Doubling and convolution as one transposed convolution: 16 taps for four pixels instead of 36."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs_on(x):
+            return super().forward(x)
+        found = convolution_weights(self.conv, x)
+        if found is None:
+            result = super().forward(x)
+        else:
+            weight, bias = found
+            result = doubled(x, doubled_taps(weight), bias)
+        done_with(x)
+        return result
+
+
+class FastEncoder(Encoder):
+    """One pass with the channels last, in memory that is used again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not runs_on(x):
+            return super().forward(x)
+        with maps_used_again(x):
+            return super().forward(x.contiguous(memory_format=torch.channels_last))
+
+
+class FastDecoder(Decoder):
+    """One pass with the channels last, in memory that is used again, the last layers strip by strip."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        if not runs_on(codes):
+            return super().forward(codes)
+        codes = codes.contiguous(memory_format=torch.channels_last)
+        with maps_used_again(codes):
+            x = self.mid(self.conv_in(codes))
+            for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
+                x = level(x)
+            if not pays_in_strips(x):
+                return self.conv_out(F.silu(self.norm_out(x), inplace=True))
+            picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
+            convolve_activated(self.conv_out, self.norm_out, x, picture, add=False)
+            done_with(x)
+            return picture
