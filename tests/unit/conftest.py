@@ -112,3 +112,30 @@ def peak_bytes():
         return counter.peak
 
     return peak_of
+
+
+@pytest.fixture
+def micro_run():
+    """Return a factory of the settings of a distillation run on microscopic networks, whose tile is 32 pixels."""
+    from varestorer_core.distill.run import STAGES, RunSettings
+    from varestorer_core.distill.train_encoder import EncoderSettings
+    from varestorer_core.distill.train_student import StudentSettings
+    from varestorer_core.distill.train_teacher import TeacherSettings
+    from varestorer_core.distill.train_tokenizer import TokenizerSettings
+
+    def make(out, **changes):
+        values = {
+            "pictures": 4,
+            "picture_size": 40,
+            "validation_pictures": 2,
+            "steps": dict.fromkeys(STAGES, 4),
+            "tokenizer": TokenizerConfig(4, 8, (1, 2), num_res_blocks=1, norm_groups=1),
+            "transformer": TransformerConfig(16, 1, 2, 4, 8, 16, text_rows=2, pixel_class="0.06M"),
+            "tokenizer_settings": TokenizerSettings(batch=4),
+            "teacher_settings": TeacherSettings(batch=2),
+            "encoder_settings": EncoderSettings(batch=2),
+            "student_settings": StudentSettings(batch=2, cross_entropy=1.0),
+        }
+        return RunSettings(out=out, **{**values, **changes})
+
+    return make

@@ -30,6 +30,7 @@ from .losses import (
     reconstruction_loss,
 )
 from .low_rank import add_low_rank, merge_low_rank
+from .mixed import mixed_precision
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class EncoderSettings:
     degradation: tuple[str, ...] = DEFAULT_MIX
     """Presets; each picture draws one."""
     amp: bool = True
-    """bfloat16 autocast."""
+    """bfloat16 autocast of everything but the encoders, on devices that are faster in it."""
 
 
 def train_encoder(
@@ -78,7 +79,7 @@ def train_encoder(
         add_low_rank(adapted.encoder, settings.rank, loop.seed)
     else:
         adapted.encoder.requires_grad_(True)
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp)
+    autocast = mixed_precision(device, settings.amp)
 
     batch: Batch = {}
 
@@ -89,15 +90,15 @@ def train_encoder(
         lq = np.where(kept.numpy()[:, None, None, None], clean, lq)
         images, degraded = to_tensor(clean).to(device), to_tensor(lq).to(device)
         batch.update(clean=images, lq=degraded)
-        with torch.no_grad(), autocast:
+        with torch.no_grad():
             target = tokenizer.encode(images)
+        features = adapted.encode(degraded)
         with autocast:
-            features = adapted.encode(degraded).float()
             # Unquantised: straight-through gradients through all scales are too noisy for fine-tuning, and
             # features that decode well also quantise well.
             output = adapted.decoder(features).float()
         reconstruction = reconstruction_loss(output, images)
-        distance = feature_distance(features, target.float())
+        distance = feature_distance(features, target)
         similarity = gradient_similarity(output, images)
         edges, deviation = 1 - similarity.mean(), deviation_loss(similarity)
         loss = reconstruction + settings.features * distance

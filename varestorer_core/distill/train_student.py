@@ -33,6 +33,7 @@ from .held_out import HeldOut
 from .initialise import student_from_teacher
 from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights
+from .mixed import mixed_precision
 from .perceptual import PerceptualName, check_perceptual, perceptual_loss
 from .picture_folder import PictureSource, draw_crops
 from .processes import ALONE, Processes
@@ -60,7 +61,8 @@ class StudentSettings:
     degradation: tuple[str, ...] = DEFAULT_MIX
     """Presets; each picture draws one."""
     amp: bool = True
-    """bfloat16 autocast, except of a transformer that has bfloat16 weights already."""
+    """bfloat16 autocast on devices that are faster in it, except of the encoder and of a transformer that has
+    bfloat16 weights already."""
     checkpointing: bool = False
     """Compute the inside of each block again in the backward pass instead of keeping it."""
 
@@ -139,16 +141,14 @@ def train_student(
     causal = block_causal_mask(schedule, device).to(teacher.compute_dtype)
     weights = scale_weights(schedule, torch.device(device))
     perceptual = perceptual_loss(settings.perceptual, device)
-    kind = torch.device(device).type
-    autocast = torch.autocast(kind, torch.bfloat16, enabled=settings.amp)
+    autocast = mixed_precision(device, settings.amp)
     # What has bfloat16 weights chooses its own types: text and head are to stay in float32.
     mixed = settings.amp and teacher.compute_dtype == torch.float32
-    transformer_autocast = torch.autocast(kind, torch.bfloat16, enabled=mixed)
+    transformer_autocast = mixed_precision(device, mixed)
 
     def to_bits(images: Tensor, reader: VisualTokenizer) -> Tensor:
-        with torch.no_grad(), autocast:
-            features = reader.encode(images)
-        return quantize(features.float(), schedule).bits
+        with torch.no_grad():
+            return quantize(reader.encode(images), schedule).bits
 
     def predict(lq_bits: Tensor) -> Tensor:
         variant = "short" if settings.causal else "long"

@@ -24,6 +24,7 @@ from .held_out import HeldOut
 from .initialise import initialise
 from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, log_odds, scale_weights
+from .mixed import mixed_precision
 from .self_correction import MOST_FLIPS, flipped_pyramid
 
 TINY_TRANSFORMER = TransformerConfig(
@@ -46,7 +47,7 @@ class TeacherSettings:
     batch: int = 4
     most_flips: float = MOST_FLIPS
     amp: bool = True
-    """bfloat16 autocast."""
+    """bfloat16 autocast, on devices that are faster in it."""
 
 
 def train_teacher(
@@ -69,6 +70,8 @@ def train_teacher(
     teacher = VARTransformer(config)
     initialise(teacher, loop.seed)
     teacher.to(device)
+    tokenizer.requires_grad_(False).to(device)
+    autocast = mixed_precision(device, settings.amp)
     mask = block_causal_mask(schedule, device)
     weights = scale_weights(schedule, torch.device(device))
 
@@ -76,17 +79,14 @@ def train_teacher(
         features: Tensor, generator: torch.Generator, most_flips: float
     ) -> tuple[Tensor, Tensor]:
         target, seen = flipped_pyramid(features, schedule, generator, most_flips)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp):
+        with autocast:
             text = teacher.encode_text()
             logits = teacher(pyramid_tokens(seen, schedule, "short"), text, schedule, mask=mask)
         return logits.float(), target
 
     def encode(images: Tensor) -> Tensor:
-        with (
-            torch.no_grad(),
-            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.amp),
-        ):
-            return tokenizer.encode(images).float()
+        with torch.no_grad():
+            return tokenizer.encode(images)
 
     batch: Batch = {}
 
