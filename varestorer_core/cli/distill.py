@@ -60,6 +60,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--pictures", type=int, default=5000, help="procedural pictures to make")
     parser.add_argument(
+        "--squares",
+        type=integer(1, None),
+        metavar="N",
+        help="with --data: cut every picture into up to N squares once and add --pictures procedural "
+        "ones (kept in OUT/squares.npy); suits a few hundred photographs",
+    )
+    parser.add_argument(
         "--validation-pictures",
         type=integer(1, None),
         default=8,
@@ -92,6 +99,18 @@ def add_parser(subparsers: Any) -> None:
         "--tensorboard",
         action="store_true",
         help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=integer(1, None),
+        metavar="STEPS",
+        help="write the state so often (default: 200)",
+    )
+    parser.add_argument(
+        "--evaluate-every",
+        type=integer(1, None),
+        metavar="STEPS",
+        help="measure so often (default: 200)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
@@ -168,6 +187,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         data=args.data,
         validation=args.validation,
         pictures=args.pictures,
+        squares=args.squares,
         workers=args.workers,
         steps=steps,
         learning_rate=args.learning_rate,
@@ -175,6 +195,8 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         ema=args.ema,
         tensorboard=args.tensorboard,
         stop_at=args.stop_at,
+        save_every=args.save_every,
+        evaluate_every=args.evaluate_every,
         seed=args.seed,
         resume=args.resume,
         device=processes.device or args.device,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..data import folder_pictures, procedural_pictures
 from ..picture_folder import PictureFolder, PictureSource
+from ..squares import mixed_squares
 from .settings import Report, RunSettings, Stage, reporter
 
 
@@ -24,6 +25,16 @@ def _training(settings: RunSettings, stage: Stage, report: Report | None) -> Pic
     size = settings.picture_size
     if settings.tile > size:
         size = settings.tile * 9 // 8
+    if settings.data is not None and settings.squares is not None:
+        return mixed_squares(
+            settings.out / "squares.npy",
+            settings.data,
+            each=settings.squares,
+            procedural=settings.pictures,
+            size=size,
+            seed=settings.seed,
+            on_progress=reporter(report, "pictures"),
+        )
     if settings.data is not None:
         return folder_pictures(settings.data, size=size, seed=settings.seed)
     return procedural_pictures(

@@ -53,6 +53,9 @@ class RunSettings:
     """Folder of pictures to measure on; None generates other ones than for training."""
     pictures: int = 5000
     """How many to generate."""
+    squares: int | None = None
+    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None cuts fewer and
+    mixes none in."""
     picture_size: int = 192
     """Side of the squares in memory; a ninth more than a tile where that is larger."""
     workers: int = 1
@@ -65,6 +68,9 @@ class RunSettings:
     ema: float = 0.0
     tensorboard: bool = False
     stop_at: int | None = None
+    save_every: int | None = None
+    evaluate_every: int | None = None
+    """Steps between two of them; None is the loop's default."""
     seed: int = 0
     resume: bool = False
     device: str = "cpu"

@@ -35,6 +35,11 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
         training, validation = training_pictures(settings, stage, report)
+    often = {
+        name: getattr(settings, name)
+        for name in ("save_every", "evaluate_every")
+        if getattr(settings, name) is not None
+    }
     loop = LoopSettings(
         steps=settings.steps[stage],
         learning_rate=student_rate(settings)
@@ -45,6 +50,7 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         tensorboard=settings.tensorboard,
         seed=settings.seed,
         stop_at=settings.stop_at,
+        **often,
     )
     common = {
         "resume": settings.resume,
