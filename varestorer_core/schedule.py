@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 """Pixel class to number of scales."""
@@ -27,16 +28,8 @@ _TALL: dict[float, tuple[tuple[int, int], ...]] = {
     2.5: ((1, 1), (2, 2), *((5 * n, 2 * n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20))),
     3.0: ((1, 1), (2, 2), (6, 2), *((3 * n, n) for n in (3, 5, 7, 9, 12, 15, 18, 24, 30, 37))),
 }
-# Names of the ratios below 1 are the inverses cut to three decimals, as the official tables have them.
-_INVERSE: dict[float, float] = {
-    1.25: 0.8,
-    1.333: 0.75,
-    1.5: 0.666,
-    1.75: 0.571,
-    2.0: 0.5,
-    2.5: 0.4,
-    3.0: 0.333,
-}
+# Ratios below 1 are named by the inverse cut to three decimals, as in the official tables.
+_INVERSE = {1.25: 0.8, 1.333: 0.75, 1.5: 0.666, 1.75: 0.571, 2.0: 0.5, 2.5: 0.4, 3.0: 0.333}
 
 
 def _all_ratios() -> dict[float, tuple[tuple[int, int], ...]]:
@@ -92,11 +85,8 @@ class ScaleSchedule:
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """(start, stop) token rows of each scale."""
-        spans, start = [], 0
-        for size in self.sizes:
-            spans.append((start, start + size))
-            start += size
-        return tuple(spans)
+        stops = tuple(accumulate(self.sizes))
+        return tuple(zip((0, *stops), stops, strict=False))
 
     def pixel_size(self, patch_size: int) -> tuple[int, int]:
         """Return the picture's (height, width) in pixels for a tokenizer of that patch size."""
@@ -106,14 +96,10 @@ class ScaleSchedule:
 
 @lru_cache(maxsize=None)
 def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedule:
-    """Return the schedule of one of the tabulated ratios.
-
-    Args:
-        ratio: height / width, one of `RATIOS`.
-        pixel_class: one of `PIXEL_CLASSES`.
+    """Return the schedule of a ratio height / width of `RATIOS` and a class of `PIXEL_CLASSES`.
 
     Raises:
-        ValueError: for a ratio or class without a schedule.
+        ValueError: if there is no such ratio or class.
     """
     if ratio not in _GRIDS:
         raise ValueError(

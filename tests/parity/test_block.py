@@ -2,7 +2,7 @@
 
 import pytest
 
-from varestorer_core.models.block import modulate
+from varestorer_core.models.adaptive_norm import modulate
 
 LIMIT = 1e-4
 

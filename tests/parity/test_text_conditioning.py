@@ -2,7 +2,7 @@
 
 import torch
 
-from varestorer_core.models.text_conditioning import additive_mask
+from varestorer_core.models.masks import additive_mask
 
 LIMIT = 1e-5
 

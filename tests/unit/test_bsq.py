@@ -72,7 +72,7 @@ def test_straight_through_gradient_is_the_identity_at_the_last_scale():
 def test_wrong_sizes_are_refused():
     with pytest.raises(ValueError, match="last grid"):
         quantize(torch.zeros(1, 5, 3, 3), SCHEDULE)
-    with pytest.raises(ValueError, match="bits must be"):
+    with pytest.raises(ValueError, match="Bits must be"):
         dequantize(torch.zeros(1, 7, 5, dtype=torch.bool), SCHEDULE)
     with pytest.raises(ValueError, match="variant"):
         pyramid_tokens(random_bits(), SCHEDULE, "other")

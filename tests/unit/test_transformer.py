@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from varestorer_core.models.adaptive_norm import modulate
 from varestorer_core.models.attention import attention
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.masks import block_causal_mask
@@ -95,9 +96,9 @@ def test_wrong_inputs_are_refused_before_any_work(make_transformer):
     text = model.encode_text()
     with pytest.raises(ValueError, match="bits per token"):
         model(torch.zeros(1, SCHEDULE.num_tokens - 1, 5), text, SCHEDULE)
-    with pytest.raises(ValueError, match="tokens must number"):
+    with pytest.raises(ValueError, match="This schedule has"):
         model(torch.zeros(1, 7, 6), text, SCHEDULE)
-    with pytest.raises(ValueError, match="text features must be"):
+    with pytest.raises(ValueError, match="Text features must be"):
         model.encode_text(torch.zeros(1, 3, 17))
     with pytest.raises(ValueError, match="at least one text token"):
         model.encode_text(torch.zeros(1, 3, 16), torch.zeros(1, 3, dtype=torch.bool))
@@ -137,3 +138,9 @@ def test_rows_that_are_not_wanted_change_nothing(make_transformer, masked):
         whole = block(x, text.modulation, text.block_kv[0], rope, mask=mask)
         part = block(x, text.modulation, text.block_kv[0], rope, mask=mask, num_queries=4)
     assert torch.allclose(part, whole[:, :4], atol=1e-6)
+
+
+def test_one_prompt_and_a_prompt_each_modulate_alike():
+    x, scale, shift = torch.randn(3, 5, 16), torch.randn(1, 1, 16), torch.randn(1, 1, 16)
+    each = modulate(x, scale.expand(3, -1, -1), shift.expand(3, -1, -1))
+    assert torch.allclose(modulate(x, scale, shift), each, atol=1e-6)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ..models import autoencoder, block, transformer
+from ..models import adaptive_norm, autoencoder, block, transformer
 from .allocator import keep_freed_memory
 from .autoencoder import FastDecoder, FastDownsample, FastEncoder, FastResidualBlock, FastUpsample
 from .block import FastBlock, FastCrossAttention, FastHeadNorm, FastTransformer
@@ -19,7 +19,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _FAST: dict[type[nn.Module], type[nn.Module]] = {
     transformer.VARTransformer: FastTransformer,
-    transformer.HeadNorm: FastHeadNorm,
+    adaptive_norm.HeadNorm: FastHeadNorm,
     block.Block: FastBlock,
     block.CrossAttention: FastCrossAttention,
     autoencoder.Encoder: FastEncoder,

@@ -14,22 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.adaptive_norm import HeadNorm, modulate
 from ..models.attention import AttentionFn
 from ..models.attention import attention as plain_attention
 from ..models.block import (
-    MAX_LOG_SCALE,
     Block,
     CrossAttention,
     FeedForward,
-    KVCache,
     SelfAttention,
     TextKV,
 )
-from ..models.transformer import HeadNorm, VARTransformer
+from ..models.cache import KVCache
+from ..models.transformer import VARTransformer
 from .attention import attention
 from .folding import FoldedText, fold
 from .fused import fused_linear, linear
-from .residual import advance, modulate
+from .residual import advance
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
 from .switch import runs_on
 
@@ -97,7 +97,7 @@ class FastBlock(Block):
                 num_queries=num_queries,
             )
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
-        half, constants = self.compute_dtype, _constants(self.sa)
+        half, constants = self.compute_dtype, self.sa.constants(x.device)
         scratch = None if cache is not None else _scratch.get()
 
         def before(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,27 +167,18 @@ def _feed_forward(ffn: FeedForward, x: Tensor) -> Tensor:
     return linear(ffn.fc2, hidden if is_activated else by_rows(_gelu, hidden))
 
 
-def _constants(sa: SelfAttention) -> tuple[Tensor, Tensor]:
-    """Return the bias (3 C,) of q, k and v, and the lengths (2, H, 1) of q and k, in float32."""
-    q_bias, v_bias = (b.float() for b in (sa.q_bias, sa.v_bias))
-    scale = sa.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp()
-    scale = scale.flatten()[:, None] * math.sqrt(len(q_bias) // sa.num_heads)  # (H, 1)
-    bias = torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
-    return bias, torch.stack((scale, torch.ones_like(scale)))
-
-
 def _heads(
     sa: SelfAttention, x: Tensor, cos: Tensor, sin: Tensor, constants: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
     bias, lengths = constants
     angles = (cos[:, :, None, None], sin[:, :, None, None])
-    qkv, is_complete = fused_linear(sa.mat_qkv, x, bias=bias)
+    qkv, is_complete = fused_linear(sa.mat_qkv, x, bias=bias.flatten())
     qkv = qkv.unflatten(-1, (3, sa.num_heads, -1))
     if is_complete:
         overwrite_by_rows(lambda qk, *at: _rotate(qk.float(), lengths, *at), qkv[:, :, :2], *angles)
         return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    bias, dtype = bias.unflatten(0, (3, sa.num_heads, -1)), qkv.dtype
+    dtype = qkv.dtype
 
     def rotated(qk: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return _rotate(qk.float() + bias[:2], lengths, cos, sin).to(dtype)

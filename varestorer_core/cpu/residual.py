@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.block import NORM_EPS
 from .rows import by_rows, overwrite_by_rows
-
-
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return LN(x) * (1 + scale) + shift in float32, for x (B, L, C) and the rest (B or 1, 1, C)."""
-    scale, shift = scale.to(x.dtype), shift.to(x.dtype)  # autocast may leave them in bfloat16
-    if scale.shape[0] == 1:  # one prompt: the norm's own affine does it in the same pass
-        return F.layer_norm(x, x.shape[-1:], 1 + scale[0, 0], shift[0, 0], eps=NORM_EPS)
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
 def advance(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.bsq import bits_to_codes, codes_to_bits, resize
+from ..models.bsq import add_scale, bits_to_codes, codes_to_bits
 from ..schedule import ScaleSchedule
 
 MOST_FLIPS = 0.3
@@ -40,8 +40,7 @@ def flipped_pyramid(
         rate = torch.rand(batch, 1, 1, generator=generator) * most_flips
         flips = torch.rand(bits.shape, generator=generator) < rate
         wrong = bits ^ flips.to(bits.device)
-        codes = bits_to_codes(wrong).transpose(1, 2).unflatten(2, grid)
-        summed = summed + resize(codes, schedule.last_grid)
+        summed = add_scale(summed, bits_to_codes(wrong), schedule, scale_idx)
         targets.append(bits)
         seen.append(wrong)
     return torch.cat(targets, dim=1), torch.cat(seen, dim=1)

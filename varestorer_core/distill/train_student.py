@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from ..models.bsq import dequantize, pyramid_tokens, quantize, resize
+from ..models.bsq import add_scale, dequantize, pyramid_tokens, quantize
 from ..models.masks import block_causal_mask
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
@@ -90,11 +90,10 @@ def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
     soft = odds.sigmoid()
     bits = (odds > 0).to(soft) + soft - soft.detach()
     codes = (bits * 2 - 1) * logits.shape[-2] ** -0.5
-    summed: Tensor | float = 0.0
-    for (start, stop), grid in zip(schedule.spans, schedule.grids, strict=True):
-        part = codes[:, start:stop].transpose(1, 2).unflatten(2, grid)
-        summed = summed + resize(part, schedule.last_grid)
-    assert isinstance(summed, Tensor)
+    summed: Tensor | None = None
+    for scale_idx, (start, stop) in enumerate(schedule.spans):
+        summed = add_scale(summed, codes[:, start:stop], schedule, scale_idx)
+    assert summed is not None
     return summed
 
 

@@ -11,8 +11,8 @@ import time
 import torch
 from torch import Tensor
 
-from ..models.block import KVCache
-from ..models.bsq import bits_to_codes, pyramid_tokens, resize
+from ..models.bsq import add_scale, bits_to_codes, pyramid_tokens, resize
+from ..models.cache import KVCache
 from ..models.masks import block_causal_mask
 from ..models.sampling import favour_bits
 from ..models.text_conditioning import TextContext
@@ -86,9 +86,7 @@ class CachedSteps(Pass):
             logits = model.predict(x, text.cond)
             if model.lq_prior is not None:
                 logits = favour_bits(logits, lq_bits[:, start:stop], model.lq_prior[k].to(logits))
-            codes = bits_to_codes(_most_likely(logits)).transpose(1, 2).unflatten(2, grid)
-            step = resize(codes, schedule.last_grid)
-            summed = step if summed is None else summed + step
+            summed = add_scale(summed, bits_to_codes(_most_likely(logits)), schedule, k)
             all_logits.append(logits)
         return torch.cat(all_logits, dim=1)
 

@@ -1,6 +1,6 @@
-"""The one place that knows which attention kernel runs.
+"""Attention as a function that is passed in.
 
-Every module takes the function as a constructor argument, so a host can pass its own.
+Every module has it as a constructor argument, so a host can pass its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AttentionFn(Protocol):
         Args:
             q: (B, H, Lq, D).
             k, v: (B, H, Lk, D).
-            mask: additive, floating point, broadcastable to (B, H, Lq, Lk); None means all see all.
+            mask: additive, floating point, broadcastable to (B, H, Lq, Lk); None means no mask.
 
         Returns:
             (B, H, Lq, D).

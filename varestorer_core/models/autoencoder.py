@@ -7,6 +7,7 @@ Parameter names follow the checkpoint's flattened spelling (`conv1.weight`, not 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch.nn.functional as F
@@ -37,6 +38,13 @@ class ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+
+
+def _blocks(
+    channels: int, width: int, count: int, groups: int, operations: Any, **factory: Any
+) -> list[ResidualBlock]:
+    widths = [channels] + [width] * count
+    return [ResidualBlock(*pair, groups, operations, **factory) for pair in pairwise(widths)]
 
 
 class Downsample(nn.Module):
@@ -71,11 +79,9 @@ class _Level(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.block:
-            x = block(x)
-        for name in ("downsample", "upsample"):
-            if name in self._modules:
-                x = self._modules[name](x)  # pyright: ignore[reportOptionalCall]
+        resample = [module for name, module in self.named_children() if name != "block"]
+        for module in (*self.block, *resample):
+            x = module(x)
         return x
 
 
@@ -97,18 +103,14 @@ class Encoder(nn.Module):
     def __init__(self, config: TokenizerConfig, operations: Any, **factory: Any):
         super().__init__()
         widths = [config.base_channels * m for m in config.channel_multipliers]
-        groups = config.norm_groups
-        self.conv_in = operations.Conv2d(3, config.base_channels, 3, padding=1, **factory)
-        levels, channels = [], config.base_channels
+        groups, channels = config.norm_groups, config.base_channels
+        self.conv_in = operations.Conv2d(3, channels, 3, padding=1, **factory)
+        self.down = nn.ModuleList()
         for i, width in enumerate(widths):
-            blocks = []
-            for _ in range(config.num_res_blocks):
-                blocks.append(ResidualBlock(channels, width, groups, operations, **factory))
-                channels = width
-            last = i == len(widths) - 1
+            blocks = _blocks(channels, width, config.num_res_blocks, groups, operations, **factory)
+            channels, last = width, i == len(widths) - 1
             resample = {} if last else {"downsample": Downsample(channels, operations, **factory)}
-            levels.append(_Level(blocks, **resample))
-        self.down = nn.ModuleList(levels)
+            self.down.append(_Level(blocks, **resample))
         self.mid = _Middle(channels, groups, operations, **factory)
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
         self.conv_out = operations.Conv2d(channels, config.codebook_dim, 3, padding=1, **factory)
@@ -127,20 +129,17 @@ class Decoder(nn.Module):
     def __init__(self, config: TokenizerConfig, operations: Any, **factory: Any):
         super().__init__()
         widths = [config.base_channels * m for m in config.channel_multipliers]
-        groups = config.norm_groups
-        channels = widths[-1]
+        groups, channels = config.norm_groups, widths[-1]
         self.conv_in = operations.Conv2d(config.codebook_dim, channels, 3, padding=1, **factory)
         self.mid = _Middle(channels, groups, operations, **factory)
-        levels: list[_Level] = []
-        for i in reversed(range(len(widths))):
-            blocks = []
-            for _ in range(config.num_res_blocks + 1):
-                blocks.append(ResidualBlock(channels, widths[i], groups, operations, **factory))
-                channels = widths[i]
-            resample = {"upsample": Upsample(channels, operations, **factory)} if i > 0 else {}
-            levels.insert(0, _Level(blocks, **resample))
         # Checkpoints number the levels by resolution, finest first; they run coarsest first.
-        self.up = nn.ModuleList(levels)
+        self.up = nn.ModuleList()
+        for i, width in reversed(list(enumerate(widths))):
+            count = config.num_res_blocks + 1
+            blocks = _blocks(channels, width, count, groups, operations, **factory)
+            channels = width
+            resample = {"upsample": Upsample(channels, operations, **factory)} if i > 0 else {}
+            self.up.insert(0, _Level(blocks, **resample))
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
         self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **factory)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,37 +16,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TransformerConfig
+from .adaptive_norm import NORM_EPS, modulate
 from .attention import AttentionFn
+from .cache import KVCache
 from .lora import LoRALinear, make_linear
 from .rope import apply_rope
 
-NORM_EPS = 1e-6
-MAX_LOG_SCALE = math.log(100.0)
-
-
-@dataclass
-class KVCache:
-    """Keys and values of the scales that one block has seen."""
-
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, L, c) of one scale and return those of all scales so far."""
-        self.keys.append(k)
-        self.values.append(v)
-        return torch.cat(self.keys, dim=2), torch.cat(self.values, dim=2)
+_MAX_LOG_SCALE = math.log(100.0)
 
 
 @dataclass(frozen=True)
 class TextKV:
-    """Keys and values (B, H, T, c) of the text for one block's cross-attention."""
+    """Keys and values (B, H, T, c) of the text for the cross-attention of one block."""
 
     keys: Tensor
     values: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TextKV:
-        """Return the same with another batch."""
+        """Return `change` of keys and of values, such as a larger batch."""
         return TextKV(change(self.keys), change(self.values))
 
 
@@ -75,25 +62,31 @@ class SelfAttention(nn.Module):
         num_queries: int | None = None,
     ) -> Tensor:
         """Attend from the first `num_queries` rows of x (B, L, C), default all, to all L."""
-        # No key bias: it would cancel in the softmax were it not for the normalisation.
-        q, k, v = (self._split(part) for part in self.mat_qkv(x).chunk(3, dim=-1))  # (B, H, L, c)
-        v = v + self._split(self.v_bias.to(v))
-        # The kernel divides by sqrt(c); cosine attention wants scale 1.
-        scale = self.scale_mul_1H11.clamp(max=MAX_LOG_SCALE).exp() * math.sqrt(q.shape[-1])
-        q = F.normalize(q.float() + self._split(self.q_bias.to(x.device)), dim=-1) * scale.to(
-            x.device
-        )
-        k = F.normalize(k.float(), dim=-1)
-        q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
+        q, k, v = (t.transpose(1, 2) for t in self._queries_keys_values(x, *rope))  # (B, H, L, c)
         if cache is not None:
             k, v = cache.append(k, v)
         out = self.attention(q[:, :, :num_queries], k, v, mask)
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, L, C) or (C,) to (B, H, L, c) or (H, 1, c)."""
-        heads = x.unflatten(-1, (self.num_heads, -1))
-        return heads.transpose(1, 2) if x.ndim == 3 else heads[:, None]
+    def _queries_keys_values(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        """Return q, k, v (B, L, H, c): q and k of constant length, rotated to their positions."""
+        bias, length = self.constants(x.device)
+        qkv = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, c)
+        qk = qkv[:, :, :2].float() + bias[:2]
+        qk = qk * (length / torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12))
+        q, k = apply_rope(qk, cos[:, None, None], sin[:, None, None]).to(qkv.dtype).unbind(2)
+        return q, k, qkv[:, :, 2] + bias[2].to(qkv.dtype)
+
+    def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the bias (3, H, c) of q, k and v, and the length (2, H, 1) of q and k, in float32."""
+        q_bias, v_bias = (b.to(device, torch.float32) for b in (self.q_bias, self.v_bias))
+        # No key bias: it would cancel in the softmax if keys were not normalised.
+        bias = torch.stack((q_bias, torch.zeros_like(q_bias), v_bias))
+        bias = bias.unflatten(-1, (self.num_heads, -1))
+        scale = self.scale_mul_1H11.to(device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
+        # The kernel divides by sqrt(c); cosine attention needs a softmax scale of 1.
+        scale = scale.flatten()[:, None] * math.sqrt(bias.shape[-1])
+        return bias, torch.stack((scale, torch.ones_like(scale)))
 
 
 class CrossAttention(nn.Module):
@@ -179,22 +172,15 @@ class Block(nn.Module):
             text: from `ca.keys_values`.
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
-            cache: of earlier scales, for next-scale generation.
-            num_queries: return only that many rows; the others are attended to and dropped.
+            cache: keys and values of earlier scales, for next-scale generation.
+            num_queries: return only the first rows; the others are attended to and dropped.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
-        mask = mask if mask is None else mask[..., :num_queries, :]
-        h = modulate(x, scale1, shift1).to(self.compute_dtype)
-        x = x[:, :num_queries] + gate1 * self.sa(h, rope, mask, cache, num_queries).float()
-        h = self.ca_norm(x).to(self.compute_dtype)
-        x = x + self.ca(h, text, text_mask).float()
-        h = modulate(x, scale2, shift2).to(self.compute_dtype)
-        return x + gate2 * self.ffn(h).float()
-
-
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return LN(x) * (1 + scale) + shift in float32, for x (B, L, C) and the rest (B or 1, 1, C)."""
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale.to(x)) + shift.to(x)
+        mask, half = mask if mask is None else mask[..., :num_queries, :], self.compute_dtype
+        sa = self.sa(modulate(x, scale1, shift1).to(half), rope, mask, cache, num_queries)
+        x = torch.addcmul(x[:, :num_queries], sa.float(), gate1)
+        x = x + self.ca(self.ca_norm(x).to(half), text, text_mask).float()
+        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2).to(half)).float(), gate2)
 
 
 def _vector(factory: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class QuantizedPyramid:
     bits: Tensor
     """(B, L, d) bool, True for +."""
     summed_codes: Tensor
-    """(B, d, h, w): what the decoder is fed."""
+    """(B, d, h, w): the input of the decoder."""
 
 
 def bits_to_codes(bits: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def codes_to_bits(codes: Tensor) -> Tensor:
 def quantize(
     features: Tensor, schedule: ScaleSchedule, *, straight_through: bool = False
 ) -> QuantizedPyramid:
-    """Quantise features scale by scale, each scale coding what the coarser ones left unexplained.
+    """Quantise features scale by scale; each scale codes what the coarser ones left unexplained.
 
     Args:
         features: (B, d, h, w) raw encoder output at the schedule's last grid.
@@ -60,8 +60,8 @@ def quantize(
     """
     if tuple(features.shape[-2:]) != schedule.last_grid:
         raise ValueError(
-            f"features must lie on the schedule's last grid {schedule.last_grid}, got {tuple(features.shape[-2:])}. "
-            "Encode a picture of schedule.pixel_size(patch_size)."
+            f"Features must lie on the schedule's last grid {schedule.last_grid}, got {tuple(features.shape[-2:])}. "
+            "Encode a picture of the size schedule.pixel_size(patch_size)."
         )
     d = features.shape[1]
     summed = torch.zeros_like(features)
@@ -93,11 +93,11 @@ def pyramid_tokens(
 
     Args:
         bits: (B, L, d) of all scales.
-        variant: "short" gives, for scales 1..K-1, the sum so far sampled at that scale's grid
+        variant: "short" has, for scales 1..K-1, the sum so far sampled at that scale's grid
             (teacher forcing and next-scale prediction, L - 1 tokens; no prefix for scale 0);
-            "same_scale" gives, for scales 0..K-1, the sum including that scale (L tokens);
-            "long" is "short" followed by the complete sum at the last grid (what the released
-            one-step model reads, L - 1 + h*w tokens).
+            "same_scale" has, for scales 0..K-1, the sum including that scale (L tokens);
+            "long" is "short" followed by the complete sum at the last grid (the input of the
+            released one-step model, L - 1 + h*w tokens).
 
     Returns:
         (B, tokens, d) float32.
@@ -120,17 +120,25 @@ def running_sums(bits: Tensor, schedule: ScaleSchedule) -> Iterator[Tensor]:
     """Yield the sum of upsampled codes (B, d, h, w) after each scale, coarse to fine."""
     if bits.ndim != 3 or bits.shape[1] != schedule.num_tokens:
         raise ValueError(
-            f"bits must be (B, {schedule.num_tokens}, d) for this schedule, got {tuple(bits.shape)}."
+            f"Bits must be (B, {schedule.num_tokens}, d) for this schedule, got {tuple(bits.shape)}."
         )
-    summed: Tensor | float = 0.0
-    for (start, stop), grid in zip(schedule.spans, schedule.grids, strict=True):
-        codes = bits_to_codes(bits[:, start:stop]).transpose(1, 2).unflatten(2, grid)
-        summed = summed + resize(codes, schedule.last_grid)
+    summed: Tensor | None = None
+    for scale_idx, (start, stop) in enumerate(schedule.spans):
+        summed = add_scale(summed, bits_to_codes(bits[:, start:stop]), schedule, scale_idx)
         yield summed
 
 
-def resize(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Sample maps (B, d, h, w) bilinearly on another grid, half-pixel centres, no anti-aliasing."""
-    if tuple(maps.shape[-2:]) == grid:
-        return maps
-    return F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+def add_scale(
+    summed: Tensor | None, codes: Tensor, schedule: ScaleSchedule, scale_idx: int
+) -> Tensor:
+    """Return the sum (B, d, h, w), None before scale 0, plus the codes (B, n_k, d) of one scale, upsampled."""
+    codes = codes.transpose(1, 2).unflatten(2, schedule.grids[scale_idx])
+    upsampled = resize(codes, schedule.last_grid)
+    return upsampled if summed is None else summed + upsampled
+
+
+def resize(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Sample feature maps (B, d, h, w) bilinearly on another grid, half-pixel centres, no anti-aliasing."""
+    if tuple(features.shape[-2:]) == grid:
+        return features
+    return F.interpolate(features, size=grid, mode="bilinear", align_corners=False)

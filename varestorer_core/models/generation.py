@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ..errors import VARestorerError
 from ..schedule import ScaleSchedule
-from .block import Block, KVCache
-from .bsq import bits_to_codes, resize
+from .block import Block
+from .bsq import add_scale, bits_to_codes, resize
+from .cache import KVCache
 from .text_conditioning import TextContext
 from .transformer import UNCONDITIONAL_LENGTH, VARTransformer
 
@@ -62,7 +63,7 @@ def generate(
         (B, L, d) bool.
 
     Raises:
-        VARestorerError: if the network computes values that are no numbers.
+        VARestorerError: if the network computes NaN or infinite values.
     """
     cfgs = _per_scale(cfg, schedule, "cfg")
     taus = _per_scale(tau, schedule, "tau")
@@ -96,9 +97,7 @@ def generate(
         )
         bits = _draw(logits, top_k, top_p, generator)
         all_bits.append(bits)
-        codes = bits_to_codes(bits).transpose(1, 2).unflatten(2, grid)
-        step = resize(codes, schedule.last_grid)
-        summed = step if summed is None else summed + step
+        summed = add_scale(summed, bits_to_codes(bits), schedule, scale_idx)
         if on_scale is not None:
             on_scale(scale_idx, logits, bits)
     return torch.cat(all_bits, dim=1)
@@ -168,7 +167,7 @@ def _mix(both: Tensor, weight: float) -> Tensor:
 def _draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator | None) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise VARestorerError(
-            "the model computed NaN or infinite logits, so no picture can be drawn from them. Run it "
+            "The model computed NaN or infinite logits, so no picture can be drawn from them. Run it "
             "in bf16 or fp32; fp16 overflows. With lower guidance the values are smaller, too."
         )
     if top_k == 1:

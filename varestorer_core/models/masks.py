@@ -1,4 +1,4 @@
-"""Attention masks over the scales of a schedule."""
+"""Additive attention masks: over the scales of a schedule, and over the rows of a prompt."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ..schedule import ScaleSchedule
 def block_causal_mask(schedule: ScaleSchedule, device: torch.device | str | None = None) -> Tensor:
     """Return the teacher's mask (1, 1, L, L): a scale sees itself and the coarser ones.
 
-    Additive float32, 0 where visible and -inf elsewhere, because that is what every attention
-    backend agrees on.
+    Float32, 0 where visible and -inf elsewhere, because every attention backend accepts that.
     """
     scale_of_token = torch.cat(
         [torch.full((size,), k, device=device) for k, size in enumerate(schedule.sizes)]
@@ -20,3 +19,11 @@ def block_causal_mask(schedule: ScaleSchedule, device: torch.device | str | None
     hidden = scale_of_token[None, :] > scale_of_token[:, None]
     mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))
     return mask[None, None]
+
+
+def additive_mask(valid: Tensor | None) -> Tensor | None:
+    """Turn a (B, T) mask of valid rows into an additive (B, 1, 1, T); None if all rows are valid."""
+    if valid is None or bool(valid.all()):
+        return None
+    mask = torch.zeros(valid.shape, device=valid.device)
+    return mask.masked_fill_(~valid.bool(), float("-inf"))[:, None, None]

@@ -42,22 +42,21 @@ def rope_table(
     cos, sin = _full_table(schedule, head_dim)
     if start + length > cos.shape[0]:
         raise ValueError(
-            f"the schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, but rows up to "
-            f"{start + length} were asked for. The long pyramid needs a pixel class below 1M."
+            f"The schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, got a request for rows up to "
+            f"{start + length}. The long pyramid needs a pixel class below 1M."
         )
     return cos[start : start + length], sin[start : start + length]
 
 
 @lru_cache(maxsize=8)
 def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]:
-    # Cached tensors may later meet autograd, which refuses those made in inference mode.
+    # Not in inference mode: autograd refuses tensors that were made there.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
         frequencies = 1.0 / _THETA**exponent  # (head_dim / 4,)
         coordinates = grid_coordinates(schedule)
-        angles = (coordinates[:, :, None] * frequencies).flatten(
-            1
-        )  # (rows, head_dim / 2): y, then x
+        # (rows, head_dim / 2): y, then x
+        angles = (coordinates[:, :, None] * frequencies).flatten(1)
         return angles.cos(), angles.sin()
 
 

@@ -1,4 +1,4 @@
-"""From logits to bits: arg-max, or sampling with noise that the caller brings.
+"""From logits to bits: arg-max, or sampling with noise that the caller passes.
 
 Adding Gumbel noise to the two logits of a bit and taking the larger one draws the bit from the model's own
 distribution; shrinking the noise moves the draw towards the arg-max.
@@ -17,14 +17,14 @@ def sample_bits(logits: Tensor, noise: Tensor | None = None, noise_scale: float 
 
     Args:
         logits: (B, L, d, 2) of each bit being 0 and 1.
-        noise: (B, L, d, 2) Gumbel noise; None takes the arg-max. A tie gives 0.
+        noise: (B, L, d, 2) Gumbel noise; None means the arg-max. A tie returns 0.
         noise_scale: 0 is the arg-max again, 1 samples the model's distribution.
 
     Returns:
         (B, L, d) bool.
     """
     if noise is not None and noise_scale != 0:
-        # In float32 on the noise's device, so that no device's rounding enters the decision.
+        # In float32 on the noise's device: the decision does not depend on a device's rounding.
         logits = logits.to(noise) + noise_scale * noise
     return logits[..., 1] > logits[..., 0]
 
@@ -32,12 +32,12 @@ def sample_bits(logits: Tensor, noise: Tensor | None = None, noise_scale: float 
 def favour_bits(logits: Tensor, bits: Tensor, log_odds: float | Tensor) -> Tensor:
     """Shift logits (B, L, d, 2) by `log_odds` in favour of bits (B, L, d).
 
-    Bayes' rule with a prior: the log-odds of each bit being as given grow by that much.
+    Bayes' rule with a prior: the log-odds of each given bit grow by that amount.
     """
     shift = 0.5 * log_odds * (bits.to(logits) * 2 - 1)
     return logits + torch.stack((-shift, shift), dim=-1)
 
 
 def gumbel(uniform: Tensor) -> Tensor:
-    """Turn uniform numbers in [0, 1) into standard Gumbel noise of the same shape."""
+    """Turn uniform values in [0, 1) into standard Gumbel noise of the same shape."""
     return -torch.log(-torch.log(uniform + _TINY) + _TINY)

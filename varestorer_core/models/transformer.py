@@ -1,11 +1,11 @@
 """The visual autoregressive transformer: one-step restorer and next-scale teacher in one class.
 
 Notable:
-- the sequence is [start; scale 1; ...; scale K-1], where the block of scale k holds what is known before it and
-  predicts its bits at the same cells; the one-step student appends the complete LQ code map as context;
-- the student attends without a mask, the teacher block-causally: the only difference between the two passes;
+- the sequence is [start; scale 1; ...; scale K-1]. The tokens of scale k hold what is known before that scale and
+  predict its bits at the same cells. The one-step student appends the complete LQ code map as context;
+- the student attends without a mask, the teacher with a block-causal one: the only difference between the passes;
 - the condition vector of the text starts the sequence and modulates every block (adaptive layer norm);
-- logits are d independent two-way choices per token, laid out bit by bit.
+- the logits are d independent two-way choices per token, laid out bit by bit.
 
 Sources: VARestorer (ICLR 2026), Infinity (CVPR 2025), sections on the bitwise classifier and text conditioning.
 """
@@ -19,29 +19,20 @@ from torch import Tensor, nn
 
 from ..config import TransformerConfig
 from ..schedule import ScaleSchedule
+from .adaptive_norm import HeadNorm
 from .attention import AttentionFn, attention
-from .block import Block, modulate
+from .block import Block
+from .masks import additive_mask
 from .rope import rope_table
 from .sampling import favour_bits
-from .text_conditioning import RMSNorm, TextContext, TextPool, additive_mask, pool_heads
+from .text_conditioning import TextContext
+from .text_pool import RMSNorm, TextPool, pool_heads
 
 UNCONDITIONAL_LENGTH = 64
-"""Rows of the learned unconditional embedding used without a prompt: about the length of a caption.
+"""Rows of the learned unconditional embedding that stand for no prompt: about the length of a caption.
 
-The model has seen every length of it in training, where it stood in for captions of that length.
+In training, the embedding replaced captions of every length.
 """
-
-
-class HeadNorm(nn.Module):
-    """Adaptive norm before the head: scale and shift from the condition vector."""
-
-    def __init__(self, dim: int, operations: Any, **factory: Any):
-        super().__init__()
-        self.ada_lin = nn.Sequential(nn.SiLU(), operations.Linear(dim, 2 * dim, **factory))
-
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        scale, shift = self.ada_lin(cond)[:, None].chunk(2, dim=-1)
-        return modulate(x, scale, shift)
 
 
 class VARTransformer(nn.Module):
@@ -51,8 +42,8 @@ class VARTransformer(nn.Module):
         config: shape of the network.
         operations: namespace of layer classes (`torch.nn`, or a host's offload-aware ones).
         dtype: of the blocks' matrices; everything else is small and stays in float32.
-        device: of the parameters; "meta" builds without memory.
-        compute_dtype: in which the blocks multiply; default `dtype`.
+        device: of the parameters; "meta" allocates no memory.
+        compute_dtype: type in which the blocks multiply; default `dtype`.
         attention: see `models.attention.AttentionFn`.
     """
 
@@ -103,13 +94,13 @@ class VARTransformer(nn.Module):
         """Compute everything that depends on the prompt alone.
 
         Args:
-            features: (B, T, text_channels) of the text encoder; None takes the learned
+            features: (B, T, text_channels) of the text encoder; None uses the learned
                 unconditional embedding, which needs no text encoder.
-            mask: (B, T) true where a row is text and not padding; None means all rows.
-            device: where to compute without features; default that of the parameters.
+            mask: (B, T), True where a row is text and not padding; None means all rows.
+            device: where to compute if there are no features; default that of the parameters.
 
         Raises:
-            ValueError: for features of another width, or a prompt without any valid row.
+            ValueError: if the features have another width, or a prompt has no valid row.
         """
         # Deviation from upstream: the text is never dropped at random. Upstream does so one time
         # in ten even at inference, and for all tiles that follow.
@@ -118,11 +109,13 @@ class VARTransformer(nn.Module):
             features = self.cfg_uncond[None, :rows].to(device=device)
         if features.ndim != 3 or features.shape[-1] != self.config.text_channels:
             raise ValueError(
-                f"text features must be (B, T, {self.config.text_channels}), got {tuple(features.shape)}. "
+                f"Text features must be (B, T, {self.config.text_channels}), got {tuple(features.shape)}. "
                 "Use the text encoder that the model was trained with (flan-t5-xl for VARestorer)."
             )
         if features.shape[1] == 0 or (mask is not None and not bool(mask.bool().any(1).all())):
-            raise ValueError("every prompt needs at least one text token, got one without.")
+            raise ValueError(
+                "Every prompt needs at least one text token, got a prompt without any."
+            )
         text_mask = additive_mask(mask)
         text = self.text_norm(features.float())
         cond = self.text_proj_for_sos(text, text_mask)
@@ -145,11 +138,10 @@ class VARTransformer(nn.Module):
         """Predict the bits of all scales in one pass.
 
         Args:
-            tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or
-                L + h*w ("long").
-            text: from `encode_text`, for one prompt or for B.
+            tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or L + h*w ("long").
+            text: from `encode_text`, of one prompt or of B prompts.
             mask: None for the student; `block_causal_mask(schedule)` for the teacher.
-            lq_bits: (B, L, d) bits of the LQ pyramid; needed if the configuration has `lq_prior`.
+            lq_bits: (B, L, d) bits of the LQ pyramid; required if the configuration has `lq_prior`.
 
         Returns:
             (B, L, d, 2) float32: logits of each bit being 0 and 1.
@@ -161,10 +153,10 @@ class VARTransformer(nn.Module):
         rope = self.rope(schedule, 0, x.shape[1], x.device)
         modulation, text = text.modulation, text.expand(x.shape[0])
         for index, (block, text_kv) in enumerate(zip(self.blocks, text.block_kv, strict=True)):
-            # Nothing reads the appended code map after the last block's attention.
-            wanted = schedule.num_tokens if index == len(self.blocks) - 1 else None
+            # The appended code map has no logits: the last block only attends to it.
+            rows = schedule.num_tokens if index == len(self.blocks) - 1 else None
             x = block(
-                x, modulation, text_kv, rope, mask=mask, text_mask=text.mask, num_queries=wanted
+                x, modulation, text_kv, rope, mask=mask, text_mask=text.mask, num_queries=rows
             )
         logits = self.predict(x, text.cond)
         if self.lq_prior is not None:
@@ -177,15 +169,15 @@ class VARTransformer(nn.Module):
         length = tokens.shape[1] + 1
         if tokens.shape[-1] != self.config.codebook_dim:
             raise ValueError(
-                f"the model reads {self.config.codebook_dim} bits per token, got {tokens.shape[-1]}. "
+                f"The model reads {self.config.codebook_dim} bits per token, got {tokens.shape[-1]}. "
                 "The visual tokenizer belongs to another model."
             )
         if length == schedule.num_tokens_long:
             sizes.append(sizes[-1])
         elif length != schedule.num_tokens:
             raise ValueError(
-                f"tokens must number {schedule.num_tokens - 1} (short) or {schedule.num_tokens_long - 1} "
-                f"(long) for this schedule, got {tokens.shape[1]}."
+                f"This schedule has {schedule.num_tokens - 1} (short) or {schedule.num_tokens_long - 1} (long) "
+                f"tokens, got {tokens.shape[1]}."
             )
         start = (text.cond[:, None] + self.pos_start.to(text.cond)).expand(tokens.shape[0], -1, -1)
         x = torch.cat([start, self.word_embed(tokens.float())], dim=1)
@@ -205,9 +197,9 @@ class VARTransformer(nn.Module):
 
     def _add_prior(self, logits: Tensor, lq_bits: Tensor | None, schedule: ScaleSchedule) -> Tensor:
         if lq_bits is None:
-            raise ValueError("this model has a prior towards the LQ bits; pass lq_bits (B, L, d).")
+            raise ValueError("This model has a prior towards the LQ bits: pass lq_bits (B, L, d).")
         gain = self.lq_prior.to(logits)[: schedule.num_scales]  # pyright: ignore
         sizes = torch.tensor(schedule.sizes, device=gain.device)
-        # With its length given, a GPU is not waited for.
+        # Without output_size, a GPU would have to be waited for.
         gain = torch.repeat_interleave(gain, sizes, output_size=schedule.num_tokens)
         return favour_bits(logits, lq_bits, gain[:, None])

@@ -2,7 +2,6 @@ import torch
 import torch.nn.functional as F
 
 from varestorer_core.cpu.block import _gelu, _rotate
-from varestorer_core.cpu.residual import modulate
 from varestorer_core.cpu.rows import by_rows, by_rows_of_layers, overwrite_by_rows
 from varestorer_core.models.rope import apply_rope
 
@@ -26,12 +25,6 @@ def test_gradients_are_recorded_over_all_rows_at_once():
     x = torch.randn(1, 3000, 512, requires_grad=True)
     by_rows(lambda part: part * 2, x).sum().backward()
     assert torch.equal(x.grad, torch.full_like(x, 2.0))
-
-
-def test_one_prompt_and_a_prompt_each_modulate_alike():
-    x, scale, shift = torch.randn(3, 5, 16), torch.randn(1, 1, 16), torch.randn(1, 1, 16)
-    each = modulate(x, scale.expand(3, -1, -1), shift.expand(3, -1, -1))
-    assert torch.allclose(modulate(x, scale, shift), each, atol=1e-6)
 
 
 def test_several_results_are_joined_each():
