@@ -22,6 +22,7 @@ import torch
 from resident import peak_bytes, reset_peak, resident_bytes
 
 from varestorer_core.color import COLOR_MATCHES
+from varestorer_core.loaded import LoadedStages
 from varestorer_core.pictures import write_picture
 from varestorer_core.restorer import Restorer
 
@@ -92,16 +93,16 @@ def main(argv=None):
     restored = None
     for geometry in args.only.split(","):
         bits, patch = GEOMETRIES[geometry]
-        restorer = Restorer(StandInTransformer(bits), StandInTokenizer(bits, patch))
+        restorer = Restorer(LoadedStages(StandInTransformer(bits), StandInTokenizer(bits, patch)))
         # A first small picture, so that what libraries set up once does not count.
-        restorer.restore([picture[:, :64, :64]], UPSCALE, overlap=4 * patch)
+        restorer.restore([picture[:, :64, :64]], upscale=UPSCALE, overlap=4 * patch)
         for method in COLOR_MATCHES if geometry == "official" else ("wavelet",):
             restored = None
             (restored,), record = watched(
                 f"{geometry} {method}",
                 output,
                 lambda r=restorer, m=method, p=patch: r.restore(
-                    [picture], UPSCALE, overlap=4 * p, color_match=m
+                    [picture], upscale=UPSCALE, overlap=4 * p, color_match=m
                 ),
             )
             report["cases"][f"{geometry} {method}"] = record

@@ -23,6 +23,7 @@ from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_ch
 from varestorer_core.evaluate import make_pair, psnr, scikit_image_photographs
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.schedule import get_schedule
+from varestorer_core.settings import RestoreSettings
 
 FIDELITIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 DETAILS = (0.0, 1.0)
@@ -33,10 +34,9 @@ def distances(transformer, tokenizer, pair, args):
     pyramid = encode_pyramid(
         [pair.lq],
         tokenizer.encode,
+        RestoreSettings(upscale=float(args.scale)),
         schedule=get_schedule(1.0, transformer.config.pixel_class),
         patch_size=tokenizer.config.patch_size,
-        upscale=float(args.scale),
-        overlap=64,
     )
     (source,) = pyramid.sources
     (read,) = decode_tiles(tokenizer.decode, pyramid.codes, pyramid.geometry)
@@ -45,7 +45,10 @@ def distances(transformer, tokenizer, pair, args):
     for detail in DETAILS:
         for fidelity in FIDELITIES:
             codes = restore_codes(
-                transformer, pyramid, text, seed=args.seed, detail=detail, fidelity=fidelity
+                transformer,
+                pyramid,
+                text,
+                RestoreSettings(seed=args.seed, detail=detail, fidelity=fidelity),
             )
             (picture,) = decode_tiles(tokenizer.decode, codes, pyramid.geometry)
             found[detail, fidelity] = (

@@ -42,14 +42,15 @@ def main():
     from measure import DTYPES, picture
     from networks import load_networks
 
+    from varestorer_core.loaded import LoadedStages
     from varestorer_core.restorer import Restorer
 
     imported = (time.time() - args.begun, time.process_time())
     networks = load_networks(args.size, args.folder, torch.device(args.device), DTYPES[args.dtype])
     loaded = (time.time() - args.begun, time.process_time())
     side = networks.tile
-    restorer = Restorer(networks.transformer, networks.tokenizer)
-    restorer.restore([picture(side, side)], 1.0, overlap=side // 8, device=args.device)
+    stages = LoadedStages(networks.transformer, networks.tokenizer, device=args.device)
+    Restorer(stages).restore(picture(side, side), upscale=1.0, overlap=side // 8)
     done = (time.time() - args.begun, time.process_time())
     rows = [
         # Narrow networks have no file: what is timed is making them.

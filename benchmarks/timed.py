@@ -7,6 +7,7 @@ from measure import DTYPES, Stages, forget_peaks, matrix_rate, peak_memory, resi
 from networks import flops_of_a_tile
 
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
+from varestorer_core.settings import RestoreSettings
 
 
 class TimedTransformer:
@@ -28,10 +29,9 @@ def restore(networks, pictures, args, *, batch=1, call=None, cleaner=None):
     pyramid = stages.timed("pyramid", encode_pyramid)(
         pictures,
         stages.timed("encode", lambda tiles: networks.tokenizer.encode(tiles.to(device))),
+        RestoreSettings(upscale=1.0, overlap=networks.tile // 8),
         schedule=networks.schedule,
         patch_size=networks.tokenizer.config.patch_size,
-        upscale=1.0,
-        overlap=networks.tile // 8,
         tile_batch=batch,
         clean=None if cleaner is None else stages.timed("clean", cleaner),
     )

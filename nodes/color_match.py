@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host.recolor import recolor
-from .schema import CATEGORY, color_match_input, where_known
+from .schema import CATEGORY, setting_input, where_known
 
 
 class ColorMatch(io.ComfyNode):
@@ -31,7 +31,7 @@ class ColorMatch(io.ComfyNode):
                     tooltip="The pictures whose colours to take: one for all, or one for each. "
                     "Another size is resized (Lanczos) to that of image.",
                 ),
-                color_match_input("method"),
+                setting_input("color_match", "method"),
             ],
             outputs=[io.Image.Output("image", tooltip="The pictures in their new colours.")],
             **where_known(search_aliases=["color transfer", "colour fix", "wavelet", "adain"]),

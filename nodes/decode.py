@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import stages
-from .schema import CATEGORY, color_match_input, tile_batch_input, where_known
+from ..varestorer_core.settings import RestoreSettings
+from .host.stages import HostStages, decode_latent
+from .schema import CATEGORY, setting_input, tile_batch_input, where_known
 
 
 class DecodeTiled(io.ComfyNode):
@@ -30,7 +31,7 @@ class DecodeTiled(io.ComfyNode):
                 io.Vae.Input(
                     "vae", tooltip="The visual tokenizer that encoded, from Load VARestorer VAE."
                 ),
-                color_match_input(),
+                setting_input("color_match"),
                 tile_batch_input(),
             ],
             outputs=[
@@ -43,6 +44,5 @@ class DecodeTiled(io.ComfyNode):
     def execute(
         cls, samples: dict, vae: Any, color_match: str, tile_batch: int = 0
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            stages.decode(samples, vae, color_match=color_match, tile_batch=tile_batch)
-        )
+        settings = RestoreSettings(color_match=color_match, tile_batch=tile_batch)
+        return io.NodeOutput(decode_latent(samples, HostStages(vae=vae), settings))

@@ -6,15 +6,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..varestorer_core.settings import RestoreSettings
 from . import sockets
-from .host import stages
+from .host.stages import TILE_SIZES, HostStages, encode_image
 from .schema import (
     CATEGORY,
     cleaner_input,
     expert,
-    overlap_input,
+    setting_input,
     tile_batch_input,
-    upscale_input,
     where_known,
 )
 
@@ -40,13 +40,13 @@ class EncodePyramid(io.ComfyNode):
                     "vae",
                     tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
                 ),
-                upscale_input(),
-                overlap_input(),
+                setting_input("upscale"),
+                setting_input("overlap"),
                 cleaner_input(),
                 expert(
                     io.Combo.Input,
                     "tile_size",
-                    options=list(stages.TILE_SIZES),
+                    options=list(TILE_SIZES),
                     default="auto",
                     tooltip="Side of a tile in pixels. auto is what the model was trained on: "
                     "512 for the official files, 128 for the bundled ones.",
@@ -77,13 +77,6 @@ class EncodePyramid(io.ComfyNode):
         tile_size: str = "auto",
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        pyramid, prepared = stages.encode(
-            image,
-            vae,
-            upscale=upscale,
-            overlap=overlap,
-            tile_size=tile_size,
-            tile_batch=tile_batch,
-            upscale_model=cleaner,
-        )
-        return io.NodeOutput(pyramid, prepared)
+        settings = RestoreSettings(upscale=upscale, overlap=overlap, tile_batch=tile_batch)
+        stages = HostStages(vae=vae, cleaner=cleaner, tile_size=tile_size)
+        return io.NodeOutput(*encode_image(image, stages, settings))

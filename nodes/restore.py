@@ -6,14 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..varestorer_core.settings import RestoreSettings
 from . import sockets
-from .host import stages
+from .host.stages import HostStages, restore_pyramid
 from .schema import (
     CATEGORY,
     conditioning_input,
-    detail_input,
-    fidelity_input,
     seed_input,
+    setting_input,
     tile_batch_input,
     where_known,
 )
@@ -38,8 +38,8 @@ class Restore(io.ComfyNode):
                     "pyramid", tooltip="The encoded tiles, from VARestorer Encode Pyramid."
                 ),
                 seed_input(),
-                detail_input(),
-                fidelity_input(),
+                setting_input("detail"),
+                setting_input("fidelity"),
                 conditioning_input(),
                 tile_batch_input(),
             ],
@@ -70,13 +70,8 @@ class Restore(io.ComfyNode):
         conditioning: list | None = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        samples = stages.restore(
-            model,
-            pyramid,
-            conditioning,
-            seed=seed,
-            detail=detail,
-            fidelity=fidelity,
-            tile_batch=tile_batch,
+        settings = RestoreSettings(
+            seed=seed, detail=detail, fidelity=fidelity, tile_batch=tile_batch
         )
-        return io.NodeOutput(samples)
+        stages = HostStages(model=model, conditioning=conditioning)
+        return io.NodeOutput(restore_pyramid(pyramid, stages, settings))

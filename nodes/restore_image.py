@@ -6,19 +6,16 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..varestorer_core.settings import RestoreSettings
 from . import sockets
-from .host.whole import restore_image
+from .host.stages import HostStages, restore_image
 from .schema import (
     CATEGORY,
     cleaner_input,
-    color_match_input,
     conditioning_input,
-    detail_input,
-    fidelity_input,
-    overlap_input,
     seed_input,
+    setting_input,
     tile_batch_input,
-    upscale_input,
     where_known,
 )
 
@@ -47,12 +44,12 @@ class RestoreImage(io.ComfyNode):
                     "vae",
                     tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
                 ),
-                upscale_input(),
+                setting_input("upscale"),
                 seed_input(),
-                detail_input(),
-                fidelity_input(),
-                overlap_input(),
-                color_match_input(),
+                setting_input("detail"),
+                setting_input("fidelity"),
+                setting_input("overlap"),
+                setting_input("color_match"),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -60,15 +57,7 @@ class RestoreImage(io.ComfyNode):
                     "stays. Any size, one for all pictures or one each. Tiles that it does not "
                     "touch cost nothing.",
                 ),
-                io.Int.Input(
-                    "feather",
-                    default=16,
-                    min=0,
-                    max=512,
-                    optional=True,
-                    tooltip="Soft edge of the mask: how far it reaches to either side, in output "
-                    "pixels, 0 to 512. Has no effect without a mask.",
-                ),
+                setting_input("feather", optional=True),
                 conditioning_input(),
                 cleaner_input(),
                 tile_batch_input(),
@@ -111,20 +100,8 @@ class RestoreImage(io.ComfyNode):
         cleaner: Any = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        restored = restore_image(
-            image,
-            model,
-            vae,
-            upscale=upscale,
-            overlap=overlap,
-            seed=seed,
-            detail=detail,
-            fidelity=fidelity,
-            color_match=color_match,
-            mask=mask,
-            feather=feather,
-            conditioning=conditioning,
-            upscale_model=cleaner,
-            tile_batch=tile_batch,
+        settings = RestoreSettings(
+            upscale, seed, detail, fidelity, overlap, color_match, feather, tile_batch
         )
-        return io.NodeOutput(restored)
+        stages = HostStages(model=model, vae=vae, conditioning=conditioning, cleaner=cleaner)
+        return io.NodeOutput(restore_image(image, stages, settings, mask))

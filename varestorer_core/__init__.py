@@ -13,13 +13,17 @@ __version__ = "0.1.0"
 _HOME = {
     "CheckpointError": "errors",
     "ImageError": "errors",
+    "RestoreSettings": "settings",
+    "Restorer": "restorer",
     "ScaleSchedule": "schedule",
+    "SettingError": "errors",
     "TokenizerConfig": "config",
     "TransformerConfig": "config",
     "VARTransformer": "models.transformer",
     "VARestorerError": "errors",
     "VisualTokenizer": "models.tokenizer",
     "get_schedule": "schedule",
+    "load_restorer": "loading",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

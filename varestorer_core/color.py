@@ -10,16 +10,13 @@ Work goes band by band: beside the pictures there is one channel's plane and wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import SettingError
-
-ColorMatch = Literal["none", "wavelet", "adain", "lab"]
-COLOR_MATCHES: tuple[str, ...] = get_args(ColorMatch)
+from .settings import COLOR_MATCHES
 
 _WAVELET_LEVELS = 5
 _BAND = 2**18  # values of a band of rows, 1 MB: a cache holds a few

@@ -22,12 +22,14 @@ from .models.text_conditioning import TextContext
 from .models.transformer import VARTransformer
 from .resize import resize_lanczos, target_size
 from .schedule import ScaleSchedule
+from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback, is_out_of_memory, run_batched
 from .tiles.geometry import TileGeometry, check_masks
 from .tiles.noise import tile_noise
 from .tiles.tile_bits import TileBits, TileCodes
 from .tiles.tiling import extract_tiles, plan_tiles
 
+DEFAULTS = RestoreSettings()
 IsOutOfMemory = Callable[[BaseException], bool]
 
 
@@ -59,11 +61,10 @@ class LQPyramid:
 def encode_pyramid(
     pictures: Sequence[Tensor],
     encode: Callable[[Tensor], Tensor],
+    settings: RestoreSettings,
     *,
     schedule: ScaleSchedule,
     patch_size: int,
-    upscale: float,
-    overlap: int,
     tile_batch: int = 1,
     masks: Sequence[Tensor] | None = None,
     clean: Callable[[Tensor], Tensor] | None = None,
@@ -75,24 +76,26 @@ def encode_pyramid(
     Args:
         pictures: (3, H, W) float in [0, 1] each, of any sizes.
         encode: tiles (B, 3, T, T) in [-1, 1] to raw features (B, d, h, w).
+        settings: `upscale` and `overlap` are read.
         schedule: of a square tile; fixes T together with `patch_size`.
-        upscale: factor of both sides; the output has exactly round(side * upscale) pixels.
-        overlap: least number of output pixels that neighbouring tiles share.
+        tile_batch: tiles at once.
         masks: (H, W) in [0, 1] per picture at output size: tiles that one does not touch are left
             out, and decoding puts the source where it is 0.
         clean: tiles in [-1, 1] to cleaned tiles, not clamped.
         on_progress: called with (tiles done, tiles).
 
     Raises:
-        ImageError: for an empty batch, another shape, or values that are no numbers.
+        ImageError: for an empty batch, another shape, or NaN or infinite values.
         SettingError: for an upscale or overlap out of range.
     """
     check_pictures(pictures)
     tile, tile_width = schedule.pixel_size(patch_size)
     if tile != tile_width:
-        raise SettingError(f"tiles are square, got a schedule of ratio {schedule.ratio}.")
-    sizes = [target_size(picture.shape[-2], picture.shape[-1], upscale) for picture in pictures]
-    layouts = tuple(plan_tiles(*size, tile, overlap) for size in sizes)
+        raise SettingError(f"Tiles are square, got a schedule of ratio {schedule.ratio}.")
+    sizes = [
+        target_size(picture.shape[-2], picture.shape[-1], settings.upscale) for picture in pictures
+    ]
+    layouts = tuple(plan_tiles(*size, tile, settings.overlap) for size in sizes)
     sources = tuple(
         resize_lanczos(p.float().cpu(), size) for p, size in zip(pictures, sizes, strict=True)
     )
@@ -129,10 +132,8 @@ def restore_codes(
     transformer: VARTransformer,
     pyramid: LQPyramid,
     text: TextContext,
+    settings: RestoreSettings = DEFAULTS,
     *,
-    seed: int = 0,
-    detail: float = 0.0,
-    fidelity: float = 0.0,
     tile_batch: int = 1,
     device: torch.device | str = "cpu",
     is_oom: IsOutOfMemory = is_out_of_memory,
@@ -142,24 +143,19 @@ def restore_codes(
 
     Args:
         text: of one prompt, from `transformer.encode_text`.
-        seed: of the sampling noise, which depends on the seed and the place in the picture, never
-            on the batch, the picture's number in it, or the device.
-        detail: scale of the noise; 0 takes the arg-max, 1 samples the model's distribution.
-        fidelity: log-odds added to each bit in favour of the LQ pyramid's; 0 leaves the model alone,
-            large values return the LQ picture as the tokenizer sees it.
+        settings: `seed`, `detail` and `fidelity` are read. The noise depends on the seed and the place in
+            the picture, never on the batch, the picture's number in it, or the device; `detail` scales it.
+            `fidelity` is the log-odds that are added to each bit in favour of the LQ pyramid's.
         device: where the transformer is.
 
     Returns:
         (N, d, h, w): of a slice of tiles a tensor, float32 on the CPU.
 
     Raises:
-        SettingError: if the pyramid belongs to another model, or a strength is negative.
+        SettingError: if the pyramid belongs to another model.
         VARestorerError: if the model gives NaN or infinite values.
     """
     check_pyramid(pyramid, transformer.config)
-    for name, strength in (("detail", detail), ("fidelity", fidelity)):
-        if not 0 <= strength < float("inf"):
-            raise SettingError(f"{name} must be a number from 0 up, got {strength}.")
     schedule, places = pyramid.schedule, pyramid.geometry.places()
     d = transformer.config.codebook_dim
     restored = TileBits(len(places), schedule.num_tokens, d)
@@ -168,7 +164,7 @@ def restore_codes(
         picture, tile = place
         layout = pyramid.geometry.layouts[picture]
         y, x = layout.positions[tile]
-        return tile_noise(seed, schedule, d, (y / layout.tile, x / layout.tile))
+        return tile_noise(settings.seed, schedule, d, (y / layout.tile, x / layout.tile))
 
     def run(start: int, stop: int) -> None:
         lq_bits = pyramid.bits[start:stop]
@@ -181,12 +177,14 @@ def restore_codes(
                 "the transformer gave values that are NaN or infinite. Load the model in bf16 or "
                 "fp32 instead of fp16; if it is already, the file is damaged."
             )
-        if fidelity > 0:
-            logits = favour_bits(logits, lq_bits, fidelity)
+        if settings.fidelity > 0:
+            logits = favour_bits(logits, lq_bits, settings.fidelity)
         noise = (
-            torch.stack([noise_of(place) for place in places[start:stop]]) if detail > 0 else None
+            torch.stack([noise_of(place) for place in places[start:stop]])
+            if settings.detail > 0
+            else None
         )
-        restored[start:stop] = sample_bits(logits, noise, detail)
+        restored[start:stop] = sample_bits(logits, noise, settings.detail)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
     return TileCodes(restored, schedule)
@@ -269,4 +267,12 @@ def check_bits(made: int, config: TransformerConfig) -> None:
         raise SettingError(
             f"this model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
             "and VAE belong to different families: load both bundled files, or both official ones."
+        )
+
+
+def check_overlap(overlap: int, tile: int) -> None:
+    """Refuse an overlap that leaves nothing of a tile of so many pixels."""
+    if overlap >= tile:
+        raise SettingError(
+            f"The overlap must be less than the tile, which is {tile} pixels with this model, got {overlap}."
         )

@@ -1,112 +1,152 @@
-"""The three networks together: pictures in, restored pictures out."""
+"""The whole restoration: pictures in, restored pictures of exactly the asked size out.
+
+One run for everybody. `Restorer` owns the order of the stages, the progress and the kinds of pictures; where the
+networks are and how they come to their device is the business of its `Stages`: `LoadedStages` for networks that are
+in memory, and the host's own in `nodes/host/stages.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from .models.text_conditioning import TextContext
-from .models.tokenizer import VisualTokenizer
-from .models.transformer import VARTransformer
-from .pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
-from .schedule import get_schedule
-from .tiles.batching import ProgressCallback, tiles_at_once
+from .errors import SettingError
+from .pictures.conversion import Pictures, as_pictures
+from .pipeline import DEFAULTS, LQPyramid, check_pictures
+from .resize import target_size
+from .settings import RestoreSettings
+from .tiles.batching import ProgressCallback
 from .tiles.geometry import TileGeometry
+from .tiles.masking import output_mask
 from .tiles.tile_bits import TileCodes
 
+_NUM_STAGES = 3
 
-class Restorer:
-    """Chains the stages of `pipeline` on networks that are on their device.
 
-    Args:
-        transformer, tokenizer: on the device where they run.
-        cleaner: tiles in [-1, 1] to cleaned tiles, or None.
-    """
+class Stages(Protocol):
+    """The three stages of a restoration, each over all tiles, on networks of any origin."""
 
-    def __init__(
+    def check(self, settings: RestoreSettings) -> None:
+        """Raise SettingError for what a later stage would refuse, before the first one works."""
+        ...
+
+    def encode(
         self,
-        transformer: VARTransformer,
-        tokenizer: VisualTokenizer,
-        cleaner: Callable[[Tensor], Tensor] | None = None,
-    ):
-        self.transformer = transformer
-        self.tokenizer = tokenizer
-        self.cleaner = cleaner
-        self.schedule = get_schedule(1.0, transformer.config.pixel_class)
+        pictures: Sequence[Tensor],
+        settings: RestoreSettings,
+        *,
+        masks: Sequence[Tensor] | None = None,
+        clean: bool = True,
+        on_progress: ProgressCallback | None = None,
+    ) -> LQPyramid:
+        """Return the LQ pyramid of pictures (3, H, W) in [0, 1]; masks are of output size.
+
+        Args:
+            clean: whether the cleaner, if there is one, comes first.
+        """
+        ...
 
     def restore(
         self,
-        pictures: Sequence[Tensor],
-        upscale: float,
+        pyramid: LQPyramid,
+        settings: RestoreSettings,
         *,
-        text: TextContext | None = None,
-        overlap: int = 64,
-        seed: int = 0,
-        detail: float = 0.0,
-        fidelity: float = 0.0,
-        color_match: str = "wavelet",
-        masks: Sequence[Tensor] | None = None,
-        tile_batch: int = 1,
-        device: torch.device | str = "cpu",
+        on_progress: ProgressCallback | None = None,
+    ) -> TileCodes:
+        """Return the restored codes of every tile."""
+        ...
+
+    def decode(
+        self,
+        codes: TileCodes,
+        geometry: TileGeometry,
+        settings: RestoreSettings,
+        *,
         on_progress: ProgressCallback | None = None,
     ) -> list[Tensor]:
-        """Restore pictures (3, H, W) in [0, 1] to exactly round(side * upscale) pixels a side.
+        """Return the pictures (3, H, W) in [0, 1], blended, with their colours matched."""
+        ...
+
+
+class Restorer:
+    """Restores pictures by the three stages of a model.
+
+    Example:
+        >>> restorer = load_restorer()
+        >>> larger = restorer.restore(Image.open("photo.jpg"), RestoreSettings(upscale=4))
+    """
+
+    def __init__(self, stages: Stages):
+        self.stages = stages
+
+    def restore(
+        self,
+        pictures: Any,
+        settings: RestoreSettings = DEFAULTS,
+        *,
+        masks: Tensor | Sequence[Tensor] | None = None,
+        on_progress: ProgressCallback | None = None,
+        **changes: Any,
+    ) -> Any:
+        """Restore one picture or several to exactly round(side * upscale) pixels a side.
 
         Args:
-            text: None uses the model's learned unconditional embedding.
-            tile_batch: tiles at once where `device` is no CPU.
-            on_progress: called with (steps done, steps), three steps a tile.
+            pictures: a PIL image; a NumPy array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 in their
+                full range, or floating point in [0, 1]; a tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a
+                list of them. Sizes may differ.
+            settings: see `RestoreSettings`.
+            masks: (h, w) or (B, h, w) of any size, or a list of (h, w): 1 where to restore; one for all
+                pictures or one each. Elsewhere the resized picture stays, and tiles that a mask does not touch
+                cost nothing.
+            on_progress: called with (steps done, steps), three steps a tile; raising in it cancels.
+            **changes: single settings by name, in place of those of `settings`.
 
-        The other arguments are those of the stages.
+        Returns:
+            What came in, restored: a picture of the same kind, or a list of them. Grey stays grey, and an
+            alpha channel is enlarged with a Lanczos filter and put back. Tensors are float32 on the CPU.
+
+        Raises:
+            ImageError: for what is not a picture, is empty, or holds NaN or infinite values.
+            SettingError: for a setting or a mask that does not fit.
         """
-        tile_batch = tiles_at_once(device, tile_batch)
-        pyramid = self._encode(
-            pictures,
-            device,
-            upscale=upscale,
-            overlap=overlap,
-            tile_batch=tile_batch,
-            masks=masks,
-            clean=self.cleaner,
+        settings = replace(settings, **changes)
+        given = as_pictures(pictures)
+        self.stages.check(settings)
+        return given.like_the_input(self._restore_rgb(given, settings, masks, on_progress))
+
+    def _restore_rgb(
+        self,
+        given: Pictures,
+        settings: RestoreSettings,
+        masks: Tensor | Sequence[Tensor] | None,
+        on_progress: ProgressCallback | None,
+    ) -> list[Tensor]:
+        check_pictures(given.rgb)
+        pyramid = self.stages.encode(
+            given.rgb,
+            settings,
+            masks=_sized_masks(masks, given.rgb, settings),
             on_progress=_part(on_progress, 0),
         )
-        codes = restore_codes(
-            self.transformer,
-            pyramid,
-            text if text is not None else self._unconditional(),
-            seed=seed,
-            detail=detail,
-            fidelity=fidelity,
-            tile_batch=tile_batch,
-            device=device,
-            on_progress=_part(on_progress, 1),
-        )
+        if not len(pyramid.bits):  # masks that touch nothing
+            return [source.clone() for source in pyramid.sources]
+        codes = self.stages.restore(pyramid, settings, on_progress=_part(on_progress, 1))
         geometry = pyramid.geometry
         del pyramid  # its bits and cleaned pictures, which decoding does not need
-        return self._decode(
-            codes,
-            geometry,
-            device,
-            color_match=color_match,
-            tile_batch=tile_batch,
-            on_progress=_part(on_progress, 2),
-        )
+        return self.stages.decode(codes, geometry, settings, on_progress=_part(on_progress, 2))
 
     def reconstruct(
         self,
-        pictures: Sequence[Tensor],
-        upscale: float = 1.0,
+        pictures: Any,
+        settings: RestoreSettings = DEFAULTS,
         *,
-        overlap: int = 64,
-        color_match: str = "none",
         clean: bool = True,
-        tile_batch: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> list[Tensor]:
-        """Return pictures as the tokenizer alone gives them: to bits and back, the transformer left out.
+        **changes: Any,
+    ) -> Any:
+        """Return pictures as the tokenizer alone returns them: to bits and back, without the transformer.
 
         Of low-quality pictures this is what the transformer starts from; of clean ones, the most that any
         restoration through these bits can reach.
@@ -114,50 +154,39 @@ class Restorer:
         Args:
             clean: whether the cleaner, if there is one, comes first.
 
-        The other arguments are those of `restore`.
+        The other arguments, the result and the errors are those of `restore`.
         """
-        tile_batch = tiles_at_once(device, tile_batch)
-        pyramid = self._encode(
-            pictures,
-            device,
-            upscale=upscale,
-            overlap=overlap,
-            tile_batch=tile_batch,
-            clean=self.cleaner if clean else None,
+        settings = replace(settings, **changes)
+        given = as_pictures(pictures)
+        check_pictures(given.rgb)
+        pyramid = self.stages.encode(given.rgb, settings, clean=clean)
+        return given.like_the_input(self.stages.decode(pyramid.codes, pyramid.geometry, settings))
+
+
+def _sized_masks(
+    masks: Tensor | Sequence[Tensor] | None, pictures: Sequence[Tensor], settings: RestoreSettings
+) -> list[Tensor] | None:
+    """Return a soft-edged mask of output size for each picture."""
+    if masks is None:
+        return None
+    each = [masks] if isinstance(masks, Tensor) and masks.ndim == 2 else list(masks)
+    if len(each) not in (1, len(pictures)):
+        raise SettingError(
+            f"Expected one mask, or one for each of the {len(pictures)} pictures, got {len(each)}."
         )
-        return self._decode(
-            pyramid.codes,
-            pyramid.geometry,
-            device,
-            color_match=color_match,
-            tile_batch=tile_batch,
-        )
-
-    def _encode(
-        self, pictures: Sequence[Tensor], device: torch.device | str, **settings: Any
-    ) -> LQPyramid:
-        return encode_pyramid(
-            pictures,
-            lambda tiles: self.tokenizer.encode(tiles.to(device)),
-            schedule=self.schedule,
-            patch_size=self.tokenizer.config.patch_size,
-            **settings,
-        )
-
-    def _decode(
-        self, codes: TileCodes, geometry: TileGeometry, device: torch.device | str, **settings: Any
-    ) -> list[Tensor]:
-        return decode_tiles(
-            lambda part: self.tokenizer.decode(part.to(device)), codes, geometry, **settings
-        )
-
-    @torch.inference_mode()
-    def _unconditional(self) -> TextContext:
-        return self.transformer.encode_text()
+    sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
+    # One mask serves pictures of the same size as it is.
+    sized = {
+        (index % len(each), size): output_mask(each[index % len(each)], size, settings.feather)
+        for index, size in enumerate(sizes)
+    }
+    return [sized[index % len(each), size] for index, size in enumerate(sizes)]
 
 
-def _part(on_progress: ProgressCallback | None, stage: int) -> ProgressCallback | None:
-    """Turn the progress of one of three stages into that of the whole."""
+def _part(on_progress: ProgressCallback | None, stage: int) -> Any:
+    """Turn the progress of one of three stages into that of the whole; previews pass through."""
     if on_progress is None:
         return None
-    return lambda done, total: on_progress(stage * total + done, 3 * total)
+    return lambda done, total, *preview: on_progress(
+        stage * total + done, _NUM_STAGES * total, *preview
+    )

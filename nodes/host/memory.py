@@ -10,9 +10,6 @@ import torch
 
 from ...varestorer_core.tiles.batching import is_out_of_memory, tiles_at_once
 
-_AUTO_BATCH = 4
-"""Most tiles per pass if the user does not say; with 3545 tokens in one, more gain little."""
-
 
 def make_patcher(
     model: torch.nn.Module, load_device: torch.device, offload_device: torch.device
@@ -33,7 +30,7 @@ def load_for_tiles(
         tile_batch: what the user asked for; 0 means as many as fit.
         tiles: number of tiles to do, if known.
     """
-    wanted = tiles_at_once(patcher.load_device, tile_batch or _AUTO_BATCH)
+    wanted = tiles_at_once(patcher.load_device, tile_batch)
     if tiles is not None:
         wanted = min(wanted, tiles)
     mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.loaded import LoadedStages
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.restorer import Restorer
@@ -66,7 +67,8 @@ def make_tokenizer():
 def bundled():
     """Return the restorer of the bundled model, as loaded: leave it as it is."""
     files = ((load_transformer, TINY_TRANSFORMER), (load_tokenizer, TINY_TOKENIZER))
-    return Restorer(*(load(*read_checkpoint(asset_path(n)), name=n) for load, n in files))
+    networks = (load(*read_checkpoint(asset_path(n)), name=n) for load, n in files)
+    return Restorer(LoadedStages(*networks))
 
 
 class PeakBytes(TorchDispatchMode):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from varestorer_core.cli import UsageError
-from varestorer_core.cli.device import choose_device, choose_dtype, peak_memory
+from varestorer_core.cli.device import device_and_dtype, peak_memory
+from varestorer_core.devices import choose_device, choose_dtype
+from varestorer_core.errors import SettingError
 
 CPU = torch.device("cpu")
 
@@ -26,14 +28,14 @@ def test_a_device_by_name(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("cpu") == CPU
     assert choose_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(UsageError, match="cuda:2: this machine has no such device"):
+    with pytest.raises(SettingError, match="cuda:2: this machine has no such device"):
         choose_device("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["gpu", "meta", "xla", ""])
 def test_unknown_devices(name):
     with pytest.raises(UsageError, match="--device"):
-        choose_device(name)
+        device_and_dtype(name, "auto")
 
 
 def test_types(monkeypatch):

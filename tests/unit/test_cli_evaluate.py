@@ -4,15 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from varestorer_core import degradation
 from varestorer_core.cli import evaluate
 from varestorer_core.cli.compare import enlarge_bicubic
 from varestorer_core.cli.main import main
-from varestorer_core.cli.models import Models
 from varestorer_core.evaluate import cut_square, score
+from varestorer_core.loaded import LoadedStages
 from varestorer_core.pictures import read_picture
 from varestorer_core.resize import resize_lanczos, target_size
 from varestorer_core.restorer import Restorer
@@ -21,18 +20,18 @@ from varestorer_core.restorer import Restorer
 class StandIn:
     """Restores by Lanczos enlargement."""
 
-    def restore(self, pictures, upscale, *, on_progress, **_settings):
+    def restore(self, rgb, settings, *, on_progress):
         on_progress(1, 1)
-        return [resize_lanczos(rgb, target_size(*rgb.shape[-2:], upscale)) for rgb in pictures]
+        return self.reconstruct(rgb, settings)
 
-    def reconstruct(self, pictures, upscale=1.0, **_settings):
-        return self.restore(pictures, upscale, on_progress=lambda *_: None)
+    def reconstruct(self, rgb, settings, *, clean=True, **changes):
+        upscale = changes.get("upscale", settings.upscale)
+        return resize_lanczos(rgb, target_size(*rgb.shape[-2:], upscale))
 
 
 @pytest.fixture(autouse=True)
 def _networks(monkeypatch):
-    models = Models(StandIn(), "text", torch.device("cpu"))
-    monkeypatch.setattr(evaluate, "load_models", lambda _files, **_settings: models)
+    monkeypatch.setattr(evaluate, "load_models", lambda *_args, **_others: StandIn())
 
 
 @pytest.fixture
@@ -133,11 +132,8 @@ def test_missing_photographs_are_said(tmp_path, capsys, photos, monkeypatch):
 
 
 def test_multi_step(photos, tmp_path, capsys, monkeypatch, make_transformer, make_tokenizer):
-    networks = Restorer(make_transformer(lq_prior=True), make_tokenizer())
-    with torch.no_grad():
-        text = networks.transformer.encode_text()
-    models = Models(networks, text, torch.device("cpu"))
-    monkeypatch.setattr(evaluate, "load_models", lambda _files, **_settings: models)
+    restorer = Restorer(LoadedStages(make_transformer(lq_prior=True), make_tokenizer()))
+    monkeypatch.setattr(evaluate, "load_models", lambda *_args, **_others: restorer)
     sheet = tmp_path / "sheet.png"
     assert run(photos, "-o", sheet, "--size", 64, "--multi-step", "--overlap", 16) == 0
     result, lines = document(capsys)

@@ -119,7 +119,7 @@ def test_prompt_and_cleaner_are_used(tmp_path, photo, files, cleaner, monkeypatc
 
     monkeypatch.setattr("varestorer_core.text_encoder.load_text_encoder", load_text_encoder)
     monkeypatch.setattr(
-        "varestorer_core.cleaner.load_cleaner", lambda *_args, **_options: torch.neg
+        "varestorer_core.loading.load_cleaner", lambda *_args, **_options: torch.neg
     )
     settings = ("--upscale", "1", "--color-match", "none", "--detail", "1")
     prompted = ("--text-encoder", tmp_path, "--prompt", "a dog")
@@ -128,7 +128,7 @@ def test_prompt_and_cleaner_are_used(tmp_path, photo, files, cleaner, monkeypatc
     cleaned = {**files, "--cleaner": cleaner}
     assert run(photo, tmp_path / "cleaner.png", cleaned, *settings) == 0
     assert asked["channels"] == 128
-    assert asked["folder"] == str(tmp_path)
+    assert asked["folder"] == tmp_path
     plain = pixels(tmp_path / "plain.png")
     assert not np.array_equal(plain, pixels(tmp_path / "prompt.png"))
     assert not np.array_equal(plain, pixels(tmp_path / "cleaner.png"))
@@ -203,7 +203,7 @@ def test_model_and_vae_of_different_families(tmp_path, photo, files, capsys):
 def test_overlap_as_large_as_a_tile(tmp_path, photo, files, capsys):
     error, code = fails(photo, tmp_path, files, capsys, "--overlap", "128")
     assert code == 2
-    assert "--overlap must be less than the tile, which is 128 pixels" in error
+    assert "The overlap must be less than the tile, which is 128 pixels" in error
 
 
 def test_prompt_without_transformers(tmp_path, photo, files, capsys, monkeypatch):

@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from varestorer_core.cli import options, restore
+from varestorer_core.cli import restore
 from varestorer_core.cli.main import main
-from varestorer_core.cli.models import Models
-from varestorer_core.color import COLOR_MATCHES
 from varestorer_core.errors import VARestorerError
 from varestorer_core.pictures import png16, read_picture, to_uint8
 from varestorer_core.resize import resize_lanczos, target_size
+from varestorer_core.settings import RestoreSettings
 
 pytestmark = pytest.mark.usefixtures("networks")
 
@@ -26,13 +25,13 @@ class StandIn:
         self.calls = []
         self.error = None
 
-    def restore(self, pictures, upscale, *, on_progress, **settings):
-        self.calls.append({"upscale": upscale, **settings})
+    def restore(self, rgb, settings, *, on_progress):
+        self.calls.append(settings)
         if self.error is not None:
             raise self.error
         on_progress(1, 2)
         on_progress(2, 2)
-        return [resize_lanczos(rgb, target_size(*rgb.shape[-2:], upscale)) for rgb in pictures]
+        return resize_lanczos(rgb, target_size(*rgb.shape[-2:], settings.upscale))
 
 
 @pytest.fixture
@@ -40,9 +39,9 @@ def networks(monkeypatch):
     stand_in = StandIn()
     loaded = []
 
-    def load_models(files, **settings):
-        loaded.append({"files": files, **settings})
-        return Models(stand_in, "text", torch.device("cpu"))
+    def load_models(files, settings, **others):
+        loaded.append({"files": files, "settings": settings, **others})
+        return stand_in
 
     monkeypatch.setattr(restore, "load_models", load_models)
     stand_in.loaded = loaded
@@ -75,25 +74,18 @@ def test_options_reach_the_pipeline(tmp_path, networks):
     source = picture(tmp_path / "a.png")
     given = "--seed 7 --detail 0.5 --fidelity 2 --overlap 16 --color-match lab --tile-batch 3 --dtype bf16"
     assert run(source, "-o", tmp_path / "b.png", "--upscale", "3", *given.split()) == 0
-    assert networks.calls == [
-        {
-            "upscale": 3.0,
-            "text": "text",
-            "overlap": 16,
-            "seed": 7,
-            "detail": 0.5,
-            "fidelity": 2.0,
-            "color_match": "lab",
-            "tile_batch": 3,
-            "device": torch.device("cpu"),
-        }
-    ]
+    expected = RestoreSettings(
+        upscale=3.0,
+        seed=7,
+        detail=0.5,
+        fidelity=2.0,
+        overlap=16,
+        color_match="lab",
+        tile_batch=3,
+    )
+    assert networks.calls == [expected]
     assert networks.loaded[0]["dtype"] == torch.bfloat16
-    assert networks.loaded[0]["overlap"] == 16
-
-
-def test_color_match_choices_are_those_of_the_core():
-    assert options.COLOR_MATCH == COLOR_MATCHES
+    assert networks.loaded[0]["settings"] == expected
 
 
 def test_every_kind_of_picture(tmp_path):
@@ -215,8 +207,8 @@ def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path, networks):
         ("--detail 1.5", "must be from 0 to 1"),
         ("--fidelity -1", "must be from 0 to 20"),
         ("--seed -1", "must be from 0"),
-        ("--overlap -1", "must be at least 0"),
-        ("--tile-batch 0", "must be at least 1"),
+        ("--overlap -1", "must be from 0 to 512"),
+        ("--tile-batch -1", "must be from 0 to 64"),
         ("--dtype fp16", "invalid choice"),
         ("--color-match hue", "invalid choice"),
         ("--prompt dog", "only together with --text-encoder"),

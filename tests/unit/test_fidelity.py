@@ -19,12 +19,14 @@ def near(bundled):
     photograph = read_picture(asset_path(DEMO_LQ)).rgb
     height, width = photograph.shape[1:]
     source = resize_lanczos(photograph, (2 * height, 2 * width))
-    (read,) = bundled.reconstruct([photograph], 2.0)
+    (read,) = bundled.reconstruct([photograph], upscale=2.0, color_match="none")
 
     def measure(detail):
         results = [
             # Without colour matching, which pulls towards the input by itself.
-            bundled.restore([photograph], 2.0, detail=detail, fidelity=f, color_match="none")[0]
+            bundled.restore(
+                [photograph], upscale=2.0, detail=detail, fidelity=f, color_match="none"
+            )[0]
             for f in FIDELITIES
         ]
         return [[float(psnr(result, aim)) for result in results] for aim in (read, source)]

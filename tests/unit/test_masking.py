@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from varestorer_core.errors import SettingError
-from varestorer_core.tiles.masking import feathered, output_masks
+from varestorer_core.tiles.masking import feathered, output_mask
 
 
 def half(height=40, width=60, edge=30):
@@ -42,32 +42,26 @@ def test_a_feather_wider_than_the_picture_stays_in_range():
 
 @pytest.mark.parametrize("size", [(80, 120), (10, 15), (41, 59)])
 def test_resizing_keeps_zero_and_one_away_from_edges(size):
-    (mask,) = output_masks(half(), 1, size)
+    mask = output_mask(half(), size)
     assert mask.shape == size
     border = size[1] // 2
     assert torch.equal(mask[:, : border - 3], torch.zeros(size[0], border - 3))
     assert torch.equal(mask[:, border + 4 :], torch.ones_like(mask[:, border + 4 :]))
 
 
-def test_one_mask_serves_all_pictures_and_values_are_clamped():
-    masks = output_masks(half() * 3 - 1, 3, (40, 60))
-    assert len(masks) == 3
-    assert torch.equal(masks[0], half())
-    assert torch.equal(masks[0], masks[2])
-    two = output_masks(torch.stack([half(), 1 - half()]), 2, (40, 60))
-    assert torch.equal(two[0], 1 - two[1])
+def test_values_are_clamped():
+    assert torch.equal(output_mask(half() * 3 - 1, (40, 60)), half())
 
 
 @pytest.mark.parametrize(
     ("mask", "feather", "word"),
     [
-        (torch.zeros(2, 4, 4), 0, "3 pictures"),
-        (torch.zeros(1, 0, 4), 0, "3 pictures"),
-        (torch.zeros(1, 1, 4, 4), 0, "3 pictures"),
+        (torch.zeros(2, 4, 4), 0, "a mask"),
+        (torch.zeros(0, 4), 0, "a mask"),
         (torch.full((4, 4), float("nan")), 0, "NaN"),
         (torch.zeros(4, 4), -1, "feather"),
     ],
 )
-def test_what_is_no_mask_is_refused(mask, feather, word):
+def test_what_is_not_a_mask_is_refused(mask, feather, word):
     with pytest.raises(SettingError, match=word):
-        output_masks(mask, 3, (8, 8), feather)
+        output_mask(mask, (8, 8), feather)

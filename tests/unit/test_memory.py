@@ -6,6 +6,7 @@ import torch
 from varestorer_core.color import match_color
 from varestorer_core.pipeline import decode_tiles, encode_pyramid
 from varestorer_core.schedule import get_schedule
+from varestorer_core.settings import RestoreSettings
 from varestorer_core.tiles.tile_bits import TileBits, TileCodes
 
 SCHEDULE = get_schedule(1.0, "0.06M")
@@ -47,10 +48,9 @@ def test_the_stages_take_less_than_four_outputs(masked, monkeypatch, peak_bytes)
         pyramid = encode_pyramid(
             [blank_picture()],
             lambda tiles: tiles.new_zeros(len(tiles), d, *grid),
+            RestoreSettings(upscale=2.0, overlap=16),
             schedule=SCHEDULE,
             patch_size=8,
-            upscale=2.0,
-            overlap=16,
             masks=masks,
         )
         codes = torch.zeros(len(pyramid.bits), d, *grid)
@@ -75,10 +75,9 @@ def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
         pyramid = encode_pyramid(
             [blank_picture()],
             lambda tiles: tiles.new_zeros(len(tiles), d, *schedule.last_grid),
+            RestoreSettings(upscale=2.0, overlap=16),
             schedule=schedule,
             patch_size=4,
-            upscale=2.0,
-            overlap=16,
         )
         restored = TileBits(*pyramid.bits.shape)
         # No tensors, so what they hold is not counted while they work.

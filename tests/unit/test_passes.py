@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from varestorer_core.evaluate import CachedSteps, CausalPass, Pass, RefedSteps, Timed
+from varestorer_core.loaded import LoadedStages
 from varestorer_core.models.bsq import bits_to_codes, pyramid_tokens, resize
 from varestorer_core.models.masks import block_causal_mask
 from varestorer_core.restorer import Restorer
@@ -92,6 +93,6 @@ def test_a_restorer_takes_them(make_transformer, make_tokenizer):
     timed = Timed(CachedSteps(model))
     tokenizer = make_tokenizer()
     lq = torch.rand(3, 40, 70)
-    restored = Restorer(timed, tokenizer).restore([lq], 2.0, overlap=16)[0]
+    restored = Restorer(LoadedStages(timed, tokenizer)).restore(lq, upscale=2.0, overlap=16)
     assert restored.shape == (3, 80, 140)
     assert timed.seconds_per_tile > 0

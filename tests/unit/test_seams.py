@@ -81,7 +81,7 @@ def gradient():
 
 def restored(restorer, picture, overlap, detail):
     """Return a picture at twice its size, and the layout of its tiles."""
-    (result,) = restorer.restore([picture], 2.0, overlap=overlap, detail=detail)
+    (result,) = restorer.restore([picture], upscale=2.0, overlap=overlap, detail=detail)
     return result, plan_tiles(*result.shape[1:], 128, overlap)
 
 
@@ -102,7 +102,7 @@ def scores_of_photograph(restorer, name, overlap):
     chance is seen at other places, by the same grid of borders moved over the picture.
     """
     photograph = read_picture(asset_path(name)).rgb
-    (result,) = restorer.restore([photograph], SIDE / photograph.shape[-1], overlap=overlap)
+    (result,) = restorer.restore([photograph], upscale=SIDE / photograph.shape[-1], overlap=overlap)
     source = resize_lanczos(photograph, (SIDE, SIDE))
     layout = plan_tiles(SIDE, SIDE, 128, overlap)
     borders = tile_borders(layout.columns, SIDE, layout.tile)

@@ -6,6 +6,7 @@ from varestorer_core.models.sampling import favour_bits, sample_bits
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.resize import resize_lanczos
 from varestorer_core.schedule import get_schedule
+from varestorer_core.settings import RestoreSettings
 from varestorer_core.tiles.noise import tile_noise
 from varestorer_core.tiles.tile_bits import TileBits, TileCodes
 from varestorer_core.tiles.tiling import extract_tiles, plan_tiles
@@ -90,12 +91,11 @@ def test_a_restoration_is_what_bits_of_a_byte_and_codes_of_floats_gave(
         noise = tile_noise(3, SCHEDULE, 6, (y / 128, x / 128))[None]
         codes.append(dequantize(sample_bits(favour_bits(logits, bits, 0.5), noise, 0.8), SCHEDULE))
 
-    pyramid = encode_pyramid(
-        [picture], tokenizer.encode, schedule=SCHEDULE, patch_size=8, upscale=2.0, overlap=32
-    )
+    settings = RestoreSettings(upscale=2.0, overlap=32, seed=3, detail=0.8, fidelity=0.5)
+    pyramid = encode_pyramid([picture], tokenizer.encode, settings, schedule=SCHEDULE, patch_size=8)
     assert torch.equal(pyramid.bits[:], torch.cat(lq))
     assert torch.equal(pyramid.codes[:], torch.cat([dequantize(bits, SCHEDULE) for bits in lq]))
-    kept = restore_codes(transformer, pyramid, text, seed=3, detail=0.8, fidelity=0.5)
+    kept = restore_codes(transformer, pyramid, text, settings)
     assert torch.equal(kept[:], torch.cat(codes))
     (packed,) = decode_tiles(tokenizer.decode, kept, pyramid.geometry, color_match="wavelet")
     (plain,) = decode_tiles(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..settings import RestoreSettings
 from .jobs import check_writable
-from .models import ModelFiles, load_models
-from .options import Settings
 from .restore import restore_rgb
 
 
@@ -33,22 +31,19 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output)
     check_writable(folder)
 
-    import torch
-
     from ..assets import DEMO_LQ, DEMO_ORIGINAL, asset_path
     from ..evaluate import psnr, ssim
+    from ..loading import load_restorer
     from ..pictures import read_picture, write_picture
     from .compare import enlarge_bicubic, side_by_side
 
     lq = read_picture(asset_path(DEMO_LQ)).rgb
     original = read_picture(asset_path(DEMO_ORIGINAL)).rgb
     size = original.shape[-2], original.shape[-1]
-    settings = replace(Settings(), upscale=size[0] / lq.shape[-2])
-    models = load_models(
-        ModelFiles(), overlap=settings.overlap, device=torch.device("cpu"), dtype=torch.float32
-    )
+    settings = RestoreSettings(upscale=size[0] / lq.shape[-2])
+    restorer = load_restorer(device="cpu", dtype="fp32")
     started = time.perf_counter()
-    restored = restore_rgb(lq, models, settings, DEMO_LQ)
+    restored = restore_rgb(lq, restorer, settings, DEMO_LQ)
     seconds = time.perf_counter() - started
 
     restored_path = folder / "demo_restored.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from ..errors import SettingError
 from . import UsageError
 
 if TYPE_CHECKING:
@@ -13,45 +14,19 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "fp32", "bf16")
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps"; auto takes the fastest.
+def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """Return what --device and --dtype stand for.
 
     Raises:
         UsageError: if there is no such device here.
     """
-    import torch
+    from ..devices import choose_device, choose_dtype
 
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(
-            f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}."
-        ) from error
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
-        raise UsageError(
-            f"--device {name}: this machine has no such device, or PyTorch was installed without "
-            "support for it. Use --device cpu."
-        )
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the type of the transformer's matrices; auto is bf16 on CUDA devices that have it."""
-    import torch
-
-    if name == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+        chosen = choose_device(device)
+        return chosen, choose_dtype(dtype, chosen)
+    except SettingError as error:
+        raise UsageError(f"--{error}") from error
 
 
 def peak_memory(device: torch.device) -> str:

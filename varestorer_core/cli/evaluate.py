@@ -15,9 +15,8 @@ from . import UsageError
 from .degrade import PRESETS
 from .evaluate_report import RESTORED, Measured, document, print_table, write_sheet
 from .jobs import check_writable, collect_pictures
-from .models import Models, load_models, model_files, say_if_bundled
+from .models import load_models, model_files, say_if_bundled
 from .options import (
-    Settings,
     add_device_options,
     add_model_options,
     add_sampling_options,
@@ -28,6 +27,8 @@ from .restore import restore_rgb
 
 if TYPE_CHECKING:
     from ..evaluate import Timed
+    from ..restorer import Restorer
+    from ..settings import RestoreSettings
 
 _ALONE = "tokenizer alone"
 _CEILING = "original, tokenizer"
@@ -80,14 +81,14 @@ def add_parser(subparsers: Any) -> None:
         help="also restore scale by scale with the same weights, and compare quality and seconds",
     )
     add_model_options(parser)
-    add_sampling_options(parser, Settings(), seed_of="the degradations and of the sampling noise")
+    add_sampling_options(parser, seed_of="the degradations and of the sampling noise")
     add_device_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure every photograph; return 1 if one of them could not be."""
-    from .device import choose_device, choose_dtype
+    from .device import device_and_dtype
 
     started = time.perf_counter()
     if args.multi_step and (args.detail or args.fidelity):
@@ -99,14 +100,12 @@ def run(args: argparse.Namespace) -> int:
     files = model_files(args)
     sources = _sources(args)
     sheet = _sheet_path(args.output, sources)
-    device = choose_device(args.device)
+    settings = settings_from(args, upscale=float(args.scale))
+    device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
     say_if_bundled(files)
-    models = load_models(
-        files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
-    )
-    settings = settings_from(args, upscale=float(args.scale))
-    ways, watches = _ways(models) if args.multi_step else ({RESTORED: models}, {})
+    restorer = load_models(files, settings, device=device, dtype=dtype)
+    ways, watches = _ways(restorer) if args.multi_step else ({RESTORED: restorer}, {})
     results = []
     for index, source in enumerate(sources):
         try:
@@ -163,19 +162,20 @@ def _sheet_path(name: str, sources: list[Path]) -> Path:
     return path
 
 
-def _ways(models: Models) -> tuple[dict[str, Models], dict[str, Timed]]:
-    """Return the networks by the ways to run the transformer, and the stopwatches on these."""
+def _ways(restorer: Restorer) -> tuple[dict[str, Restorer], dict[str, Timed]]:
+    """Return restorers by the ways to run the transformer, and the stopwatches on these."""
     from ..evaluate import CachedSteps, Pass, RefedSteps, Timed
+    from ..loaded import LoadedStages
     from ..restorer import Restorer
 
-    one = models.restorer
+    loaded = restorer.stages
+    assert isinstance(loaded, LoadedStages)
     kinds = {RESTORED: Pass, "multi-step, cached": CachedSteps, "multi-step, refed": RefedSteps}
-    watches = {name: Timed(kind(one.transformer)) for name, kind in kinds.items()}
+    watches = {name: Timed(kind(loaded.transformer)) for name, kind in kinds.items()}
     ways = {}
     for name, watch in watches.items():
         transformer: Any = watch  # is called as the transformer is
-        restorer = Restorer(transformer, one.tokenizer, one.cleaner)
-        ways[name] = replace(models, restorer=restorer)
+        ways[name] = Restorer(replace(loaded, transformer=transformer))
     return ways, watches
 
 
@@ -189,8 +189,8 @@ def _measure(
     source: Path,
     index: int,
     args: argparse.Namespace,
-    ways: dict[str, Models],
-    settings: Settings,
+    ways: dict[str, Restorer],
+    settings: RestoreSettings,
 ) -> Measured:
     """Degrade, enlarge and restore one photograph, and compare."""
     from ..evaluate import make_pair, score
@@ -198,20 +198,18 @@ def _measure(
     from .compare import enlarge_bicubic
 
     size = (args.size, args.size)
-    device = ways[RESTORED].device
     pair = make_pair(
         source, index, preset=args.preset, scale=args.scale, size=args.size, seed=args.seed
     )
     original, lq = pair.original, pair.lq
     pictures = {"bicubic": enlarge_bicubic(lq, size), "lanczos": resize_lanczos(lq, size)}
-    for name, models in ways.items():
-        pictures[name] = restore_rgb(lq, models, settings, source.name)
-    plain = {"tile_batch": settings.tile_batch, "overlap": settings.overlap, "device": device}
-    restorer = ways[RESTORED].restorer
-    (pictures[_ALONE],) = restorer.reconstruct(
-        [lq], settings.upscale, color_match=settings.color_match, **plain
+    for name, restorer in ways.items():
+        pictures[name] = restore_rgb(lq, restorer, settings, source.name)
+    restorer = ways[RESTORED]
+    pictures[_ALONE] = restorer.reconstruct(lq, settings)
+    pictures[_CEILING] = restorer.reconstruct(
+        original, settings, clean=False, upscale=1.0, color_match="none"
     )
-    (pictures[_CEILING],) = restorer.reconstruct([original], clean=False, **plain)
     scores = {name: score(picture, original) for name, picture in pictures.items()}
     pixels = lq.repeat_interleave(args.scale, dim=1).repeat_interleave(args.scale, dim=2)
     panels = [(f"{source.stem}: LQ", pixels)]

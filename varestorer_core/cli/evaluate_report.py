@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..settings import RestoreSettings
 from .models import ModelFiles
-from .options import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ def document(
     results: list[Measured],
     args: argparse.Namespace,
     files: ModelFiles,
-    settings: Settings,
+    settings: RestoreSettings,
     seconds: float,
     speed: dict[str, tuple[float, float]],
 ) -> dict[str, Any]:

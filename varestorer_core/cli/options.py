@@ -1,35 +1,17 @@
-"""The options of `varestorer restore`, which other commands share, and the settings that decide the
-pixels of a result."""
+"""The options of `varestorer restore`, which other commands share. Settings come from `settings.py`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
+from ..settings import SETTINGS, RestoreSettings, default_of
 from .device import DTYPES
-
-COLOR_MATCH = ("none", "wavelet", "adain", "lab")
-"""As in `color`, which imports torch; help must not."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the pixels of a result; the same defaults as the nodes have."""
-
-    upscale: float = 2.0
-    seed: int = 0
-    detail: float = 0.0
-    fidelity: float = 0.0
-    overlap: int = 64
-    color_match: str = "wavelet"
-    tile_batch: int = 4
-    """Only speed, on a GPU: no result depends on it beyond rounding, and none at all on a CPU."""
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     """Add input, output and every option."""
-    default = Settings()
     parser.add_argument("input", nargs="+", help="picture, or folder of pictures (not recursive)")
     parser.add_argument(
         "-o",
@@ -39,20 +21,14 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         help="for one picture a file name (.png, .jpg, .webp, .tif, .bmp), else a folder, where "
         "the results are PNG files called like their sources",
     )
-    parser.add_argument(
-        "--upscale",
-        type=between(0.25, 8.0),
-        default=default.upscale,
-        metavar="FACTOR",
-        help="enlargement, 0.25 to 8 (default: %(default)g); 1 only restores",
-    )
+    add_setting(parser, "upscale", metavar="FACTOR")
     parser.add_argument(
         "--compare",
         action="store_true",
         help="also write NAME_compare.png: input (bicubic) and result side by side",
     )
     add_model_options(parser)
-    add_sampling_options(parser, default)
+    add_sampling_options(parser)
     add_device_options(parser)
 
 
@@ -80,49 +56,49 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prompt", metavar="TEXT", help="describes the picture; see --text-encoder")
 
 
-def add_sampling_options(
-    parser: argparse.ArgumentParser,
-    default: Settings,
-    *,
-    seed_of: str = "the sampling noise; no effect while --detail is 0",
-) -> None:
-    """Add what decides the pixels besides the size."""
+def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None = None) -> None:
+    """Add what decides the pixels besides the size.
+
+    Args:
+        seed_of: what the seed decides, where that is more than the sampling noise.
+    """
     group = parser.add_argument_group("restoration")
-    group.add_argument(
-        "--detail",
-        type=between(0.0, 1.0),
-        default=default.detail,
-        metavar="STRENGTH",
-        help="strength of the sampling noise, 0 (most likely bits) to 1 (as the official code "
-        "samples); default: %(default)g",
+    add_setting(group, "detail", metavar="STRENGTH")
+    add_setting(group, "fidelity", metavar="LOG_ODDS")
+    add_setting(group, "seed", metavar="N", text=None if seed_of is None else f"Seed of {seed_of}.")
+    add_setting(group, "overlap", metavar="PIXELS")
+    add_setting(group, "color_match")
+
+
+def add_setting(
+    parser: argparse._ActionsContainer,
+    name: str,
+    *,
+    metavar: str | None = None,
+    text: str | None = None,
+) -> None:
+    """Add the option of one setting of `settings.RestoreSettings`, with its range, default and text."""
+    setting, default = SETTINGS[name], default_of(name)
+    option = f"--{name.replace('_', '-')}"
+    text = (text or setting.text).replace("%", "%%")
+    if setting.choices:
+        parser.add_argument(
+            option, choices=setting.choices, default=default, help=f"{text} Default: {default}."
+        )
+        return
+    assert setting.low is not None and setting.high is not None  # noqa: PT018
+    whole = isinstance(default, int)
+    kind = (
+        integer(int(setting.low), int(setting.high))
+        if whole
+        else between(setting.low, setting.high)
     )
-    group.add_argument(
-        "--fidelity",
-        type=between(0.0, 20.0),
-        default=default.fidelity,
-        metavar="LOG_ODDS",
-        help="pull of every bit towards the input's, 0 (none) to 20 (the input as the tokenizer "
-        "sees it); 1 to 4 calm an inventive model (default: %(default)g)",
-    )
-    group.add_argument(
-        "--seed",
-        type=integer(0, 2**64 - 1),
-        default=default.seed,
-        metavar="N",
-        help=f"of {seed_of} (default: %(default)s)",
-    )
-    group.add_argument(
-        "--overlap",
-        type=integer(0, None),
-        default=default.overlap,
-        metavar="PIXELS",
-        help="that neighbouring tiles share at least (default: %(default)s)",
-    )
-    group.add_argument(
-        "--color-match",
-        choices=COLOR_MATCH,
-        default=default.color_match,
-        help="how the result takes its colours from the input (default: %(default)s)",
+    parser.add_argument(
+        option,
+        type=kind,
+        default=default,
+        metavar=metavar,
+        help=f"{text} A {'whole ' if whole else ''}number {setting.range}; default: {default:g}.",
     )
 
 
@@ -138,13 +114,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="type of the transformer's weights; auto is bf16 on CUDA, else fp32",
     )
-    group.add_argument(
-        "--tile-batch",
-        type=integer(1, None),
-        default=Settings.tile_batch,
-        metavar="N",
-        help="tiles at once on a GPU, halved when memory runs out; a CPU takes one (default: %(default)s)",
-    )
+    add_setting(group, "tile_batch", metavar="N")
 
 
 def between(low: float, high: float) -> Callable[[str], float]:
@@ -174,14 +144,7 @@ def integer(low: int, high: int | None) -> Callable[[str], int]:
     return parse
 
 
-def settings_from(args: argparse.Namespace, *, upscale: float) -> Settings:
-    """Return the settings that were given."""
-    return Settings(
-        upscale=upscale,
-        seed=args.seed,
-        detail=args.detail,
-        fidelity=args.fidelity,
-        overlap=args.overlap,
-        color_match=args.color_match,
-        tile_batch=args.tile_batch,
-    )
+def settings_from(args: argparse.Namespace, **given: Any) -> RestoreSettings:
+    """Return the settings that were given, those by keyword in place of options."""
+    options = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
+    return RestoreSettings(**{**options, **given})

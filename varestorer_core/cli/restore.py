@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, VARestorerError
 from .jobs import Job, check_writable, plan_jobs
-from .models import Models, load_models, model_files, say_if_bundled
-from .options import Settings, add_restore_options, settings_from
+from .models import load_models, model_files, say_if_bundled
+from .options import add_restore_options, settings_from
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..pictures import Picture
+    from ..restorer import Restorer
+    from ..settings import RestoreSettings
 
 MAX_OUTPUT_PIXELS = 2**29
 """Results larger than this (537 megapixels, some 25 GB of work) are refused as a mistake."""
@@ -37,19 +39,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every picture; return 1 if one of them failed."""
-    from .device import choose_device, choose_dtype, peak_memory
+    from .device import device_and_dtype, peak_memory
 
     started = time.perf_counter()
     files = model_files(args)
     jobs, skipped = plan_jobs(args.input, args.output, compare=args.compare)
-    device = choose_device(args.device)
+    settings = settings_from(args)
+    device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(jobs[0].target.parent)
     say_if_bundled(files)
-    models = load_models(
-        files, overlap=args.overlap, device=device, dtype=choose_dtype(args.dtype, device)
-    )
-    settings = settings_from(args, upscale=args.upscale)
-    failed = sum(not _restore_job(job, models, settings, debug=args.debug) for job in jobs)
+    restorer = load_models(files, settings, device=device, dtype=dtype)
+    failed = sum(not _restore_job(job, restorer, settings, debug=args.debug) for job in jobs)
     counts = [f"{len(jobs) - failed} restored"]
     counts += [f"{failed} failed"] * bool(failed)
     counts += [f"{skipped} other files skipped"] * bool(skipped)
@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _restore_job(job: Job, models: Models, settings: Settings, *, debug: bool) -> bool:
+def _restore_job(job: Job, restorer: Restorer, settings: RestoreSettings, *, debug: bool) -> bool:
     """Restore one picture and say so; tell whether it worked. A failure must not stop the others."""
     from ..tiles.batching import is_out_of_memory
 
     started = time.perf_counter()
     try:
-        height, width = _restore_file(job, models, settings)
+        height, width = _restore_file(job, restorer, settings)
     except Exception as error:
         full = isinstance(error, MemoryError) or is_out_of_memory(error)
         if debug or not (full or isinstance(error, VARestorerError)):
@@ -77,7 +77,7 @@ def _restore_job(job: Job, models: Models, settings: Settings, *, debug: bool) -
     return True
 
 
-def _restore_file(job: Job, models: Models, settings: Settings) -> tuple[int, int]:
+def _restore_file(job: Job, restorer: Restorer, settings: RestoreSettings) -> tuple[int, int]:
     """Read, restore and write one picture; return its new (height, width)."""
     from ..pictures import read_picture, write_picture
     from .compare import enlarge_bicubic, side_by_side
@@ -86,7 +86,7 @@ def _restore_file(job: Job, models: Models, settings: Settings) -> tuple[int, in
     _check_size(job, picture, settings.upscale)
     for note in picture.notes:
         note_about(job, note)
-    restored = restore_rgb(picture.rgb, models, settings, job.source.name)
+    restored = restore_rgb(picture.rgb, restorer, settings, job.source.name)
     size = restored.shape[-2], restored.shape[-1]
     write_result(job, picture, restored)
     if job.compare is not None:
@@ -126,22 +126,10 @@ def write_result(job: Job, picture: Picture, restored: Tensor) -> None:
     write_picture(job.target, restored, alpha, bit_depth=bit_depth, icc_profile=picture.icc_profile)
 
 
-def restore_rgb(rgb: Tensor, models: Models, settings: Settings, name: str) -> Tensor:
+def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name: str) -> Tensor:
     """Return the restored picture (3, H', W') of one (3, H, W), under a progress bar."""
     with _progress_bar(name) as on_progress:
-        return models.restorer.restore(
-            [rgb],
-            settings.upscale,
-            text=models.text,
-            overlap=settings.overlap,
-            seed=settings.seed,
-            detail=settings.detail,
-            fidelity=settings.fidelity,
-            color_match=settings.color_match,
-            tile_batch=settings.tile_batch,
-            device=models.device,
-            on_progress=on_progress,
-        )[0]
+        return restorer.restore(rgb, settings, on_progress=on_progress)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from ..models.transformer import VARTransformer
 from ..pipeline import LQPyramid, decode_tiles, encode_pyramid, restore_codes
 from ..resize import resize_lanczos
 from ..schedule import get_schedule
+from ..settings import RestoreSettings
 from ..tiles.tile_bits import TileCodes
 from .ablation_table import markdown_table, summary
 from .loop import LoopSettings
@@ -123,10 +124,9 @@ class _Bench:
         self.pyramid: LQPyramid = encode_pyramid(
             [pair.lq for pair in self.pairs],
             lambda tiles: self.tokenizer.encode(tiles.to(self.device)),
+            RestoreSettings(upscale=float(ablation.scale), overlap=ablation.overlap),
             schedule=get_schedule(1.0, settings.transformer.pixel_class),
             patch_size=self.tokenizer.config.patch_size,
-            upscale=float(ablation.scale),
-            overlap=ablation.overlap,
         )
 
     def references(self) -> dict[str, list[Scores]]:

@@ -105,7 +105,7 @@ def write_picture(
             f"{path} was not written: the picture has values that are not numbers. "
             "Try --dtype fp32; if that does not help, the model file is damaged."
         )
-    samples = to_uint8(channels) if bit_depth == 8 else _to_uint16(channels)
+    samples = to_uint8(channels) if bit_depth == 8 else to_uint16(channels)
     try:
         _replace(path, _encoded(file_format, samples, icc_profile))
     except OSError as error:
@@ -125,7 +125,8 @@ def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
     return samples
 
 
-def _to_uint16(picture: Tensor) -> NDArray[np.uint16]:
+def to_uint16(picture: Tensor) -> NDArray[np.uint16]:
+    """Return samples (H, W, channels) of a picture (channels, H, W) in [0, 1], rounded to 16 bits."""
     samples = _samples_like(picture, np.uint16)
     for rows in _bands(picture):
         values = picture[:, rows].detach().double().cpu().numpy().transpose(1, 2, 0)

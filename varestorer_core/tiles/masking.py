@@ -16,40 +16,29 @@ from ..errors import SettingError
 _BOXES = 3
 
 
-def output_masks(
-    mask: Tensor, pictures: int, size: tuple[int, int], feather: int = 0
-) -> list[Tensor]:
-    """Return one mask per picture at the output's size.
+def output_mask(mask: Tensor, size: tuple[int, int], feather: int = 0) -> Tensor:
+    """Return a mask at the output's size, with a soft edge.
 
     Args:
-        mask: (h, w) or (B, h, w), of any size and any real type, 1 where to restore; B is 1 or the
-            number of pictures.
-        pictures: number of pictures, which all have the output size.
+        mask: (h, w) of any size and any real type, 1 where to restore.
         size: (height, width) of the output.
         feather: how far the soft edge reaches to either side, in output pixels.
 
     Returns:
-        Masks (height, width), float32 in [0, 1] on the CPU.
+        (height, width), float32 in [0, 1] on the CPU.
 
     Raises:
-        SettingError: for another shape or number of masks, values that are no numbers, or a
-            negative feather.
+        SettingError: for another shape, NaN or infinite values, or a negative feather.
     """
-    if mask.ndim == 2:
-        mask = mask[None]
-    if mask.ndim != 3 or 0 in mask.shape or mask.shape[0] not in (1, pictures):
-        raise SettingError(
-            f"expected one mask, or one for each of the {pictures} pictures, as (masks, height, "
-            f"width), got {tuple(mask.shape)}."
-        )
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise SettingError(f"Expected a mask (height, width), got {tuple(mask.shape)}.")
     if feather < 0:
         raise SettingError(f"feather must be 0 or more pixels, got {feather}.")
-    planes = mask.detach().to(device="cpu", dtype=torch.float32)[:, None]
-    if not bool(torch.isfinite(planes).all()):
-        raise SettingError("the mask holds NaN or infinite values. Check the node that made it.")
-    planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True).clamp(0, 1)
-    masks = [feathered(plane, feather) for plane in planes[:, 0]]
-    return masks * pictures if len(masks) == 1 else masks
+    plane = mask.detach().to(device="cpu", dtype=torch.float32)[None, None]
+    if not bool(torch.isfinite(plane).all()):
+        raise SettingError("The mask holds NaN or infinite values. Check the node that made it.")
+    plane = F.interpolate(plane, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    return feathered(plane[0, 0], feather)
 
 
 def feathered(mask: Tensor, feather: int) -> Tensor:

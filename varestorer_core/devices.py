@@ -1,0 +1,54 @@
+"""The device and the number type of a run, from the names that people use."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import SettingError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps"; auto takes the fastest that is there.
+
+    Raises:
+        SettingError: if there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingError(
+            f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}."
+        ) from error
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        raise SettingError(
+            f"device {name}: this machine has no such device, or PyTorch was installed without "
+            "support for it. Use cpu."
+        )
+    return device
+
+
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the type of the transformer's matrices; "auto" is bf16 on CUDA devices that have it, else fp32.
+
+    Raises:
+        SettingError: for a name that is not in `DTYPES`.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if half else torch.float32
+    if name not in DTYPES:
+        raise SettingError(f"dtype must be auto, {', '.join(DTYPES)}, got {name!r}.")
+    return DTYPES[name]

@@ -1,0 +1,158 @@
+"""From files to a `Restorer`: the networks of a run, the bundled ones by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from .checkpoint import (
+    apply_adapter,
+    identify,
+    load_adapter,
+    load_tokenizer,
+    load_transformer,
+    read_checkpoint,
+)
+from .checkpoint.identify import SOURCES, describe_kind
+from .checkpoint.save import BASE_SHA256, sha256
+from .cleaner import Cleaner, load_cleaner
+from .config import TransformerConfig
+from .devices import choose_device, choose_dtype
+from .errors import CheckpointError, SettingError
+from .loaded import LoadedStages
+from .models.transformer import VARTransformer
+from .pipeline import check_overlap
+from .precision import decoder_dtype
+from .restorer import Restorer
+from .schedule import get_schedule
+from .settings import RestoreSettings
+
+File = str | PathLike[str]
+
+
+def load_restorer(
+    model: File | None = None,
+    vae: File | None = None,
+    *,
+    cleaner: File | None = None,
+    adapters: Iterable[File | tuple[File, float]] = (),
+    text_encoder: File | None = None,
+    prompt: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    settings: RestoreSettings | None = None,
+) -> Restorer:
+    """Load the networks of a restoration, the largest last; what can be wrong is found before that.
+
+    Args:
+        model: the transformer, such as varestorer.pth; None is the bundled tiny model.
+        vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None is the bundled one.
+        cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
+        adapters: low-rank adapters of the transformer, each a file or (file, strength).
+        text_encoder: a local folder of flan-t5-xl, for `prompt`; needs transformers.
+        prompt: describes the pictures; None is the learned "no prompt".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
+            the decoder follows where the device is fast in it.
+        settings: that the restorer is to run with; what does not fit the files is refused early.
+
+    Raises:
+        CheckpointError: for a file that is missing or is not what it should be.
+        SettingError: for files that do not belong together, a device that is not there, or an overlap as
+            large as a tile.
+    """
+    if (prompt is None) != (text_encoder is None):
+        raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    model_path = Path(model) if model is not None else asset_path(TINY_TRANSFORMER)
+    vae_path = Path(vae) if vae is not None else asset_path(TINY_TOKENIZER)
+    tensors, metadata = read_checkpoint(model_path, kind="transformer")
+    config = identify(tensors, metadata).config
+    if not isinstance(config, TransformerConfig):
+        # Another kind of file or a damaged one: the loader says what it is and what to use.
+        load_transformer(tensors, metadata, name=str(model_path))
+        raise AssertionError("a file that is not a transformer was loaded as one")
+    decoding = decoder_dtype(dtype, device)
+    tokenizer_tensors, tokenizer_metadata = read_checkpoint(vae_path, kind="tokenizer")
+    tokenizer = load_tokenizer(
+        tokenizer_tensors,
+        tokenizer_metadata,
+        name=str(vae_path),
+        device=device,
+        decoder_dtype=decoding,
+        consume=True,
+    )
+    if config.codebook_dim != tokenizer.config.codebook_dim:
+        raise SettingError(
+            f"{model_path} reads {config.codebook_dim} bits per token, {vae_path} writes "
+            f"{tokenizer.config.codebook_dim}. Choose a model and a VAE of the same family, or neither "
+            "for the bundled pair."
+        )
+    if settings is not None:
+        schedule = get_schedule(1.0, config.pixel_class)
+        check_overlap(settings.overlap, schedule.pixel_size(tokenizer.config.patch_size)[0])
+    cleaning = None if cleaner is None else _load_cleaner(cleaner, decoding, device)
+    features, mask = _encode_prompt(text_encoder, prompt, config.text_channels, device, dtype)
+    transformer = load_transformer(
+        tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
+    )
+    for adapter in adapters:
+        path, strength = adapter if isinstance(adapter, tuple) else (adapter, 1.0)
+        _apply_adapter(transformer, Path(path), strength, model_path, metadata)
+    with torch.inference_mode():
+        text = transformer.encode_text(features, mask, device=device)
+    return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+
+
+def _apply_adapter(
+    transformer: VARTransformer,
+    path: Path,
+    strength: float,
+    model_path: Path,
+    model_metadata: dict[str, str],
+) -> None:
+    """Add one adapter file to the transformer, if it was trained on it."""
+    tensors, metadata = read_checkpoint(path)
+    base = model_metadata.get("varestorer.source_sha256", "")
+    if BASE_SHA256 in metadata and not base:
+        base = sha256(model_path)
+    owners = load_adapter(
+        tensors,
+        metadata,
+        transformer.state_dict(),
+        transformer.config,
+        base_sha256=base,
+        name=path.name,
+    )
+    apply_adapter(transformer, owners, strength)
+
+
+def _load_cleaner(path: File, compute_dtype: torch.dtype, device: torch.device) -> Cleaner:
+    tensors, metadata = read_checkpoint(Path(path))
+    info = identify(tensors, metadata)
+    if info.kind != "cleaner":
+        raise CheckpointError(
+            f"{path} is {info.description}, expected {describe_kind('cleaner')}. "
+            f"Use {SOURCES['cleaner']}."
+        )
+    return load_cleaner(tensors, name=str(path), compute_dtype=compute_dtype, device=device)
+
+
+def _encode_prompt(
+    folder: File | None, prompt: str | None, channels: int, device: torch.device, dtype: Any
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the prompt's features and mask on the device; the encoder is gone afterwards."""
+    if folder is None or prompt is None:
+        return None, None
+    from .text_encoder import load_text_encoder
+
+    encoder = load_text_encoder(Path(folder), channels=channels, dtype=dtype, device=device)
+    features, mask = encoder.encode(prompt)
+    return features.to(device), mask.to(device)

@@ -1,0 +1,159 @@
+"""Pictures in memory, of the kinds that Python programs use, to tensors and back to the kind that they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ImageError
+from ..resize import resize_lanczos
+from .writing import to_uint8, to_uint16
+
+_Back = Callable[[Tensor], Any]
+
+_KINDS = (
+    "a PIL image, a NumPy array (H, W), (H, W, 3) or (H, W, 4), a tensor (3, H, W) or (B, 3, H, W), "
+    "or a list of them"
+)
+_OVERSHOOT = 0.5
+"""How far values may lie outside [0, 1]: resampling filters overshoot, values of 0 to 255 are a mistake."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as the pipeline takes them, and the way back."""
+
+    rgb: list[Tensor]
+    """(3, H, W) float32 each, in [0, 1]."""
+    _backs: list[_Back]
+    _join: Callable[[list[Any]], Any]
+
+    def like_the_input(self, restored: Sequence[Tensor]) -> Any:
+        """Return restored pictures (3, H', W') as what came in: kind, element type, grey, alpha, list or single."""
+        return self._join([back(rgb) for back, rgb in zip(self._backs, restored, strict=True)])
+
+
+def as_pictures(given: Any) -> Pictures:
+    """Return pictures of any known kind as tensors.
+
+    Args:
+        given: one picture or a list of them; `Restorer.restore` names the kinds.
+
+    Raises:
+        ImageError: for anything else.
+    """
+    if isinstance(given, list | tuple):
+        pairs = [_one(picture) for picture in given]
+        return Pictures([rgb for rgb, _ in pairs], [back for _, back in pairs], list)
+    if isinstance(given, Tensor | np.ndarray) and given.ndim == 4:
+        pairs = [_one(picture) for picture in given]
+        join = torch.stack if isinstance(given, Tensor) else np.stack
+        return Pictures([rgb for rgb, _ in pairs], [back for _, back in pairs], join)
+    rgb, back = _one(given)
+    return Pictures([rgb], [back], lambda results: results[0])
+
+
+def _one(picture: Any) -> tuple[Tensor, _Back]:
+    if isinstance(picture, Tensor):
+        return _from_tensor(picture)
+    if isinstance(picture, Image.Image):
+        return _from_pil(picture)
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    raise ImageError(f"Expected {_KINDS}, got {type(picture).__name__}.")
+
+
+def _from_tensor(picture: Tensor) -> tuple[Tensor, _Back]:
+    if not picture.is_floating_point():
+        raise ImageError(
+            f"A picture as a tensor must be floating point in [0, 1], got {picture.dtype}. Divide by 255 first."
+        )
+    return _in_range(picture.detach().float()), lambda rgb: rgb
+
+
+def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
+    """See `Restorer.restore` for the shapes and types."""
+    channels = picture.shape[2] if picture.ndim == 3 else 1
+    if picture.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in picture.shape:
+        raise ImageError(f"Expected {_KINDS}, got an array of shape {picture.shape}.")
+    dtype = picture.dtype
+    if dtype in (np.uint8, np.uint16):
+        top = float(np.iinfo(dtype).max)
+    elif np.issubdtype(dtype, np.floating):
+        top = 1.0
+    else:
+        raise ImageError(
+            f"A picture as an array must be uint8, uint16 or floating point, got {dtype}."
+        )
+    planes = torch.from_numpy(picture.astype(np.float32)).reshape(*picture.shape[:2], channels)
+    planes = _in_range(planes.movedim(-1, 0) / top)  # HWC -> CHW
+    rgb = planes[:3] if channels >= 3 else planes[:1].expand(3, -1, -1)
+    alpha = planes[3:] if channels == 4 else None
+
+    def back(restored: Tensor) -> np.ndarray:
+        parts = _grey(restored) if channels == 1 else restored
+        if alpha is not None:
+            parts = torch.cat(
+                [parts, resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1]))]
+            )
+        if dtype == np.uint8:
+            values = to_uint8(parts)
+        elif dtype == np.uint16:
+            values = to_uint16(parts)
+        else:
+            values = parts.movedim(0, -1).numpy().astype(dtype)  # CHW -> HWC
+        return values[..., 0] if picture.ndim == 2 else values
+
+    return rgb.contiguous(), back
+
+
+def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
+    """Alpha and grey are kept, a palette becomes RGB, 16-bit grey stays so; the ICC profile of RGB is kept."""
+    if picture.mode in ("I;16", "I;16B", "I;16L"):
+        rgb, to_array = _from_array(np.asarray(picture).astype(np.uint16))
+        return rgb, lambda restored: Image.fromarray(to_array(restored))
+    has_alpha = picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info
+    is_grey = picture.mode in ("1", "L", "LA", "La")
+    rgb, _ = _from_array(np.asarray(picture.convert("RGB")))
+    alpha = None
+    if has_alpha:
+        alpha_band = np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32)
+        alpha = torch.from_numpy(alpha_band / 255.0)[None]
+    profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
+
+    def back(restored: Tensor) -> Image.Image:
+        result = Image.fromarray(to_uint8(restored))
+        if is_grey:
+            grey = _grey(restored).expand(3, -1, -1)
+            result = Image.fromarray(to_uint8(grey)[..., 0])
+        if alpha is not None:
+            plane = resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1])).expand(
+                3, -1, -1
+            )
+            result.putalpha(Image.fromarray(to_uint8(plane)[..., 0]))
+        if profile:
+            result.info["icc_profile"] = profile
+        return result
+
+    return rgb, back
+
+
+def _grey(rgb: Tensor) -> Tensor:
+    """Return the mean (1, H, W) of three channels; in float64, so that three equal values stay what they are."""
+    return rgb.double().mean(0, keepdim=True).float()
+
+
+def _in_range(values: Tensor) -> Tensor:
+    """Refuse values that were not divided by 255; NaN is found later, where it has a message of its own."""
+    if values.numel() and bool((values.amin() < -_OVERSHOOT) | (values.amax() > 1 + _OVERSHOOT)):
+        raise ImageError(
+            f"Values of a picture in floating point must lie in [0, 1], got {values.amin():g} to "
+            f"{values.amax():g}. Divide 8-bit values by 255."
+        )
+    return values
