@@ -6,7 +6,6 @@ It does not import torch: `varestorer --help` and node schemas read it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,6 +13,10 @@ from .errors import SettingError
 
 COLOR_MATCHES = ("none", "wavelet", "adain", "lab")
 """How a result takes its colours from the source; see `color.match_color`."""
+
+
+_ENDLESS = 2**32
+"""A limit from which on people need not read it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Setting:
     @property
     def range(self) -> str:
         """The range as words, such as "from 0 to 1"."""
-        return f"from {self.low:g} to {_shown(self.high)}"
+        if self.high is None or self.high >= _ENDLESS:
+            return f"from {self.low:g} up"
+        return f"from {self.low:g} to {self.high:g}"
 
 
 def _setting(default: Any, text: str, **limits: Any) -> Any:
@@ -135,10 +140,3 @@ SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Re
 def default_of(name: str) -> Any:
     """Return the default of a setting."""
     return RestoreSettings.__dataclass_fields__[name].default
-
-
-def _shown(number: float | None) -> str:
-    """Return a limit as people write it."""
-    if number is not None and number >= 2**32:
-        return f"2^{math.log2(number):.0f} - 1"
-    return f"{number:g}"
