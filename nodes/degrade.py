@@ -32,9 +32,10 @@ class Degrade(io.ComfyNode):
                     options=list(PRESET_NAMES),
                     default="x4",
                     tooltip="Kind of damage. official: what the official model was trained on; "
-                    "real: two rounds of everything; mild: slight; x4: blur, 4 times smaller, "
-                    "noise, JPEG; rain, low_light, salt_and_pepper (white and black pixels) and "
-                    "heavy_jpeg: that alone.",
+                    "real: two rounds of everything; mild: slight; social: 2 to 3 times smaller and "
+                    "compressed, as social networks do; x4: blur, 4 times smaller, noise, JPEG; "
+                    "rain, low_light, salt_and_pepper (white and black pixels), heavy_jpeg and "
+                    "motion_blur: that alone.",
                 ),
                 io.Float.Input(
                     "scale",

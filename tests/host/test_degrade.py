@@ -11,11 +11,13 @@ PRESETS = [
     "official",
     "real",
     "mild",
+    "social",
     "x4",
     "rain",
     "low_light",
     "salt_and_pepper",
     "heavy_jpeg",
+    "motion_blur",
 ]
 # The second file of a folder draws by its index: an original before it in the alphabet, then the LQ.
 COMMAND = """

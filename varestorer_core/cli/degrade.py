@@ -13,7 +13,18 @@ from .jobs import Job, check_writable, plan_jobs
 from .options import between, integer
 from .restore import note_about, write_result
 
-PRESETS = ("official", "real", "mild", "x4", "rain", "low_light", "salt_and_pepper", "heavy_jpeg")
+PRESETS = (
+    "official",
+    "real",
+    "mild",
+    "social",
+    "x4",
+    "rain",
+    "low_light",
+    "salt_and_pepper",
+    "heavy_jpeg",
+    "motion_blur",
+)
 """As in `degradation`, which imports torch; help must not."""
 
 _ENDINGS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}

@@ -2,7 +2,7 @@
 
 Gaussian, generalised Gaussian and plateau shapes as Real-ESRGAN uses them (Wang et al. 2021, section 3.2), isotropic
 or stretched along an angle; the sinc filter of its section 3.3 (a circular low-pass, whose edges ring); a line for
-streaks.
+streaks; the path of a moving camera.
 """
 
 from __future__ import annotations
@@ -69,6 +69,19 @@ def line(length: float, width: float, angle: float) -> Kernel:
     # The ends fade over one pixel, so that the length need not be whole.
     ends = np.clip(length / 2 + 0.5 - np.abs(along), 0, 1)
     return _normalised(ends * np.exp(-0.5 * (across / width) ** 2))
+
+
+def path(points: NDArray[np.float64], width: float) -> Kernel:
+    """Return the sum of equal Gaussians at points.
+
+    Args:
+        points: (n, 2) as (x, y) from the origin, in pixels.
+        width: standard deviation of each, in pixels.
+    """
+    size = 2 * math.ceil(float(np.abs(points).max()) + 3 * width) + 1
+    x, y = _grid(size)
+    distance = (x[..., None] - points[:, 0]) ** 2 + (y[..., None] - points[:, 1]) ** 2
+    return _normalised(np.exp(-0.5 * distance / width**2).sum(axis=-1))
 
 
 def _squared_distance(size: int, sigma: tuple[float, float], angle: float) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from ..errors import SettingError
 from .blur import Blur, Shape, SincFilter
 from .compression import Jpeg
 from .low_light import LowLight
+from .motion import MotionBlur
 from .noise import GaussianNoise, PoissonNoise, SaltAndPepper
 from .rain import Rain
 from .resizing import Filter, ResizeBy, ResizeToOutput, ShrinkBy
@@ -90,6 +91,18 @@ MILD = Preset(
     final_filter="lanczos",
 )
 
+SOCIAL = Preset(
+    "slight blur, 2 to 3 times smaller, slight noise, JPEG, perhaps twice: as social networks do",
+    (
+        Blur(sigma=(0.4, 1.6), isotropic=0.5, size=(21, 21)),
+        ShrinkBy((2.0, 3.0), "area"),
+        GaussianNoise(sigma=(1.0, 8.0)),
+        Jpeg(quality=(40, 80)),
+        Sometimes(0.5, Jpeg(quality=(40, 80))),
+    ),
+    final_filter="lanczos",
+)
+
 X4 = Preset(
     "blur, exactly 4 times smaller, noise, JPEG; the bicubic enlargement is clearly bad",
     (
@@ -135,15 +148,27 @@ HEAVY_JPEG = Preset(
     (ResizeToOutput(), Jpeg(quality=(5, 15))),
 )
 
+MOTION_BLUR = Preset(
+    "a moving or shaken camera, slight noise, weak JPEG",
+    (
+        ResizeToOutput(),
+        MotionBlur(length=(5.0, 20.0), shaken=0.5),
+        GaussianNoise(sigma=(0.0, 4.0)),
+        Jpeg(quality=(80, 95)),
+    ),
+)
+
 PRESETS: dict[str, Preset] = {
     "official": OFFICIAL,
     "real": REAL,
     "mild": MILD,
+    "social": SOCIAL,
     "x4": X4,
     "rain": RAIN,
     "low_light": LOW_LIGHT,
     "salt_and_pepper": SALT_AND_PEPPER,
     "heavy_jpeg": HEAVY_JPEG,
+    "motion_blur": MOTION_BLUR,
 }
 
 
