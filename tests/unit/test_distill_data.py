@@ -123,8 +123,26 @@ def test_a_degraded_batch_is_the_library_s_enlarged_as_inference_does():
     np.testing.assert_array_equal(got, large.permute(1, 2, 0).numpy().astype(np.uint8))
 
 
+def test_a_preset_with_a_scale_becomes_smaller_and_is_enlarged_as_inference_does():
+    picture = generate_picture(0, 0, size=64)
+    got = degrade_batch(picture[None], ("social@2",), torch.Generator().manual_seed(5))[0]
+    generator = torch.Generator().manual_seed(5)
+    torch.randint(1, (1,), generator=generator)
+    seed = torch.randint(2**31 - 1, (1,), generator=generator)
+    image = torch.tensor(picture).permute(2, 0, 1) / 255
+    small = degrade(image, "social", np.random.default_rng(int(seed)), scale=2)
+    large = resize_lanczos(small, (64, 64)).mul(255).round()
+    np.testing.assert_array_equal(got, large.permute(1, 2, 0).numpy().astype(np.uint8))
+    at_once = degrade_batch(picture[None], ("social",), torch.Generator().manual_seed(5))[0]
+    assert (got != at_once).any()
+
+
 def test_a_list_of_presets_is_checked():
     assert parse_mix("x4, mild") == ("x4", "mild")
+    assert parse_mix("x4@4,mild@2,mild@2") == ("x4@4", "mild@2", "mild@2")
+    for wrong in ("mild@", "mild@0.5", "mild@two", "mild@9", "mild@nan"):
+        with pytest.raises(SettingError, match=f"as in mild@2, got '{wrong}'"):
+            parse_mix(wrong)
     with pytest.raises(SettingError, match="got 'soft'"):
         parse_mix("mild,soft")
     with pytest.raises(SettingError, match="got none"):

@@ -30,7 +30,8 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         "--degradation",
         metavar="PRESETS",
         help="comma-separated; each training picture draws one (default: x4,mild; with --base: "
-        "official); of " + ", ".join(PRESETS),
+        "official); NAME@S makes it S times smaller and enlarges it again, as restoring at scale S "
+        "does; of " + ", ".join(PRESETS),
     )
     group.add_argument(
         "--rank",

@@ -1,12 +1,14 @@
 """Low-quality versions of training pictures, by the presets of `degradation`.
 
-A run names one preset or several; every picture draws one of them with equal chance. All randomness comes from the
-caller's torch generator, so that a resumed run degrades as an uninterrupted one.
+A run names one preset or several; every picture draws one of them with equal chance, and a preset that is named twice
+is drawn twice as often. "social@2" makes pictures half as large and enlarges them again by Lanczos, as
+restoring at scale 2 does. All randomness comes from the caller's torch generator, so that a resumed run degrades as an
+uninterrupted one.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,19 +16,28 @@ from numpy.typing import NDArray
 
 from ..degradation import Preset, degrade, get_preset
 from ..errors import SettingError
+from ..resize import resize_lanczos
 
 DEFAULT_MIX = ("x4", "mild")
 """Presets of the stages that see degraded pictures."""
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """A preset, and how many times smaller its pictures are before they are enlarged again."""
+
+    preset: Preset
+    scale: float
+
+
 def parse_mix(text: str) -> tuple[str, ...]:
-    """Return the preset names of a comma-separated list.
+    """Return the entries of a comma-separated list of presets, such as "mild, social@2".
 
     Raises:
-        SettingError: if it is empty, or one of them is no preset.
+        SettingError: if it is empty, or one of them is no preset or has no valid scale.
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    _presets(names)
+    _kinds(names)
     return names
 
 
@@ -34,32 +45,47 @@ def degrade_batch(
     pictures: NDArray[np.uint8], mix: tuple[str, ...], generator: torch.Generator
 ) -> NDArray[np.uint8]:
     """Degrade (B, H, W, 3) uint8 pictures, keeping their size, each with its own draw."""
-    presets = _presets(mix)
-    chosen = torch.randint(len(presets), (len(pictures),), generator=generator).tolist()
+    kinds = _kinds(mix)
+    chosen = torch.randint(len(kinds), (len(pictures),), generator=generator).tolist()
     seeds = torch.randint(2**31 - 1, (len(pictures),), generator=generator).tolist()
     degraded = [
-        _degrade(picture, presets[index], np.random.default_rng(seed))
+        _degrade(picture, kinds[index], np.random.default_rng(seed))
         for picture, index, seed in zip(pictures, chosen, seeds, strict=True)
     ]
     return np.stack(degraded)
 
 
-def _presets(mix: tuple[str, ...]) -> list[Preset]:
-    """Return the presets, with the enlargement that inference has wherever they ask for none."""
+def _kinds(mix: tuple[str, ...]) -> list[_Kind]:
     if not mix:
         raise SettingError("expected the name of a degradation preset, got none.")
-    presets = [get_preset(name) for name in mix]
-    # Restoring enlarges its input by Lanczos, so the network must learn from pictures made like that.
-    return [
-        replace(preset, final_filter="lanczos") if preset.final_filter == "bicubic" else preset
-        for preset in presets
-    ]
+    return [_kind(entry) for entry in mix]
+
+
+def _kind(entry: str) -> _Kind:
+    name, at, text = entry.partition("@")
+    preset = get_preset(name)
+    if at:
+        try:
+            scale = float(text)
+        except ValueError:
+            scale = 0.0
+        if not 1 <= scale <= 8:
+            raise SettingError(
+                f"the scale after @ must be a number from 1 to 8, as in {name}@2, got {entry!r}."
+            )
+    else:
+        scale = 1.0
+    if scale == 1 and preset.final_filter == "bicubic":
+        # Restoring enlarges its input by Lanczos, so the network must learn from pictures made like that.
+        preset = replace(preset, final_filter="lanczos")
+    return _Kind(preset, scale)
 
 
 def _degrade(
-    picture: NDArray[np.uint8], preset: Preset, generator: np.random.Generator
+    picture: NDArray[np.uint8], kind: _Kind, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return the degraded picture (H, W, 3) uint8 of a picture of that kind."""
     image = torch.tensor(picture).permute(2, 0, 1).float() / 255
-    degraded = degrade(image, preset, generator)
-    return (degraded * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    degraded = degrade(image, kind.preset, generator, scale=kind.scale)
+    enlarged = resize_lanczos(degraded, (image.shape[-2], image.shape[-1]))
+    return (enlarged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
