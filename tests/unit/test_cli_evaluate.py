@@ -91,6 +91,21 @@ def test_the_same_run_gives_the_same_numbers(photos, tmp_path, capsys):
     assert results[0] == results[1] != results[2]
 
 
+def test_whole_photographs_beside_cut_ones(photos, tmp_path, capsys):
+    sheet = tmp_path / "x.png"
+    Image.new("RGB", (96, 96), (9, 90, 190)).save(photos / "c.png")
+    assert run(photos, "-o", sheet, "--size", 64, "--whole", "--rows", 2) == 0
+    result, lines = document(capsys)
+    assert lines[0].startswith("3 photographs of 64 on the shorter side, preset x4")
+    assert result["whole"]
+    original = read_picture(photos / "a.png").rgb
+    lq = degradation.degrade(original, "x4", degradation.picture_generator(0, 0), scale=4)
+    wanted = score(enlarge_bicubic(lq, (64, 80)), original)
+    assert result["pictures"]["a.png"]["bicubic"] == pytest.approx(wanted.as_json())
+    # Two rows of three, the second one padded or not: as wide as the widest, a.png's.
+    assert Image.open(sheet).size == (4 * 80 + 12, 2 * (64 + 24))
+
+
 def test_no_enlargement(photos, tmp_path, capsys):
     arguments = ("-o", tmp_path / "x.png", "--size", 33, "--scale", 1, "--preset", "heavy_jpeg")
     assert run(photos / "a.png", *arguments) == 0

@@ -76,6 +76,18 @@ def add_parser(subparsers: Any) -> None:
         help="photographs are reduced and cut to squares of this side (default: %(default)s)",
     )
     parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="leave a photograph as it is whose shorter side is --size already; only the others are cut",
+    )
+    parser.add_argument(
+        "--rows",
+        type=integer(1, None),
+        default=12,
+        metavar="N",
+        help="photographs in the contact sheet at most, spread over all (default: %(default)s)",
+    )
+    parser.add_argument(
         "--multi-step",
         action="store_true",
         help="also restore scale by scale with the same weights, and compare quality and seconds",
@@ -116,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"varestorer: {source.name} left out: {error}", file=sys.stderr)
     if not results:
         raise VARestorerError("none of the photographs could be measured.")
-    write_sheet(sheet, results)
+    write_sheet(sheet, results, args.rows)
     print_table(results, args)
     speed = _speed(watches)
     for name, (tile, ratio) in speed.items():
@@ -197,11 +209,17 @@ def _measure(
     from ..resize import resize_lanczos
     from .compare import enlarge_bicubic
 
-    size = (args.size, args.size)
     pair = make_pair(
-        source, index, preset=args.preset, scale=args.scale, size=args.size, seed=args.seed
+        source,
+        index,
+        preset=args.preset,
+        scale=args.scale,
+        size=args.size,
+        seed=args.seed,
+        whole=args.whole,
     )
     original, lq = pair.original, pair.lq
+    size = (original.shape[-2], original.shape[-1])
     pictures = {"bicubic": enlarge_bicubic(lq, size), "lanczos": resize_lanczos(lq, size)}
     for name, restorer in ways.items():
         pictures[name] = restore_rgb(lq, restorer, settings, source.name)

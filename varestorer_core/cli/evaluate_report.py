@@ -30,14 +30,18 @@ class Measured:
     """Its row of the contact sheet."""
 
 
-def write_sheet(path: Path, results: list[Measured]) -> None:
-    """Write the contact sheet, a row a photograph."""
+def write_sheet(path: Path, results: list[Measured], most: int) -> None:
+    """Write the contact sheet, a row a photograph; of more than `most` photographs, that many evenly spread."""
     import torch
+    import torch.nn.functional as F
 
     from ..pictures import write_picture
     from .compare import side_by_side
 
-    rows = [side_by_side(result.panels) for result in results]
+    count = min(most, len(results))
+    rows = [side_by_side(results[i * len(results) // count].panels) for i in range(count)]
+    width = max(row.shape[-1] for row in rows)
+    rows = [F.pad(row, (0, width - row.shape[-1]), value=1.0) for row in rows]
     write_picture(path, torch.cat(rows, dim=1))
 
 
@@ -50,8 +54,9 @@ def _means(results: list[Measured]) -> dict[str, Scores]:
 
 def print_table(results: list[Measured], args: argparse.Namespace) -> None:
     """Print the means over the photographs."""
+    shape = f"{args.size} on the shorter side" if args.whole else f"{args.size} x {args.size}"
     print(
-        f"{len(results)} photographs of {args.size} x {args.size}, preset {args.preset}, "
+        f"{len(results)} photographs of {shape}, preset {args.preset}, "
         f"scale {args.scale}, seed {args.seed}; means"
     )
     print(f"{'':20} {'PSNR dB':>8} {'SSIM':>8} {'GMSD':>8} {'MS-SSIM':>8} {'gradient energy':>16}")
@@ -101,6 +106,7 @@ def document(
         "preset": args.preset,
         "scale": args.scale,
         "size": args.size,
+        "whole": args.whole,
         "seed": args.seed,
         "detail": settings.detail,
         "fidelity": settings.fidelity,

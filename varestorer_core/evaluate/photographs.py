@@ -49,11 +49,14 @@ def scikit_image_photographs() -> tuple[list[Path], list[str]]:
     return paths, missing
 
 
-def cut_square(rgb: Tensor, size: int) -> Tensor:
+def cut_square(rgb: Tensor, size: int, *, whole: bool = False) -> Tensor:
     """Return the middle of a picture (3, H, W) at (3, size, size).
 
     The picture is first made smaller by area averaging, until its shorter side is `size`: that
     leaves no trace of the camera's own blur, noise and compression.
+
+    Args:
+        whole: leave a picture as it is whose shorter side is `size` already.
 
     Raises:
         ImageError: if a side is shorter than `size`.
@@ -62,6 +65,8 @@ def cut_square(rgb: Tensor, size: int) -> Tensor:
     shorter = min(height, width)
     if shorter < size:
         raise ImageError(f"expected at least {size} x {size} pixels, got {width} x {height}.")
+    if whole and shorter == size:
+        return rgb
     reduced = (round(height * size / shorter), round(width * size / shorter))
     if reduced != (height, width):
         rgb = F.interpolate(rgb[None], reduced, mode="area")[0]
