@@ -1,0 +1,170 @@
+"""A plain convolutional restorer as a control: what the same pictures and the same time do without tokens.
+
+    python benchmarks/plain_cnn.py train --squares RUN/squares.npy --minutes 480 --out cnn
+    python benchmarks/plain_cnn.py evaluate test/kodak test/cid22 test/clic --preset social --scale 2 --out cnn
+
+Ten residual blocks of width 64 at half resolution, 0.75 million parameters, trained by L1 on the squares of a run
+(`varestorer distill --squares`) with the same damage. `train` continues an interrupted training: minutes are those of
+its own processor time, over all its pieces. `evaluate` measures it as `varestorer evaluate --whole --size 512` measures
+a model, for `evaluation_table.py`. The last line of the output is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from varestorer_core.cli.compare import enlarge_bicubic
+from varestorer_core.cli.jobs import collect_pictures
+from varestorer_core.distill.data import random_crops
+from varestorer_core.distill.degrade import degrade_batch, parse_mix
+from varestorer_core.evaluate import make_pair, mean_scores, score
+from varestorer_core.resize import resize_lanczos
+
+
+class PlainCNN(nn.Module):
+    """Adds a correction to pictures (B, 3, H, W) with even sides."""
+
+    def __init__(self, width: int = 64, blocks: int = 10):
+        super().__init__()
+        self.first = nn.Conv2d(12, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+            )
+            for _ in range(blocks)
+        )
+        self.last = nn.Conv2d(width, 12, 3, padding=1)
+        # It starts as the identity.
+        for conv in (self.last, *(block[2] for block in self.blocks)):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.first(F.pixel_unshuffle(pictures, 2)))
+        for block in self.blocks:
+            x = x + block(x)
+        return pictures + F.pixel_shuffle(self.last(x), 2)
+
+
+def train(args: argparse.Namespace) -> dict:
+    """Train until the processor time is used up; return what was done."""
+    squares = np.load(args.squares, mmap_mode="r")
+    mix = parse_mix(args.degradation)
+    torch.manual_seed(args.seed)
+    network = PlainCNN().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(args.seed)
+    state, step, used = args.out / "state.pt", 0, 0.0
+    if state.exists():
+        kept = torch.load(state, weights_only=True)
+        network.load_state_dict(kept["network"])
+        optimizer.load_state_dict(kept["optimizer"])
+        generator.set_state(kept["generator"])
+        step, used = kept["step"], kept["seconds"]
+    args.out.mkdir(parents=True, exist_ok=True)
+    limit, begun, loss = 60 * args.minutes, time.process_time() - used, torch.zeros(())
+    while (seconds := time.process_time() - begun) < limit and step != args.steps:
+        rate = 1e-3 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * seconds / limit)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        clean = random_crops(squares, args.batch, 128, generator)
+        lq = degrade_batch(clean, mix, generator)
+        clean, lq = (torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255 for p in (clean, lq))
+        loss = (network(lq) - clean).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+        if step % args.save_every == 0:
+            _save(state, network, optimizer, generator, step, time.process_time() - begun)
+            print(f"step {step}, {seconds:.0f} s, L1 {loss.item():.4f}", flush=True)
+    used = time.process_time() - begun
+    _save(state, network, optimizer, generator, step, used)
+    return {"steps": step, "processor_seconds": round(used, 1), "loss": loss.item()}
+
+
+def _save(path, network, optimizer, generator, step, seconds):
+    partial = path.with_suffix(".partial")
+    parts = {"network": network, "optimizer": optimizer}
+    kept = {name: part.state_dict() for name, part in parts.items()}
+    kept |= {"generator": generator.get_state(), "step": step, "seconds": seconds}
+    torch.save(kept, partial)
+    partial.replace(path)
+
+
+@torch.inference_mode()
+def evaluate(args: argparse.Namespace) -> dict:
+    """Measure it and the enlargements on photographs."""
+    network = PlainCNN().eval().to(memory_format=torch.channels_last)
+    network.load_state_dict(torch.load(args.out / "state.pt", weights_only=True)["network"])
+    sources, _ = collect_pictures(args.photographs)
+    settings = {"preset": args.preset, "scale": args.scale, "size": args.size, "seed": args.seed}
+    settings["whole"] = True
+    pictures = {}
+    for index, source in enumerate(sources):
+        pair = make_pair(source, index, **settings)
+        size = (pair.original.shape[-2], pair.original.shape[-1])
+        lanczos = resize_lanczos(pair.lq, size)
+        results = {
+            "bicubic": enlarge_bicubic(pair.lq, size),
+            "lanczos": lanczos,
+            "restored": network(lanczos[None])[0].clamp(0, 1),
+        }
+        pictures[source.name] = {
+            name: score(picture, pair.original) for name, picture in results.items()
+        }
+    names = ("bicubic", "lanczos", "restored")
+    means = {name: mean_scores([scores[name] for scores in pictures.values()]) for name in names}
+    for name, mean in means.items():
+        print(f"{name:10} {mean.psnr:.3f} dB, SSIM {mean.ssim:.4f}, GMSD {mean.gmsd:.4f}")
+    return {
+        **settings,
+        "mean": {name: mean.as_json() for name, mean in means.items()},
+        "pictures": {
+            picture: {name: scores[name].as_json() for name in names}
+            for picture, scores in pictures.items()
+        },
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train")
+    training.add_argument(
+        "--squares", type=Path, required=True, help=".npy file of training squares"
+    )
+    training.add_argument("--minutes", type=float, required=True, help="of processor time, in all")
+    training.add_argument("--degradation", default="mild@2,social@2")
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument("--steps", type=int, help="stop after these in any case")
+    training.add_argument("--save-every", type=int, default=200)
+    training.set_defaults(run=train)
+    measuring = commands.add_parser("evaluate")
+    measuring.add_argument("photographs", nargs="+", help="files or folders")
+    measuring.add_argument("--preset", default="social")
+    measuring.add_argument("--scale", type=int, default=2)
+    measuring.add_argument("--size", type=int, default=512)
+    measuring.set_defaults(run=evaluate)
+    for command in (training, measuring):
+        command.add_argument("--out", type=Path, required=True, help="folder of the training")
+        command.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    print(json.dumps(args.run(args)))
+
+
+if __name__ == "__main__":
+    main()
