@@ -16,13 +16,12 @@ from torch import Tensor
 
 from .errors import CheckpointError, VARestorerError
 from .kernels import foreign_layers
+from .official_files import CLEANER
 
 _MULTIPLE = 64
 """Eight pixels per token of SwinIR's map times a window of eight tokens."""
 
-_EXPECTED = (
-    "Expected a SwinIR restorer, such as general_swinir_v1.ckpt from huggingface.co/lxq007/DiffBIR."
-)
+_EXPECTED = f"Expected a SwinIR restorer, such as {CLEANER.source}."
 
 
 class Cleaner:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..config import TokenizerConfig, TransformerConfig, transformer_config
 from ..errors import CheckpointError
+from ..official_files import CLEANER, FLAN_T5_XL, TOKENIZER, VARESTORER
 from .adapter import V_BIAS_RULE
 from .deduce import adapter_rank, declared_values, deduce_tokenizer, deduce_transformer
 from .keys import LORA_SUFFIXES, is_chunked, is_constant, our_names
@@ -68,10 +69,10 @@ _ARTICLES = {
     "adapter": "a VARestorer adapter",
 }
 SOURCES = {
-    "transformer": "varestorer.pth from huggingface.co/EvanEternal/VARestorer",
-    "tokenizer": "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/Infinity",
-    "text_encoder": "flan-t5-xl from huggingface.co/google/flan-t5-xl",
-    "cleaner": "general_swinir_v1.ckpt from huggingface.co/lxq007/DiffBIR",
+    "transformer": VARESTORER.source,
+    "tokenizer": TOKENIZER.source,
+    "text_encoder": FLAN_T5_XL.source,
+    "cleaner": CLEANER.source,
     "adapter": "one that `varestorer convert --adapter-only` wrote",
 }
 """Where the right file of each kind is."""

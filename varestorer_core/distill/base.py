@@ -19,11 +19,12 @@ from ..config import TokenizerConfig, TransformerConfig
 from ..errors import CheckpointError
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from ..official_files import INFINITY_2B
 
 BASE_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Types that the base's matrices can be kept in while adapters train."""
 
-_BASE_SOURCE = "infinity_2b_reg.pth from huggingface.co/FoundationVision/Infinity"
+_BASE_SOURCE = INFINITY_2B.source
 
 
 @dataclass(frozen=True)
