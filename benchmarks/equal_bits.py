@@ -18,12 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import (
-    CastLayers,
-    load_tokenizer,
-    load_transformer,
-    read_checkpoint,
-)
+from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.evaluate.photographs import cut_square, scikit_image_photographs
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits

@@ -15,12 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import (
-    CastLayers,
-    load_tokenizer,
-    load_transformer,
-    read_checkpoint,
-)
+from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.config import TokenizerConfig, TransformerConfig
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer

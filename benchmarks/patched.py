@@ -60,9 +60,9 @@ def measure_here(args):
     from measure import DTYPES, clock
     from networks import transformer_tensors
 
-    from varestorer_core.checkpoint import load_transformer, split_adapter, unwrap
-    from varestorer_core.checkpoint.adapter import low_ranks
+    from varestorer_core.checkpoint import load_transformer, unwrap
     from varestorer_core.checkpoint.keys import rename_tensors
+    from varestorer_core.lora.factors import low_ranks, split_adapter
     from varestorer_core.models.bsq import pyramid_tokens
     from varestorer_core.schedule import get_schedule
 

@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 
 from .assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from .checkpoint import (
-    apply_adapter,
-    identify,
-    load_adapter,
-    load_tokenizer,
-    load_transformer,
-    read_checkpoint,
-)
+from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
 from .checkpoint.identify import SOURCES, describe_kind
 from .checkpoint.save import BASE_SHA256, sha256
 from .cleaner import Cleaner, load_cleaner
@@ -26,6 +19,8 @@ from .config import TransformerConfig
 from .devices import choose_device, choose_dtype
 from .errors import CheckpointError, SettingError
 from .loaded import LoadedStages
+from .lora.factors import apply_adapter
+from .lora.file import load_adapter
 from .models.transformer import VARTransformer
 from .pipeline import check_overlap
 from .precision import decoder_dtype

@@ -29,7 +29,8 @@ def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
     Raises:
         CheckpointError: if the file is no adapter, or for another model.
     """
-    from ...varestorer_core.checkpoint import load_adapter, text_biases
+    from ...varestorer_core.lora.factors import text_biases
+    from ...varestorer_core.lora.file import load_adapter
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name)

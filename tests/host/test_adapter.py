@@ -16,7 +16,8 @@ MAKE_FILES = """
 import sys, torch
 from dataclasses import replace
 from pathlib import Path
-from varestorer_core.checkpoint import identify, merge_adapter, read_checkpoint, save_safetensors
+from varestorer_core.checkpoint import identify, read_checkpoint, save_safetensors
+from varestorer_core.lora.factors import merge_adapter
 source, models = Path(sys.argv[1]), Path(sys.argv[2])
 state, metadata = read_checkpoint(source)
 config = identify(state, metadata).config

@@ -13,12 +13,10 @@ from varestorer_core.checkpoint import (
     convert,
     examine,
     identify,
-    join_adapter,
     load_tokenizer,
     load_transformer,
     read_checkpoint,
     save_safetensors,
-    split_adapter,
 )
 from varestorer_core.checkpoint import safetensors_file as writer
 from varestorer_core.checkpoint.check import expected_parameters
@@ -26,6 +24,7 @@ from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames
 from varestorer_core.checkpoint.safetensors_file import TensorSource, write_safetensors
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 from varestorer_core.errors import CheckpointError, VARestorerError
+from varestorer_core.lora.factors import join_adapter, split_adapter
 
 TRANSFORMER = TransformerConfig(
     embed_dim=32,
@@ -263,7 +262,7 @@ def test_failure_leaves_the_earlier_file_and_nothing_else(tmp_path, existing, er
 
 def test_full_disk_is_seen_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("varestorer_core.atomic.shutil.disk_usage", lambda _: usage)
     made = []
     source = source_of(torch.ones(4), make=lambda: made.append(1))
     with pytest.raises(VARestorerError, match="the disk is full"):

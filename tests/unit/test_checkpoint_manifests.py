@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from varestorer_core.checkpoint import identify, split_adapter
-from varestorer_core.checkpoint.adapter import low_ranks
+from varestorer_core.checkpoint import identify
 from varestorer_core.checkpoint.check import expected_parameters, key_problems
 from varestorer_core.checkpoint.keys import rename_tensors
 from varestorer_core.config import INFINITY_VAE_D32, VARESTORER_2B
+from varestorer_core.lora.factors import low_ranks, split_adapter
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT.parent / "shared" / "reference" / "manifests"

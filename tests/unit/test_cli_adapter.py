@@ -7,16 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from varestorer_core.checkpoint import (
-    apply_adapter,
-    load_adapter,
-    load_transformer,
-    merge_adapter,
-    save_safetensors,
-)
+from varestorer_core.checkpoint import load_transformer, save_safetensors
 from varestorer_core.checkpoint.save import sha256
 from varestorer_core.cli.main import main
 from varestorer_core.distill.adapters import adapters_of, student_on_teacher
+from varestorer_core.lora.factors import apply_adapter, merge_adapter
+from varestorer_core.lora.file import load_adapter
 
 
 @pytest.fixture

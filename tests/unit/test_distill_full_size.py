@@ -8,13 +8,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from varestorer_core.checkpoint import (
-    load_adapter,
-    load_transformer,
-    merge_adapter,
-    read_checkpoint,
-    split_adapter,
-)
+from varestorer_core.checkpoint import load_transformer, read_checkpoint
 from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
 from varestorer_core.checkpoint.save import save_safetensors, sha256
 from varestorer_core.cli.main import main
@@ -28,6 +22,8 @@ from varestorer_core.distill.base import BaseFiles
 from varestorer_core.distill.picture_folder import PictureFolder
 from varestorer_core.distill.run import RunSettings, trained_student
 from varestorer_core.errors import CheckpointError, ImageError
+from varestorer_core.lora.factors import merge_adapter, split_adapter
+from varestorer_core.lora.file import load_adapter
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.schedule import get_schedule

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from varestorer_core.checkpoint import load_transformer, merge_adapter
+from varestorer_core.checkpoint import load_transformer
 from varestorer_core.distill.adapters import (
     adapters_of,
     save_activations,
@@ -21,6 +21,7 @@ from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.processes import Processes, accelerate_processes
 from varestorer_core.distill.train_student import StudentSettings, train_student
 from varestorer_core.errors import SettingError
+from varestorer_core.lora.factors import merge_adapter
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.masks import block_causal_mask
 from varestorer_core.schedule import get_schedule

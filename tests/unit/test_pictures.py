@@ -379,8 +379,8 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, d
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("varestorer_core.pictures.writing.os.fsync", full)
-    with pytest.raises(ImageError, match=r"a\.png cannot be written: No space left"):
+    monkeypatch.setattr("varestorer_core.atomic.os.fsync", full)
+    with pytest.raises(ImageError, match=r"a\.png was not written: the disk is full"):
         write_picture(path, torch.rand(3, 8, 8), bit_depth=depth)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -392,7 +392,7 @@ def test_file_cut_short_by_the_system_is_removed(tmp_path, name, depth):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(ImageError, match=f"{name} cannot be written: File too large"):
+        with pytest.raises(ImageError, match=f"{name} was not written: File too large"):
             write_picture(tmp_path / name, torch.rand(3, 64, 64), bit_depth=depth)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -403,7 +403,7 @@ def test_cancel_while_writing_leaves_nothing(tmp_path, monkeypatch):
     def cancel(_descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("varestorer_core.pictures.writing.os.fsync", cancel)
+    monkeypatch.setattr("varestorer_core.atomic.os.fsync", cancel)
     with pytest.raises(KeyboardInterrupt):
         write_picture(tmp_path / "a.png", torch.rand(3, 8, 8))
     assert list(tmp_path.iterdir()) == []
@@ -417,5 +417,5 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match="Permission denied"):
         write_picture(tmp_path / "a.png", torch.rand(3, 8, 8))
     monkeypatch.undo()
-    with pytest.raises(ImageError, match="No such file"):
+    with pytest.raises(ImageError, match="does not exist"):
         write_picture(tmp_path / "missing" / "a.png", torch.rand(3, 8, 8))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import TokenizerConfig, TransformerConfig
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
-from .blank import BlankLayers
+from .layers import BlankLayers
 
 _FIRST = 3  # names quoted per problem
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import TransformerConfig
 from ..errors import CheckpointError, VARestorerError
-from .adapter import split_adapter
+from ..lora.factors import split_adapter
 from .check import expected_parameters, is_finite
 from .examine import network_problems
 from .files import read_checkpoint

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config import TokenizerConfig, TransformerConfig, tokenizer_config, transformer_config
 from ..errors import CheckpointError
+from ..lora.factors import adapter_rank
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -82,18 +83,6 @@ def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerCo
             "groups, and the file does not name another number. Use the file that VARestorer wrote."
         )
     return config if declared is None else _agreed(config, declared)
-
-
-def adapter_rank(shapes: Shapes) -> int:
-    """Return the largest rank of the adapters; 0 without any."""
-    return max(
-        (
-            shape[0]
-            for name, shape in shapes.items()
-            if name.endswith(".lora_down.weight") and shape
-        ),
-        default=0,
-    )
 
 
 def declared_values(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import TransformerConfig
 from ..errors import CheckpointError
-from .adapter import low_ranks, split_adapter
+from ..lora.factors import low_ranks, split_adapter
 from .check import expected_parameters, key_problems, value_problems
 from .files import read_checkpoint
 from .identify import CheckpointInfo, identify

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ..config import TokenizerConfig, TransformerConfig, transformer_config
 from ..errors import CheckpointError
+from ..lora.factors import LORA_SUFFIXES, V_BIAS_RULE, adapter_rank
 from ..official_files import CLEANER, FLAN_T5_XL, TOKENIZER, VARESTORER
-from .adapter import V_BIAS_RULE
-from .deduce import adapter_rank, declared_values, deduce_tokenizer, deduce_transformer
-from .keys import LORA_SUFFIXES, is_chunked, is_constant, our_names
+from .deduce import declared_values, deduce_tokenizer, deduce_transformer
+from .keys import is_chunked, is_constant, our_names
 
 # A kind applies if every pattern of `has` is found in some key and none of `lacks` in any.
 _SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (

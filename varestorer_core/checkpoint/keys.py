@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 
-LORA_SUFFIXES = (".lora_down.weight", ".lora_up.weight")
-
 
 @dataclass(frozen=True)
 class Rename:

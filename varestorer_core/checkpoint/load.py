@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from ..config import TokenizerConfig, TransformerConfig
 from ..errors import CheckpointError, SettingError
 from ..kernels import accelerate
+from ..lora.factors import LowRank, low_ranks, merged_tensor, split_adapter
 from ..models.attention import AttentionFn
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
-from .adapter import LowRank, low_ranks, merged_tensor, split_adapter
-from .blank import BlankLayers
 from .check import (
     expected_parameters,
     fits_float8,
@@ -28,10 +27,11 @@ from .check import (
     is_float8,
     key_problems,
 )
+from .files import unwrap
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
+from .layers import BlankLayers
 from .mapped import release_mapped
-from .unwrap import unwrap
 
 
 def load_transformer(

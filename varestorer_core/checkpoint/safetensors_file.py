@@ -8,21 +8,17 @@ largest tensor. Nothing appears under the final name before the file is complete
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..atomic import atomic_file
 from ..errors import CheckpointError, VARestorerError
 
 _MAX_HEADER = 100_000_000  # the format's own limit
@@ -156,32 +152,6 @@ def write_safetensors(
                 on_progress(done, total)
 
 
-@contextmanager
-def atomic_file(path: Path, num_bytes: int = 0) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its final name only when all went well.
-
-    Args:
-        path: final name. The data goes to a hidden neighbour first: renaming is atomic only within
-            one file system.
-        num_bytes: expected size, to refuse at once what cannot fit.
-
-    Raises:
-        VARestorerError: for a folder that does not exist or cannot be written, or a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        _check_space(path, num_bytes)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise VARestorerError(_write_problem(path, num_bytes, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _header(sources: Sequence[TensorSource], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     offset = 0
@@ -204,19 +174,3 @@ def _header(sources: Sequence[TensorSource], metadata: Mapping[str, str]) -> byt
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
-
-
-def _check_space(path: Path, num_bytes: int) -> None:
-    if num_bytes and shutil.disk_usage(path.parent).free < num_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _write_problem(path: Path, num_bytes: int, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
-        need = f" It needs {num_bytes / 1e9:.2f} GB." if num_bytes else ""
-        return f"{path} was not written: the disk is full.{need} Free some space or choose another."
-    if not path.parent.is_dir():
-        return f"{path} was not written: the folder {path.parent} does not exist."
-    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    advice = " Choose a place that you may write to." if refused else ""
-    return f"{path} was not written: {error.strerror or error}.{advice}"

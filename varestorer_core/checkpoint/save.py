@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import TokenizerConfig, TransformerConfig, to_dict
 from ..errors import VARestorerError
-from .adapter import V_BIAS_RULE
+from ..lora.factors import V_BIAS_RULE
 from .safetensors_file import TensorSource, write_safetensors
 
 BASE_SHA256 = "varestorer.base_sha256"

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint.safetensors_file import atomic_file
+from ..atomic import atomic_file
 from ..errors import CheckpointError
 from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
 from ..models.tokenizer import VisualTokenizer

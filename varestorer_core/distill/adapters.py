@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint.cast_layers import CastLayers
+from ..checkpoint.layers import CastLayers
+from ..lora.factors import LORA_SUFFIXES
+from ..lora.layer import LoRALinear
 from ..models.autoencoder import ResidualBlock
 from ..models.block import Block
-from ..models.lora import LoRALinear
 from ..models.transformer import VARTransformer
-
-FACTORS = (".lora_down.weight", ".lora_up.weight")
-"""Ends of the adapters' parameter names."""
 
 
 def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VARTransformer:
@@ -46,10 +44,10 @@ def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VAR
     shared = teacher.state_dict()
     tensors: dict[str, Tensor] = {}
     for name, parameter in student.state_dict().items():
-        if name.endswith(FACTORS[0]):
+        if name.endswith(LORA_SUFFIXES[0]):
             down = torch.randn(parameter.shape, generator=generator)
             tensors[name] = (down * parameter.shape[1] ** -0.5).to(device)
-        elif name.endswith(FACTORS[1]):
+        elif name.endswith(LORA_SUFFIXES[1]):
             tensors[name] = torch.zeros(parameter.shape, device=device)
         else:
             plain = name.replace(".linear.", ".")
@@ -70,7 +68,7 @@ def adapters_of(student: nn.Module) -> nn.Module:
     """
     tree = nn.Module()
     for name, parameter in student.named_parameters():
-        if name.endswith(FACTORS):
+        if name.endswith(LORA_SUFFIXES):
             *path, leaf = name.split(".")
             node = tree
             for part in path:

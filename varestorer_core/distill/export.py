@@ -18,9 +18,9 @@ from torch import Tensor
 from ..checkpoint.save import save_safetensors
 from ..config import TransformerConfig
 from ..errors import CheckpointError
+from ..lora.factors import LORA_SUFFIXES
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
-from .adapters import FACTORS
 
 
 def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def export_adapter(
         metrics: kept in the file's metadata.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value for name, value in factors.items() if name.endswith(FACTORS)}
+    state = {name: value for name, value in factors.items() if name.endswith(LORA_SUFFIXES)}
     save_safetensors(
         half_matrices(state),
         path,

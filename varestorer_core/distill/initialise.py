@@ -12,7 +12,7 @@ import math
 import torch
 from torch import nn
 
-from ..models.lora import LoRALinear
+from ..lora.layer import LoRALinear
 from ..models.transformer import VARTransformer
 from ..schedule import PIXEL_CLASSES
 

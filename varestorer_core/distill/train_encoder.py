@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..lora.convolution import add_low_rank, merge_low_rank
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import get_schedule
 from .data import random_crops, to_tensor
@@ -29,7 +30,6 @@ from .losses import (
     psnr,
     reconstruction_loss,
 )
-from .low_rank import add_low_rank, merge_low_rank
 from .mixed import mixed_precision
 
 

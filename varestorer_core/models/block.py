@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import TransformerConfig
+from ..lora.layer import LoRALinear, make_linear
 from .adaptive_norm import NORM_EPS, modulate
 from .attention import AttentionFn
 from .cache import KVCache
-from .lora import LoRALinear, make_linear
 from .rope import apply_rope
 
 _MAX_LOG_SCALE = math.log(100.0)

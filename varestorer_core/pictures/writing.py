@@ -8,8 +8,6 @@ thumbnail is old.
 from __future__ import annotations
 
 import io
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..atomic import write_atomically
 from ..errors import ImageError
 from . import png16
 
@@ -106,10 +105,7 @@ def write_picture(
             "Try --dtype fp32; if that does not help, the model file is damaged."
         )
     samples = to_uint8(channels) if bit_depth == 8 else to_uint16(channels)
-    try:
-        _replace(path, _encoded(file_format, samples, icc_profile))
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    write_atomically(path, _encoded(file_format, samples, icc_profile).getbuffer(), ImageError)
 
 
 def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
@@ -157,17 +153,3 @@ def _encoded(file_format: str, samples: NDArray, icc_profile: bytes | None) -> i
         options["icc_profile"] = icc_profile
     Image.fromarray(samples).save(file, format=file_format, **options)
     return file
-
-
-def _replace(path: Path, content: io.BytesIO) -> None:
-    """Write under a temporary name beside `path`, then rename; leave nothing behind on failure."""
-    temporary = path.with_name(f".varestorer-{secrets.token_hex(6)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())  # some file systems report a full disk only here
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

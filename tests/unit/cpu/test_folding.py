@@ -8,9 +8,9 @@ from varestorer_core.config import TransformerConfig
 from varestorer_core.cpu import accelerate, onednn
 from varestorer_core.cpu.folding import FoldedText
 from varestorer_core.cpu.fused import linear_weights
+from varestorer_core.lora.layer import LoRALinear
 from varestorer_core.models.attention import attention
 from varestorer_core.models.block import CrossAttention
-from varestorer_core.models.lora import LoRALinear
 
 CONFIG = TransformerConfig(
     embed_dim=128, depth=1, num_heads=4, codebook_dim=8, text_channels=32, ffn_dim=64

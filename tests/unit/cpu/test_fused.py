@@ -5,7 +5,7 @@ from torch import nn
 
 from varestorer_core.cpu import onednn
 from varestorer_core.cpu.fused import FastLayers, fused_linear
-from varestorer_core.models.lora import LoRALinear
+from varestorer_core.lora.layer import LoRALinear
 
 needs_operator = pytest.mark.skipif(
     not onednn._is_sound(torch.bfloat16),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
+from ...lora.convolution import merged_weights
+from ...lora.factors import adapter_rank
 from ...models.tokenizer import VisualTokenizer
 from ...models.transformer import VARTransformer
 from ..adapters import adapters_of, student_on_teacher
 from ..export import trained_weights
 from ..initialise import student_from_teacher
-from ..low_rank import merged_weights
 from .settings import RunSettings
 
 
@@ -46,7 +45,7 @@ def trained_student(settings: RunSettings, stage: Path | None = None) -> VARTran
     """Return the student of the run, or one that was trained in another folder."""
     folder = stage or settings.out / "student"
     weights = trained_weights(folder / "state.pt", "student")
-    rank = adapter_rank(weights)
+    rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
     if rank == 0:
         student = student_from_teacher(VARTransformer(settings.transformer))
         student.load_state_dict(weights)
@@ -55,8 +54,3 @@ def trained_student(settings: RunSettings, stage: Path | None = None) -> VARTran
     factors = {name: value for name, value in weights.items() if ".lora_" in name}
     adapters_of(student).load_state_dict(factors)
     return student.eval()
-
-
-def adapter_rank(weights: dict[str, Tensor]) -> int:
-    ranks = [value.shape[0] for name, value in weights.items() if name.endswith("lora_down.weight")]
-    return ranks[0] if ranks else 0

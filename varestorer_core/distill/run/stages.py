@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from ...errors import CheckpointError, SettingError
+from ...lora.factors import adapter_rank
 from ..export import export_adapter, export_base, export_model, last_figures, trained_weights
 from ..loop import LoopSettings
 from ..picture_folder import PictureFolder
@@ -16,7 +17,6 @@ from ..train_tokenizer import train_tokenizer
 from .config import base_record, load_config, with_own_config
 from .networks import (
     adapted_tokenizer,
-    adapter_rank,
     trained_student,
     trained_teacher,
     trained_tokenizer,
@@ -109,7 +109,7 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     folder = settings.out / "export"
     weights = trained_weights(settings.out / "student" / "state.pt", "student")
     metrics = last_figures(settings.out / "student" / "log.csv")
-    rank = adapter_rank(weights)
+    rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
     written = []
     if rank == 0:
         written.append(

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 _ORIGINAL = ".parametrizations.weight.original"
 
 
-class LowRank(nn.Module):
+class LowRankCorrection(nn.Module):
     """Adds U D to a weight (out, in, kh, kw): U is (out, r), zero at first, and D is (r, in kh kw)."""
 
     def __init__(self, weight: Tensor, rank: int, generator: torch.Generator):
@@ -37,7 +37,7 @@ def add_low_rank(module: nn.Module, rank: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     module.requires_grad_(False)
     for convolution in _convolutions(module):
-        correction = LowRank(convolution.weight, rank, generator)
+        correction = LowRankCorrection(convolution.weight, rank, generator)
         parametrize.register_parametrization(convolution, "weight", correction)
 
 

@@ -11,12 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .keys import LORA_SUFFIXES
+
+if TYPE_CHECKING:
+    from ..models.transformer import VARTransformer
+
+LORA_SUFFIXES = (".lora_down.weight", ".lora_up.weight")
+"""Ends of the names of the two factors of a correction."""
 
 V_BIAS_RULE = "times 1 - strength"
 """What an adapter does to the blocks' `ca.v_bias` where it adapts `ca.mat_kv`, as files name it."""
@@ -51,6 +57,14 @@ class LowRank:
             and (up[0], *down[1:]) == tuple(weight.shape)
             and all(side == 1 for side in up[2:])
         )
+
+
+def adapter_rank(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the largest rank of the adapters among named shapes; 0 without any."""
+    return max(
+        (shape[0] for name, shape in shapes.items() if name.endswith(LORA_SUFFIXES[0]) and shape),
+        default=0,
+    )
 
 
 def split_adapter(
@@ -119,6 +133,24 @@ def merged_tensor(
     if name.endswith(_TEXT_BIAS) and name.removesuffix(_TEXT_BIAS) + _ADAPTED_TEXT in owners:
         return tensor.to(torch.float32) * (1 - strength)
     return tensor
+
+
+@torch.no_grad()
+def apply_adapter(
+    model: VARTransformer, owners: Mapping[str, LowRank], strength: float = 1.0
+) -> None:
+    """Add an adapter's corrections to the weights of a loaded network in place, each computed in float32.
+
+    Several in a row add up. The network must have no adapters as separate weights.
+
+    Args:
+        owners: corrections by the module that they correct, from `low_ranks` or `file.load_adapter`.
+        strength: 0 leaves the network exactly as it is, 1 adds what was trained.
+    """
+    for name, parameter in model.named_parameters():
+        merged = merged_tensor(name, parameter.data, owners, strength)
+        # A new tensor, since the old one may be shared with another network.
+        parameter.data = merged.to(parameter.dtype)
 
 
 def text_biases(owners: Mapping[str, LowRank]) -> list[str]:

@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoint.check import is_finite
+from ..checkpoint.files import unwrap
+from ..checkpoint.identify import SOURCES, describe_kind, identify
+from ..checkpoint.keys import rename_tensors
+from ..checkpoint.save import BASE_SHA256
 from ..config import TransformerConfig
 from ..errors import CheckpointError
-from .adapter import LowRank, low_ranks
-from .check import is_finite
-from .identify import SOURCES, describe_kind, identify
-from .keys import rename_tensors
-from .save import BASE_SHA256
-from .unwrap import unwrap
+from .factors import LowRank, low_ranks
 
 # What a base may have or lack whatever the adapter was trained with.
 _FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}

@@ -6,16 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varestorer_core.checkpoint import (
-    join_adapter,
-    load_transformer,
-    merge_adapter,
-    split_adapter,
-)
-from varestorer_core.checkpoint.adapter import LowRank
+from varestorer_core.checkpoint import load_transformer
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.config import TransformerConfig
 from varestorer_core.errors import CheckpointError
+from varestorer_core.lora.factors import LowRank, join_adapter, merge_adapter, split_adapter
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.schedule import get_schedule
 

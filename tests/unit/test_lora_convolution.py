@@ -10,10 +10,15 @@ from torch import nn
 from varestorer_core.cli import distill
 from varestorer_core.cli.main import build_parser
 from varestorer_core.config import TokenizerConfig
-from varestorer_core.distill.low_rank import LowRank, add_low_rank, merge_low_rank, merged_weights
 from varestorer_core.distill.run import RunSettings, adapted_tokenizer, run_stage
 from varestorer_core.distill.train_encoder import EncoderSettings
 from varestorer_core.distill.train_tokenizer import TokenizerSettings
+from varestorer_core.lora.convolution import (
+    LowRankCorrection,
+    add_low_rank,
+    merge_low_rank,
+    merged_weights,
+)
 from varestorer_core.models.tokenizer import VisualTokenizer
 
 
@@ -25,7 +30,7 @@ def encoder(make_tokenizer):
 def stir(module):
     """Give every correction a value."""
     for part in module.modules():
-        if isinstance(part, LowRank):
+        if isinstance(part, LowRankCorrection):
             nn.init.normal_(part.up, std=0.1)
 
 

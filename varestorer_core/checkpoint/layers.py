@@ -1,11 +1,28 @@
-"""Layers that multiply in the type of their input, whatever type their weights are stored in."""
+"""Layer classes for the networks' `operations`: blank ones to be filled by a file, and ones that cast their weights."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blank import BlankLayers
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Leave the values open."""
+
+
+class BlankLayers:
+    """The layers of `torch.nn`, built on the meta device in no time.
+
+    Filling an embedding with random values there makes PyTorch import its compiler, which takes two seconds, for
+    values that the file replaces anyway.
+    """
+
+    Linear = nn.Linear
+    Conv2d = nn.Conv2d
+    GroupNorm = nn.GroupNorm
+    LayerNorm = nn.LayerNorm
+    Embedding = _Embedding
 
 
 class _CastLinear(nn.Linear):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from varestorer_core.checkpoint import load_adapter, read_checkpoint, save_safetensors, text_biases
+from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.config import TransformerConfig
 from varestorer_core.errors import CheckpointError
+from varestorer_core.lora.factors import text_biases
+from varestorer_core.lora.file import load_adapter
 
 BASE = TransformerConfig(
     embed_dim=32,

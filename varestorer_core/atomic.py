@@ -1,0 +1,143 @@
+"""Files that are either complete or absent: written under a temporary name, then renamed.
+
+What was there before survives a failure, a full disk and a killed process. A file that a killed process left half
+written is removed by the next one that writes to the same place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import VARestorerError
+
+_LONGEST_NAME = 255  # bytes, of one part of a path, on the usual file systems
+_ABANDONED_AFTER = 24 * 3600
+"""Seconds until the file of a process that cannot be asked about counts as left behind."""
+
+
+@contextmanager
+def atomic_file(
+    path: str | Path, num_bytes: int = 0, error: type[VARestorerError] = VARestorerError
+) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its final name only when all went well.
+
+    The data goes to a hidden neighbour first, since renaming is atomic only within one file system. The permissions of
+    a file that is replaced are kept, and a symbolic link stays one.
+
+    Args:
+        path: final name.
+        num_bytes: expected size, to refuse at once what cannot fit.
+        error: class of what is raised.
+
+    Raises:
+        VARestorerError: for a folder that does not exist or cannot be written, a file that is write-protected, or a
+            full disk.
+    """
+    path = Path(path)
+    target = path
+    temporary: Path | None = None
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        mode = _mode(target)
+        _check_space(target, num_bytes)
+        remove_abandoned(target)
+        temporary = target.with_name(_temporary_name(target.name))
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            # Otherwise the new name could reach the disk before the bytes do.
+            os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    except OSError as problem:
+        raise error(_write_problem(path, num_bytes, problem)) from problem
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_atomically(
+    path: str | Path, content: bytes | memoryview, error: type[VARestorerError] = VARestorerError
+) -> None:
+    """Write `content` as the whole of a file; see `atomic_file`."""
+    with atomic_file(path, len(content), error) as file:
+        file.write(content)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the temporary files that killed processes left while they wrote to `path`."""
+    pattern = re.compile(rf"\.{re.escape(_stem(path.name))}\.(\d+)-[0-9a-f]{{8}}\.tmp")
+    with suppress(OSError):
+        for entry in path.parent.iterdir():
+            match = pattern.fullmatch(entry.name)
+            if match is not None and _is_abandoned(entry, int(match[1])):
+                with suppress(OSError):
+                    entry.unlink()
+
+
+def _temporary_name(name: str) -> str:
+    return f".{_stem(name)}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _stem(name: str) -> str:
+    """Return the name, or a stand-in where it is too long for another with something added."""
+    if len(os.fsencode(name)) + 32 <= _LONGEST_NAME:
+        return name
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+
+
+def _is_abandoned(entry: Path, pid: int) -> bool:
+    """Tell whether the process that made a temporary file is gone."""
+    if pid == os.getpid():
+        return False
+    if os.name == "posix":
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            pass  # it exists and belongs to somebody else
+    # Process numbers are used again, and other machines may share the folder.
+    return time.time() - entry.stat().st_mtime > _ABANDONED_AFTER
+
+
+def _mode(path: Path) -> int | None:
+    """Return the permissions of the file to replace, None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it exists and is not a regular file")
+    if not found.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EACCES, "the file there is write-protected")
+    return stat.S_IMODE(found.st_mode)
+
+
+def _check_space(path: Path, num_bytes: int) -> None:
+    if num_bytes and shutil.disk_usage(path.parent).free < num_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _write_problem(path: Path, num_bytes: int, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        need = f" It needs {num_bytes / 1e9:.2f} GB." if num_bytes > 1e7 else ""
+        return f"{path} was not written: the disk is full.{need} Free some space or choose another."
+    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) and not path.parent.is_dir():
+        return f"{path} was not written: the folder {path.parent} does not exist."
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    advice = " Choose a place that you may write to." if refused else ""
+    return f"{path} was not written: {error.strerror or error}.{advice}"
