@@ -6,6 +6,7 @@ Python: COMFYUI_PYTHON, else the host's own .venv or venv, else the one that run
 
 import base64
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -24,6 +25,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+_spec = importlib.util.spec_from_file_location("varestorer_child", HERE.parent / "child.py")
+_child = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_child)
+spawn = _child.spawn
 PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 """Nothing may depend on what the user calls the folder."""
@@ -135,7 +140,7 @@ class Host:
         command += ["--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base)]
         command += ["--database-url", f"sqlite:///{base}/comfyui.db"]
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = spawn(
                 command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT
             )
         try:
