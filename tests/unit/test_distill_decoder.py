@@ -156,8 +156,8 @@ def test_the_adversary_counts_from_its_step_on():
         losses["reconstruction"] + losses["gradient_similarity"] + losses["gradient_deviation"]
         for losses in (early, late)
     ]
-    assert float(early["loss"]) == pytest.approx(float(plain[0]))
-    assert float(late["loss"]) == pytest.approx(float(plain[1] + late["adversarial"]))
+    assert early["loss"].item() == pytest.approx(plain[0].item())
+    assert late["loss"].item() == pytest.approx((plain[1] + late["adversarial"]).item())
 
 
 def test_a_run_without_these_stages_has_no_crisp_decoder(tmp_path):

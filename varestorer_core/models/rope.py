@@ -5,7 +5,8 @@ Notable:
   of the finest cell at its corner, rounded half to even;
 - the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
 - rows of the 13 scales are concatenated and a sequence takes consecutive rows. The appended block of the long
-  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so.
+  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so; a
+  model with `lq_rows` "own" takes those of the finest scale, whose cells the block shares.
 """
 
 from __future__ import annotations
@@ -32,14 +33,21 @@ def grid_coordinates(schedule: ScaleSchedule) -> Tensor:
 
 
 def rope_table(
-    schedule: ScaleSchedule, head_dim: int, start: int, length: int
+    schedule: ScaleSchedule, head_dim: int, start: int, length: int, *, own_lq_rows: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return (cos, sin), each (length, head_dim / 2) float32 on the CPU, for rows start .. start + length.
+
+    Args:
+        own_lq_rows: give the block that follows the schedule's scales the rows of the finest of them.
 
     Raises:
         ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
     """
     cos, sin = _full_table(schedule, head_dim)
+    if own_lq_rows:
+        rows = torch.arange(start, start + length)
+        rows = torch.where(rows < schedule.num_tokens, rows, rows - schedule.sizes[-1])
+        return cos[rows], sin[rows]
     if start + length > cos.shape[0]:
         raise ValueError(
             f"The schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, got a request for rows up to "

@@ -188,7 +188,8 @@ class VARTransformer(nn.Module):
         self, schedule: ScaleSchedule, start: int, length: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Return (cos, sin) of the rows of a sequence that starts at row `start`."""
-        cos, sin = rope_table(schedule, self.config.head_dim, start, length)
+        own = self.config.lq_rows == "own"
+        cos, sin = rope_table(schedule, self.config.head_dim, start, length, own_lq_rows=own)
         return cos.to(device), sin.to(device)
 
     def predict(self, x: Tensor, cond: Tensor) -> Tensor:
