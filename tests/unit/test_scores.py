@@ -12,15 +12,11 @@ from varestorer_core.evaluate import (
     Scores,
     cut_square,
     difference,
-    gmsd,
-    gradient_energy,
     mean_scores,
-    ms_ssim,
-    psnr,
     scikit_image_photographs,
     score,
-    ssim,
 )
+from varestorer_core.metrics import gmsd, gradient_energy, ms_ssim, psnr, ssim
 from varestorer_core.pictures import read_picture
 
 
