@@ -21,7 +21,7 @@ from varestorer_core.pictures import read_picture
 
 
 def test_score_is_all_metrics():
-    original, picture = torch.rand(3, 24, 30), torch.rand(3, 24, 30)
+    original, picture = torch.rand(2, 3, 24, 30, dtype=torch.float64)
     values = score(picture, original)
     for metric in (psnr, ssim, gmsd, ms_ssim):
         assert getattr(values, metric.__name__) == metric(picture, original)

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import metrics
 from ..schedule import ScaleSchedule
 
-TINY = 1e-8
+_TINY = 1e-8
 """Under a root, whose slope is infinite at zero."""
 
 
@@ -31,7 +31,7 @@ def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
 
     Stands where the paper has a perceptual loss: it needs no pretrained network.
     """
-    similarity = metrics.gradient_similarity(a, b, data_range=2.0, tiny=TINY)
+    similarity = gradient_similarity(a, b)
     edges = 1 - similarity.mean() + deviation_loss(similarity)
     total = a.new_zeros(())
     for level in range(levels):
@@ -41,13 +41,18 @@ def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
     return total / levels + edges
 
 
+def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Return `metrics.gradient_similarity` (B, h, w) of pictures in [-1, 1], with a slope at zero."""
+    return metrics.gradient_similarity(a, b, data_range=2.0, tiny=_TINY)
+
+
 def deviation_loss(similarity: Tensor) -> Tensor:
     """Return the standard deviation of similarities (B, h, w) within a picture, the mean over pictures.
 
-    Of `metrics.gradient_similarity` this is GMSD: few bad places count more than many fair ones.
+    Of `gradient_similarity` this is GMSD: few bad places count more than many fair ones.
     """
     variance = similarity.flatten(1).var(dim=1, correction=0)
-    return ((variance + TINY).sqrt() - TINY**0.5).mean()
+    return ((variance + _TINY).sqrt() - _TINY**0.5).mean()
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .. import metrics
 from ..lora.convolution import add_low_rank
 from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
@@ -24,7 +23,7 @@ from .batches import Batch, Draw
 from .degrade import DEFAULT_MIX
 from .held_out import RESTORED, HeldOut, Measured, sheet_path
 from .loop import LoopSettings
-from .losses import TINY, deviation_loss, feature_distance, reconstruction_loss
+from .losses import deviation_loss, feature_distance, gradient_similarity, reconstruction_loss
 from .mixed import mixed_precision
 from .stage import Losses
 
@@ -38,7 +37,7 @@ class EncoderSettings:
     features: float = 0.3
     """Weight of the squared distance to the clean picture's features, per token."""
     gradient_similarity: float = 1.0
-    """Weight of one minus the mean `metrics.gradient_similarity`: keeps edges from becoming averages."""
+    """Weight of one minus the mean `gradient_similarity`: keeps edges from becoming averages."""
     gradient_deviation: float = 1.0
     """Weight of its deviation, which is GMSD: keeps sharpening from paying off in most places at the cost of a
     few."""
@@ -103,7 +102,7 @@ class EncoderStage:
             output = self.adapted.decoder(codes).float()
         reconstruction = reconstruction_loss(output, images)
         distance = feature_distance(features, target)
-        similarity = metrics.gradient_similarity(output, images, data_range=2.0, tiny=TINY)
+        similarity = gradient_similarity(output, images)
         edges, deviation = 1 - similarity.mean(), deviation_loss(similarity)
         loss = reconstruction + settings.features * distance
         loss = loss + settings.gradient_similarity * edges
