@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.adaptive_norm import HeadNorm, modulate
@@ -25,12 +26,14 @@ from ..models.block import (
     TextKV,
 )
 from ..models.cache import KVCache
+from ..models.rope import apply_rope
 from ..models.transformer import VARTransformer
 from .attention import attention
 from .folding import FoldedText, fold
 from .fused import fused_linear, linear
 from .residual import advance
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
+from .speed import Trial, is_faster, name_of, ramp
 from .switch import runs_on
 
 # x (1 + tanh(u)) / 2 is x times the logistic function of 2u, u = sqrt(2 / pi) (x + 0.044715 x^3).
@@ -164,7 +167,19 @@ def _cross_attention(ca: CrossAttention, x: Tensor, text: TextKV, mask: Tensor |
 
 def _feed_forward(ffn: FeedForward, x: Tensor) -> Tensor:
     hidden, is_activated = fused_linear(ffn.fc1, x, gelu=True)
-    return linear(ffn.fc2, hidden if is_activated else by_rows(_gelu, hidden))
+    if not is_activated:
+        is_better = is_faster("GELU", name_of(x.dtype), lambda: _gelu_trials(x.dtype))
+        hidden = by_rows(_gelu if is_better else _tanh_gelu, hidden)
+    return linear(ffn.fc2, hidden)
+
+
+def _gelu_trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
+    x = ramp(128, 1024, dtype=dtype)
+    return lambda: _gelu(x), lambda: _tanh_gelu(x)
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
 
 
 def _heads(
@@ -197,5 +212,17 @@ def _gelu(x: Tensor) -> Tensor:
 def _rotate(x: Tensor, length: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Give every vector of x (..., c) float32, which nothing else reads, that length, and turn it to its position."""
     x = x.mul_(length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
+    if not is_faster("rotation", f"heads of {x.shape[-1]}", lambda: _rotation_trials(x.shape[-1])):
+        return apply_rope(x, cos, sin)
+    return _turned(x, cos, sin)
+
+
+def _rotation_trials(size: int) -> tuple[Trial, Trial]:
+    x, angles = ramp(64, 2, 8, size), (ramp(64, 1, 1, size // 2), ramp(64, 1, 1, size // 2))
+    return lambda: _turned(x, *angles), lambda: apply_rope(x, *angles)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate channel pairs of x (..., c) as complex numbers, in place."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs.mul_(torch.complex(cos, sin))).flatten(-2)
