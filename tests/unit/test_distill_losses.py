@@ -13,7 +13,7 @@ from varestorer_core.distill.entropy import SHARPNESS, entropy_loss, residuals, 
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_tokenizer import prefix_schedule
 from varestorer_core.errors import SettingError
-from varestorer_core.metrics import gmsd
+from varestorer_core.evaluate import gmsd
 from varestorer_core.models.bsq import quantize
 from varestorer_core.schedule import get_schedule
 

@@ -172,24 +172,6 @@ def test_a_prompt_takes_part(tmp_path, networks, pictures):
     assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_an_adversary_trains_beside_the_student_and_is_kept_in_its_state(
-    tmp_path, networks, pictures
-):
-    for name, start in (("early", 0), ("late", 9)):
-        distil(tmp_path / name, networks, pictures, adversarial=0.5, adversarial_from=start)
-    early, late = (
-        torch.load(tmp_path / name / "state.pt", weights_only=True)["modules"]
-        for name in ("early", "late")
-    )
-    assert set(early) == {"student", "adversary"}
-    differ = [
-        name
-        for name, value in early["student"].items()
-        if not torch.equal(value, late["student"][name])
-    ]
-    assert differ
-
-
 def test_losses_without_any_weight_are_refused():
     with pytest.raises(SettingError, match="at least one of them above 0"):
         StudentSettings(kl=0, mse=0, perceptual_weight=0, cross_entropy=0)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from . import UsageError
 from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
-from .distill_progress import Bars, show_log
 from .distill_student import (
     add_full_size_options,
     add_student_options,
@@ -22,29 +21,14 @@ from .distill_student import (
 from .options import above_zero, between, integer
 
 if TYPE_CHECKING:
-    from ..distill.run import RunSettings
+    from ..distill.run import Report, RunSettings
 
-_STAGES = (
-    "tokenizer",
-    "teacher",
-    "encoder",
-    "decoder",
-    "student",
-    "student_decoder",
-    "crisp_decoder",
-    "export",
-    "all",
-    "ablation",
-)
+_STAGES = ("tokenizer", "teacher", "encoder", "student", "export", "all", "ablation")
 _EPILOG = """\
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
 fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
 --steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
 OUT/<stage>/sheets while a stage runs: look at them.
-
-Three more stages fine-tune the decoder, and are not in "all": decoder, on the bits of the encoder,
-before the student; student_decoder, on those of the student; crisp_decoder, from there with a
-discriminator, exported as a tokenizer of its own.
 
 With --base and --vae the first two stages come from files and the student is adapters on the base:
   varestorer distill student --base infinity_2b_reg.pth --vae infinity_vae_d32reg.pth \
@@ -122,12 +106,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--batch", type=integer(1, None), help="pictures a step")
     parser.add_argument("--learning-rate", type=above_zero, help="peak learning rate")
     parser.add_argument(
-        "--warmup",
-        type=integer(0, None),
-        metavar="STEPS",
-        help="over which the learning rate rises to its peak (default: 50)",
-    )
-    parser.add_argument(
         "--amp",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -182,19 +160,18 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage that the arguments name; return the exit status."""
     import torch
 
-    from ..distill.run import OPTIONAL, STAGES, on_files, run_export, run_stage
+    from ..distill.run import STAGES, on_files, run_export, run_stage
 
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = settings_from(args)
-    show_log()
-    with Bars() as report:
+    _show_log()
+    with _Bars() as report:
         if args.stage == "ablation":
             return run_and_print(args, settings, report)
         for stage in STAGES:
             # The first two stages of a run on files are the files.
-            wanted = args.stage == "all" and stage not in OPTIONAL
-            wanted = wanted and (settings.base is None or stage == "student")
+            wanted = args.stage == "all" and (settings.base is None or stage == "student")
             if (args.stage == stage or wanted) and not run_stage(stage, settings, report):
                 return 0  # paused: what follows needs it whole
     if not settings.processes.first:
@@ -237,7 +214,6 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         workers=args.workers,
         steps=steps,
         learning_rate=args.learning_rate,
-        warmup=args.warmup,
         accumulate=args.accumulate,
         ema=args.ema,
         tensorboard=args.tensorboard,
@@ -271,16 +247,46 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
             rank=args.encoder_rank,
             **batch,
         ),
-        decoder_settings=dataclasses.replace(settings.decoder_settings, degradation=mix, **batch),
-        crisp_settings=dataclasses.replace(
-            settings.crisp_settings, degradation=mix, **_given(args, "adversarial"), **batch
-        ),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)
+
+
+def _show_log() -> None:
+    """Let what training says about itself reach stderr."""
+    import logging
+
+    logging.basicConfig(format="varestorer: %(message)s")
+    logging.getLogger(__name__.rpartition(".cli.")[0]).setLevel(logging.INFO)
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return those of the arguments that were given."""
     values = {name: getattr(args, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
+
+
+class _Bars:
+    """One progress bar at a time, named after what is going on."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+
+    def __enter__(self) -> Report:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, what: str, done: int, total: int, loss: float | None) -> None:
+        from tqdm import tqdm
+
+        if what != self._what:
+            if self._bar is not None:
+                self._bar.close()
+            self._bar, self._what = tqdm(desc=what, total=total, initial=done - 1), what
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.update(done - self._bar.n)

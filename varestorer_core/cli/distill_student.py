@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..distill.run import RunSettings
     from ..distill.train_student import StudentSettings
 
-_WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy", "adversarial")
+_WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy")
 _FULL_SIZE_RANK = 32
 _FULL_SIZE_BATCH = 1
 _WEIGHT = between(0, 1e6)
@@ -65,12 +65,6 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         "--cross-entropy",
         type=_WEIGHT,
         help="weight of the clean bits (default: 0, as in the paper)",
-    )
-    group.add_argument(
-        "--adversarial",
-        type=between(0, 1e6),
-        metavar="WEIGHT",
-        help="of what a discriminator says of the picture (default: 0; crisp_decoder: 0.05)",
     )
     ablations = parser.add_argument_group("student, what the paper leaves out to compare")
     ablations.add_argument(

@@ -110,9 +110,7 @@ class _Bench:
         self, settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
     ):
         self.ablation, self.device = ablation, settings.device
-        self.tokenizer: VisualTokenizer = adapted_tokenizer(settings, before="student").to(
-            settings.device
-        )
+        self.tokenizer: VisualTokenizer = adapted_tokenizer(settings).to(settings.device)
         self.pairs: list[Pair] = [
             make_pair(
                 path,

@@ -25,7 +25,6 @@ from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import ScaleSchedule, get_schedule
 from .adapters import adapters_of, save_activations, student_on_teacher, trainable_parameters
-from .adversary import Adversary
 from .batches import Batch, Draw
 from .degrade import DEFAULT_MIX
 from .held_out import RESTORED, HeldOut, Measured, sheet_path
@@ -52,10 +51,6 @@ class StudentSettings:
     perceptual_weight: float = 0.5
     cross_entropy: float = 0.0
     """Weight of the cross entropy of the clean bits, which the paper's loss does not have."""
-    adversarial: float = 0.0
-    """Weight of what a discriminator says of the picture, see `adversary`; the paper's loss does not have it."""
-    adversarial_from: int = 150
-    """Step from which it counts."""
     lora_rank: int = 0
     """Rank of the adapters that train; 0 trains every weight, which suits small models."""
     causal: bool = False
@@ -71,7 +66,7 @@ class StudentSettings:
     def __post_init__(self) -> None:
         check_perceptual(self.perceptual)
         weights = (self.kl, self.mse, self.perceptual_weight, self.cross_entropy)
-        if min(*weights, self.adversarial) < 0 or not any(weights):
+        if min(weights) < 0 or not any(weights):
             raise SettingError(
                 "the weights of the losses must be 0 or more, and at least one of them above 0, got KL "
                 f"{weights[0]:g}, MSE {weights[1]:g}, perceptual {weights[2]:g}, cross entropy {weights[3]:g}."
@@ -80,7 +75,7 @@ class StudentSettings:
     @property
     def decodes(self) -> bool:
         """Whether a loss looks at the picture."""
-        return bool(self.mse or self.perceptual_weight or self.adversarial)
+        return bool(self.mse or self.perceptual_weight)
 
 
 def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
@@ -118,9 +113,8 @@ class StudentStage:
         """Make a student from the teacher.
 
         Args:
-            tokenizer: reads the clean pictures' bits.
-            lq_tokenizer: reads the degraded pictures, and decodes; the same, or with an encoder from
-                `EncoderStage` and a decoder from `DecoderStage`.
+            tokenizer: reads the clean pictures' bits, and decodes.
+            lq_tokenizer: reads the degraded pictures; the same, or with an encoder from `EncoderStage`.
             seed: of the student's starting values.
             held_out: degraded and clean pictures of the size of a tile.
             prompt: (1, T, text_channels) text features for all pictures; None uses the learned embedding of no
@@ -136,13 +130,9 @@ class StudentStage:
         trained, self.student = _student(teacher, settings, seed)
         processes.average_gradients(trained)
         self.modules: dict[str, nn.Module] = {"student": trained}
-        self.adversary: Adversary | None = None
-        if settings.adversarial:
-            self.adversary = Adversary(seed, device=device)
-            self.modules["adversary"] = self.adversary
         if settings.checkpointing:
             save_activations(self.student)
-            save_activations(lq_tokenizer.decoder)
+            save_activations(tokenizer.decoder)
         self.teacher_text = teacher.encode_text(prompt)
         self.causal = block_causal_mask(self.schedule, device).to(teacher.compute_dtype)
         self.weights = scale_weights(self.schedule, torch.device(device))
@@ -168,16 +158,11 @@ class StudentStage:
         if settings.decodes:
             with self.autocast:
                 codes = straight_through_codes(logits, self.schedule)
-                output = self.lq_tokenizer.decoder(codes).float()
+                output = self.tokenizer.decoder(codes).float()
             losses["mse"] = F.mse_loss(output, images)
             losses[settings.perceptual] = self.perceptual(output, images)
             loss = settings.mse * losses["mse"]
             loss = loss + settings.perceptual_weight * losses[settings.perceptual]
-            if self.adversary is not None:
-                losses["discriminator"] = self.adversary.learn(images, output, batch["lq"])
-                losses["adversarial"] = self.adversary.judge(output, batch["lq"])
-                if step >= settings.adversarial_from:
-                    loss = loss + settings.adversarial * losses["adversarial"]
         if settings.kl:
             losses["kl"] = bit_kl(self._teach(bits), logits, self.weights)
             loss = loss + settings.kl * losses["kl"]
@@ -194,7 +179,7 @@ class StudentStage:
             lq_bits, bits = self._bits(lq, self.lq_tokenizer), self._bits(clean, self.tokenizer)
             restored_bits = log_odds(self._predict(lq_bits)) > 0
             copied, restored = (
-                self.lq_tokenizer.decode(dequantize(b, self.schedule))
+                self.tokenizer.decode(dequantize(b, self.schedule))
                 for b in (lq_bits, restored_bits)
             )
             accuracy = {

@@ -15,7 +15,6 @@ from .pictures import training_source, validation_pictures
 from .settings import (
     DEFAULT_STEPS,
     FULL_SIZE_STEPS,
-    OPTIONAL,
     STAGES,
     Report,
     RunSettings,
@@ -27,7 +26,6 @@ from .stages import build_stage, loop_settings, run_stage, train_stage
 __all__ = [
     "DEFAULT_STEPS",
     "FULL_SIZE_STEPS",
-    "OPTIONAL",
     "STAGES",
     "Report",
     "RunSettings",

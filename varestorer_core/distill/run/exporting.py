@@ -9,7 +9,7 @@ from ...errors import CheckpointError
 from ...lora.factors import adapter_rank
 from ..export import export_adapter, export_base, export_model, last_figures, trained_weights
 from .config import base_record, load_config, with_own_config
-from .networks import adapted_tokenizer, crisp_tokenizer, trained_student, trained_teacher
+from .networks import adapted_tokenizer, trained_student, trained_teacher
 from .settings import RunSettings
 
 
@@ -17,8 +17,7 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     """Write what the run trained as safetensors and return the paths.
 
     That is the student and the tokenizer; of a student with adapters the adapter and, unless it is a file already,
-    the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned. A crisp decoder
-    comes in a tokenizer of its own.
+    the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned.
     """
     record = base_record(settings)
     adapted = (settings.out / "encoder" / "state.pt").exists()
@@ -58,6 +57,4 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     if not record or adapted:
         tokenizer = adapted_tokenizer(settings)
         written.append(export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note))
-    if (crisp := None if record else crisp_tokenizer(settings)) is not None:
-        written.append(export_model(crisp, folder / f"{name}_tokenizer_crisp.safetensors", note))
     return written

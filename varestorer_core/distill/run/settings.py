@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,41 +14,24 @@ from ...schedule import get_schedule
 from ..base import BaseFiles
 from ..logs import summary_writer
 from ..processes import ALONE, Processes
-from ..train_decoder import CRISP, DecoderSettings
 from ..train_encoder import EncoderSettings
 from ..train_student import StudentSettings
 from ..train_teacher import TINY_TRANSFORMER, TeacherSettings
 from ..train_tokenizer import TINY_TOKENIZER, TokenizerSettings
 
-StageName = Literal[
-    "tokenizer",
-    "teacher",
-    "encoder",
-    "decoder",
-    "student",
-    "student_decoder",
-    "crisp_decoder",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-OPTIONAL: tuple[StageName, ...] = ("decoder", "student_decoder", "crisp_decoder")
-"""Stages that "all" leaves out: they fine-tune the decoder further."""
+StageName = Literal["tokenizer", "teacher", "encoder", "student"]
+STAGES: tuple[StageName, ...] = ("tokenizer", "teacher", "encoder", "student")
 DEFAULT_STEPS: dict[StageName, int] = {
     "tokenizer": 5000,
     "teacher": 500,
     "encoder": 8500,
-    "decoder": 2000,
     "student": 400,
-    "student_decoder": 1000,
-    "crisp_decoder": 1000,
 }
 LEARNING_RATES: dict[StageName, float] = {
     "tokenizer": 8e-4,
     "teacher": 1e-3,
     "encoder": 8e-4,
-    "decoder": 4e-4,
     "student": 5e-4,
-    "student_decoder": 3e-4,
-    "crisp_decoder": 2e-4,
 }
 FULL_SIZE_STEPS = 10000
 """Steps of a student on base files."""
@@ -81,8 +64,6 @@ class RunSettings:
     """How many pictures to measure on at most; with a tenth of those the figures mislead."""
     steps: dict[StageName, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
-    warmup: int | None = None
-    """Steps over which the learning rate rises; None is the loop's default."""
     accumulate: int = 1
     ema: float = 0.0
     tensorboard: bool = False
@@ -108,8 +89,6 @@ class RunSettings:
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
     teacher_settings: TeacherSettings = field(default_factory=TeacherSettings)
     encoder_settings: EncoderSettings = field(default_factory=EncoderSettings)
-    decoder_settings: DecoderSettings = field(default_factory=DecoderSettings)
-    crisp_settings: DecoderSettings = CRISP
     student_settings: StudentSettings = field(default_factory=StudentSettings)
 
     def __post_init__(self) -> None:

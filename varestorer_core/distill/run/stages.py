@@ -6,32 +6,20 @@ import dataclasses
 import logging
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import SettingError
 from ..held_out import HeldOut
 from ..loop import LoopSettings, Progress, train
 from ..processes import ALONE
 from ..sources import PictureSource
 from ..stage import Stage
-from ..train_decoder import DecoderStage
 from ..train_encoder import EncoderStage
 from ..train_student import StudentSettings, StudentStage
 from ..train_teacher import TeacherStage
 from ..train_tokenizer import TokenizerStage
 from .config import with_own_config
-from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
+from .networks import adapted_tokenizer, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
-from .settings import (
-    LEARNING_RATES,
-    OPTIONAL,
-    Report,
-    RunSettings,
-    StageName,
-    reporter,
-    student_rate,
-)
+from .settings import LEARNING_RATES, Report, RunSettings, StageName, reporter, student_rate
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +30,6 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after the state has been saved.
     """
-    if settings.base is not None and stage in OPTIONAL:
-        raise SettingError(
-            f"The stage {stage} trains the decoder of a run's own tokenizer, got --base and --vae. Train the "
-            "encoder or the student; the decoder of a file stays as it is."
-        )
     if settings.base is not None and stage in ("tokenizer", "teacher"):
         raise SettingError(
             f"With --base and --vae there is no {stage} to train: both come from files. Train the student, or "
@@ -72,7 +55,7 @@ def loop_settings(stage: StageName, settings: RunSettings) -> LoopSettings:
     same = ("accumulate", "ema", "seed", "stop_at", "deadline", "tensorboard", "workers")
     often = {
         name: getattr(settings, name)
-        for name in ("save_every", "evaluate_every", "warmup")
+        for name in ("save_every", "evaluate_every")
         if getattr(settings, name) is not None
     }
     return LoopSettings(**rates, **{name: getattr(settings, name) for name in same}, **often)
@@ -110,28 +93,12 @@ def build_stage(
         return EncoderStage(
             trained_tokenizer(settings), loop, held_out, settings=wanted, device=device
         )
-    if stage in ("decoder", "student_decoder", "crisp_decoder"):
-        return _decoder_stage(stage, settings, loop, pictures)
     student = student or settings.student_settings
     held_out = HeldOut(pictures, device, student.degradation, student.batch)
     return StudentStage(
-        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), trained_teacher(settings),
+        trained_tokenizer(settings), adapted_tokenizer(settings), trained_teacher(settings),
         loop.seed, held_out, settings=student, device=device,
         prompt=settings.prompt, processes=settings.processes,
-    )  # fmt: skip
-
-
-def _decoder_stage(
-    stage: StageName, settings: RunSettings, loop: LoopSettings, pictures: NDArray[np.uint8]
-) -> DecoderStage:
-    """Return one of the stages that train the decoder."""
-    wanted = settings.crisp_settings if stage == "crisp_decoder" else settings.decoder_settings
-    wanted = dataclasses.replace(wanted, pixel_class=settings.transformer.pixel_class)
-    held_out = HeldOut(pictures, settings.device, wanted.degradation)
-    return DecoderStage(
-        adapted_tokenizer(settings, before=stage), loop, held_out,
-        student=None if stage == "decoder" else trained_student(settings),
-        settings=wanted, device=settings.device,
     )  # fmt: skip
 
 
