@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checkpoint.check import is_finite
 from .errors import CheckpointError, VARestorerError
 from .kernels import foreign_layers
 from .official_files import CLEANER
+from .tiles.batching import is_out_of_memory
+from .wording import shown
 
 _MULTIPLE = 64
 """Eight pixels per token of SwinIR's map times a window of eight tokens."""
@@ -88,14 +91,28 @@ def load_cleaner(
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state_dict))
     except spandrel.UnsupportedModelError as error:
         raise CheckpointError(f"{name} is not a model that spandrel knows. {_EXPECTED}") from error
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())  # torch lists keys on lines of their own
+    except Exception as error:  # what a parser of shapes raises on damaged ones is anybody's guess
+        if is_out_of_memory(error) or isinstance(error, MemoryError):
+            raise CheckpointError(
+                f"{name} cannot be loaded: there is not enough memory."
+            ) from error
+        reason = shown(" ".join(str(error).split()))  # torch lists keys on lines of their own
         raise CheckpointError(f"{name} is damaged: {reason} {_EXPECTED}") from error
     kind = descriptor.architecture.id
     if kind != "SwinIR" or descriptor.scale != 1 or descriptor.input_channels != 3:
         raise CheckpointError(
             f"{name} is a {kind} model for {descriptor.input_channels} channels that enlarges "
             f"{descriptor.scale} times. {_EXPECTED}"
+        )
+    if descriptor.output_channels != 3:
+        raise CheckpointError(
+            f"{name} returns {descriptor.output_channels} channels, not 3. {_EXPECTED}"
+        )
+    broken = [key for key, value in descriptor.model.state_dict().items() if not is_finite(value)]
+    if broken:
+        raise CheckpointError(
+            f"{name} has {len(broken)} tensors with NaN or infinite values (first: {broken[0]}). It is damaged; "
+            "download it again."
         )
     network = descriptor.model.eval().requires_grad_(False)
     return Cleaner(network.to(device=device, dtype=dtype), compute_dtype)

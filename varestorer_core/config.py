@@ -12,6 +12,35 @@ from typing import Any
 
 from .errors import CheckpointError
 from .schedule import PIXEL_CLASSES
+from .wording import shown
+
+_MOST = {
+    "embed_dim": 65536,
+    "depth": 256,
+    "num_heads": 1024,
+    "codebook_dim": 256,
+    "text_channels": 65536,
+    "ffn_dim": 1 << 18,
+    "text_rows": 65536,
+    "level_rows": 4096,
+    "lora_rank": 65536,
+    "base_channels": 8192,
+    "num_res_blocks": 64,
+    "norm_groups": 8192,
+}
+"""Largest sizes of a network, some thirty times those of the released ones."""
+
+
+def _check_sizes(config: Any) -> None:
+    """Refuse sizes that no network of this kind has, before anything is built of them."""
+    for entry in dataclasses.fields(config):
+        value, most = getattr(config, entry.name), _MOST.get(entry.name)
+        least = 0 if entry.name == "lora_rank" else 1
+        if most is not None and (type(value) is not int or not least <= value <= most):
+            raise CheckpointError(
+                f"{entry.name} must be a whole number from {least} to {most}, got {shown(repr(value))}. The file is "
+                "damaged, or its configuration is."
+            )
 
 
 @dataclass(frozen=True)
@@ -45,6 +74,7 @@ class TransformerConfig:
     """Prefix of the scale schedule that the model was trained on."""
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         if self.embed_dim % self.num_heads or (self.embed_dim // self.num_heads) % 4:
             raise CheckpointError(
                 f"embed_dim must be num_heads times a multiple of 4, got embed_dim={self.embed_dim} "
@@ -52,7 +82,7 @@ class TransformerConfig:
             )
         if self.pixel_class not in PIXEL_CLASSES:
             raise CheckpointError(
-                f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {self.pixel_class!r}."
+                f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {shown(repr(self.pixel_class))}."
             )
 
     @property
@@ -75,6 +105,15 @@ class TokenizerConfig:
     """Residual blocks per encoder level; the decoder has one more."""
     norm_groups: int = 32
     """Groups of every GroupNorm."""
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        multipliers = self.channel_multipliers
+        if not 1 <= len(multipliers) <= 8 or not all(1 <= factor <= 64 for factor in multipliers):
+            raise CheckpointError(
+                f"channel_multipliers must be 1 to 8 factors from 1 to 64, got {shown(multipliers)}. The file is "
+                "damaged."
+            )
 
     @property
     def patch_size(self) -> int:
@@ -119,7 +158,13 @@ def tokenizer_config(values: dict[str, Any]) -> TokenizerConfig:
     """
     values = dict(values)
     if "channel_multipliers" in values:
-        values["channel_multipliers"] = tuple(values["channel_multipliers"])
+        multipliers = values["channel_multipliers"]
+        if not isinstance(multipliers, (list, tuple)):
+            raise CheckpointError(
+                f"channel_multipliers must be a list, got {shown(repr(multipliers))}. The file's configuration is "
+                "damaged."
+            )
+        values["channel_multipliers"] = tuple(multipliers)
     return _build(TokenizerConfig, values)
 
 
@@ -128,10 +173,12 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise CheckpointError(
-            f"The file's configuration has fields that this version does not know: {', '.join(unknown)}. "
+            f"The file's configuration has fields that this version does not know: {shown(', '.join(unknown))}. "
             "It was written by a newer version; update VARestorer."
         )
     try:
         return cls(**values)
-    except TypeError as error:
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"The file's configuration is incomplete: {error}.") from error

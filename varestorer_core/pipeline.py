@@ -16,6 +16,7 @@ from torch import Tensor
 from .color import match_color
 from .config import TransformerConfig
 from .errors import ImageError, SettingError, VARestorerError
+from .host_memory import check_results
 from .models.bsq import pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
@@ -85,8 +86,9 @@ def encode_pyramid(
         on_progress: called with (tiles done, tiles).
 
     Raises:
-        ImageError: for an empty batch, another shape, or NaN or infinite values.
+        ImageError: for an empty batch, another shape, NaN or infinite values, or results that do not fit into memory.
         SettingError: for an upscale or overlap out of range.
+        VARestorerError: if a network returns NaN or infinite values.
     """
     check_pictures(pictures)
     tile, tile_width = schedule.pixel_size(patch_size)
@@ -95,6 +97,7 @@ def encode_pyramid(
     sizes = [
         target_size(picture.shape[-2], picture.shape[-1], settings.upscale) for picture in pictures
     ]
+    check_results(sizes)
     layouts = tuple(plan_tiles(*size, tile, settings.overlap) for size in sizes)
     sources = tuple(
         resize_lanczos(p.float().cpu(), size) for p, size in zip(pictures, sizes, strict=True)
@@ -111,7 +114,10 @@ def encode_pyramid(
         tiles = tiles * 2 - 1
         if clean is not None:
             tiles = clean(tiles)
-        quantized = quantize(encode(tiles).float(), schedule).bits.cpu()
+            check_finite(tiles, "cleaner")
+        features = encode(tiles).float()
+        check_finite(features, "VAE's encoder")
+        quantized = quantize(features, schedule).bits.cpu()
         seen = (tiles.cpu() + 1) / 2 if mergers else None
         # Kept only after all that can run out of memory: such a batch comes again in halves.
         if not kept:
@@ -171,12 +177,7 @@ def restore_codes(
         on_device = lq_bits.to(device)
         tokens = pyramid_tokens(on_device, schedule, "long")
         logits = transformer(tokens, text, schedule, lq_bits=on_device).cpu()
-        if not bool(torch.isfinite(logits).all()):
-            # Every comparison with NaN is false: it would pass for a bit, and never be seen again.
-            raise VARestorerError(
-                "the transformer gave values that are NaN or infinite. Load the model in bf16 or "
-                "fp32 instead of fp16; if it is already, the file is damaged."
-            )
+        check_finite(logits, "transformer")
         if settings.fidelity > 0:
             logits = favour_bits(logits, lq_bits, settings.fidelity)
         noise = (
@@ -224,6 +225,7 @@ def decode_tiles(
 
     def run(start: int, stop: int) -> None:
         tiles = decode(codes[start:stop]).float().cpu()
+        check_finite(tiles, "VAE's decoder")
         for (p, t), tile in zip(places[start:stop], tiles, strict=True):
             mergers[p].add(t, (tile + 1) / 2)
 
@@ -237,6 +239,19 @@ def decode_tiles(
             picture = torch.lerp(source, picture, geometry.masks[index], out=picture)
         restored.append(picture)
     return restored
+
+
+def check_finite(values: Tensor, network: str) -> None:
+    """Refuse NaN and infinite results: every comparison with NaN is false, so they would pass for bits.
+
+    Raises:
+        VARestorerError: naming the network.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise VARestorerError(
+            f"The {network} returned NaN or infinite values. Load the model in bf16 or fp32 instead of fp16; if it is "
+            "already, the file is damaged."
+        )
 
 
 def check_pictures(pictures: Sequence[Tensor]) -> None:

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checkpoint import read_checkpoint
+from .checkpoint.border import damage_named
+from .checkpoint.check import is_finite
+from .checkpoint.mapped import off_the_map, release_mapped
 from .errors import CheckpointError, VARestorerError
+from .wording import shown
+
+_TIED = "encoder.embed_tokens.weight"  # the same tensor as shared.weight
 
 MAX_TOKENS = 512
 """Prompts are cut to this many tokens, the end-of-sequence token included, as the release does."""
@@ -76,34 +83,76 @@ def load_text_encoder(
             "A prompt needs the package transformers, which is not installed. "
             "Run: pip install 'varestorer[text]'"
         ) from error
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with damage_named(str(folder), advice):
+        # No code and no pickled object of the folder is run, and nobody is asked whether it may be.
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _check_config(folder, config, channels)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, report = T5EncoderModel.from_pretrained(
-            folder,
-            config=config,
-            torch_dtype=dtype,
-            local_files_only=True,
-            output_loading_info=True,
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        if isinstance(error, VARestorerError):
-            raise
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder} cannot be loaded: {reason} {advice}") from error
-    if missing := sorted(report["missing_keys"]):
-        # transformers would go on with random values in their place.
+        tensors, _ = read_checkpoint(folder)
+        _check_shapes(folder, config, tensors, advice)
+        with torch.device("meta"):
+            model = T5EncoderModel(config)
+        _fill(folder, model, tensors, dtype, device, advice)
+    return TextEncoder(tokenizer, model.eval().requires_grad_(False))
+
+
+def _fill(
+    folder: Path,
+    model: Any,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    advice: str,
+) -> None:
+    """Give the encoder its weights, checked and copied off the mapped files."""
+    filled: dict[str, Tensor] = {}
+    for key, like in model.state_dict().items():
+        if key == _TIED:
+            continue
+        stored = tensors.pop(key, None)
+        if stored is None or stored.shape != like.shape:
+            found = "lacks it" if stored is None else f"has it with shape {tuple(stored.shape)}"
+            raise CheckpointError(
+                f"{folder} does not fit its config.json: {key} is {tuple(like.shape)}, the file "
+                f"{found}. {advice}"
+            )
+        if not is_finite(stored):
+            raise CheckpointError(f"{folder} has NaN or infinite values in {key}. {advice}")
+        tensor = stored.to(device, dtype)
+        filled[key] = off_the_map(tensor) if tensor.data_ptr() == stored.data_ptr() else tensor
+        release_mapped(stored)
+    filled[_TIED] = filled["shared.weight"]
+    model.load_state_dict(filled, assign=True)
+    model.encoder.embed_tokens.weight = model.shared.weight
+
+
+def _check_shapes(folder: Path, config: Any, tensors: dict[str, Tensor], advice: str) -> None:
+    """Refuse a config.json that asks for another network than the weights are, before it is built."""
+    names = {
+        f"encoder.block.{index}.layer.0.SelfAttention.q.weight" for index in range(len(tensors))
+    }
+    layers = len(names & tensors.keys())
+    embedding = tensors.get("shared.weight")
+    shape = () if embedding is None else tuple(embedding.shape)
+    if config.num_layers != layers or shape != (config.vocab_size, config.d_model):
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights of the encoder (first: {missing[0]}). {advice}"
+            f"{folder} does not fit its config.json: that is of {shown(config.num_layers)} layers and an embedding "
+            f"{shown((config.vocab_size, config.d_model))}, the weights have {layers} and {shape}. {advice}"
         )
-    return TextEncoder(tokenizer, model.eval().requires_grad_(False).to(device))
+    inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0] if layers else 0
+    if config.num_heads * config.d_kv != inner:
+        raise CheckpointError(
+            f"{folder} does not fit its config.json: that is of {shown(config.num_heads)} heads of "
+            f"{shown(config.d_kv)} channels, the weights have {inner} in all. {advice}"
+        )
 
 
 def _check_config(folder: Path, config: Any, channels: int | None) -> None:
     if config.model_type != "t5":
         raise CheckpointError(
-            f"{folder} holds a model of type {config.model_type!r}, a T5 was expected, such as "
+            f"{folder} holds a model of type {shown(repr(config.model_type))}, a T5 was expected, such as "
             "flan-t5-xl."
         )
     if channels is not None and config.d_model != channels:

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from varestorer_core.checkpoint import read_checkpoint
-from varestorer_core.checkpoint.mapped import release_mapped
+from varestorer_core.checkpoint.mapped import off_the_map, release_mapped
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="pages are given back on Linux only"
@@ -50,3 +51,35 @@ def test_memory_that_is_no_file_is_left_alone():
     release_mapped(tensor[:, ::2])
     release_mapped(torch.zeros(0))
     assert torch.equal(tensor, copy)
+
+
+CUT_SHORT = """
+import os, sys, torch
+from varestorer_core.checkpoint import load_tokenizer, read_checkpoint
+network = load_tokenizer(*read_checkpoint(sys.argv[1]), name="a", dtype=torch.float32, consume=True)
+before = [float(p.sum()) for p in network.parameters()]
+os.truncate(sys.argv[1], 0)
+assert before == [float(p.sum()) for p in network.parameters()]
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_loaded_network_survives_its_file(tmp_path, make_tokenizer, suffix):
+    """Types do not change here, so the weights could stay where the file is mapped."""
+    path = tmp_path / f"weights{suffix}"
+    state = make_tokenizer(base_channels=64).state_dict()
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    # The number of norm groups is that of the released tokenizers, which 64 channels can be split into.
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT, path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "alive", (done.returncode, done.stderr)
+
+
+def test_what_is_no_mapped_file_is_not_copied():
+    tensor = torch.randn(512, 1024)
+    assert off_the_map(tensor) is tensor

@@ -103,3 +103,20 @@ def test_another_type_multiplies_as_the_weights_are_stored():
         for dtype in (None, torch.float16)
     )
     assert torch.equal(plain, half)
+
+
+def test_values_that_are_not_finite_are_refused():
+    state = tiny_swinir()
+    state["conv_first.1.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors with NaN or infinite values \(first: conv_first"
+    ):
+        load_cleaner(state, name="a.ckpt")
+
+
+def test_other_than_three_channels_are_refused():
+    state = tiny_swinir()
+    for leaf in ("weight", "bias"):
+        state[f"conv_last.{leaf}"] = state[f"conv_last.{leaf}"][:1].clone()
+    with pytest.raises(CheckpointError, match="SwinIR restorer"):
+        load_cleaner(state, name="a.ckpt")

@@ -251,7 +251,7 @@ def test_folder_that_cannot_be_written_ends_before_any_model_is_loaded(
 
 
 def test_results_that_are_too_large_are_refused(tmp_path, monkeypatch, networks, capsys):
-    monkeypatch.setattr(restore, "MAX_OUTPUT_PIXELS", 100)
+    monkeypatch.setattr("varestorer_core.host_memory.MAX_OUTPUT_PIXELS", 100)
     assert run(picture(tmp_path / "a.png"), "-o", tmp_path / "out") == 1
     assert "would become 40 x 24 pixels" in capsys.readouterr().err
     assert run(picture(tmp_path / "w.png", size=(9000, 1)), "-o", tmp_path / "b.webp") == 1

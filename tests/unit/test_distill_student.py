@@ -16,12 +16,10 @@ from varestorer_core.distill.adapters import (
     student_on_teacher,
     trainable_parameters,
 )
-from varestorer_core.distill.held_out import HeldOut
-from varestorer_core.distill.loop import LoopSettings, train
+from varestorer_core.distill.loop import LoopSettings
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.processes import Processes, accelerate_processes
-from varestorer_core.distill.sources import Squares
-from varestorer_core.distill.train_student import StudentSettings, StudentStage
+from varestorer_core.distill.train_student import StudentSettings, train_student
 from varestorer_core.errors import SettingError
 from varestorer_core.lora.factors import merge_adapter
 from varestorer_core.models.bsq import pyramid_tokens
@@ -44,15 +42,13 @@ def networks(make_transformer, make_tokenizer):
     return teacher, make_tokenizer(codebook_dim=4, base_channels=4, channel_multipliers=(1, 2))
 
 
-def distil(tmp_path, networks, pictures, prompt=None, **settings):
+def distil(tmp_path, networks, pictures, loop=LOOP, **settings):
     teacher, tokenizer = networks
+    held_out = pictures[:1, :32, :32]
     wanted = StudentSettings(batch=1, **settings)
-    held_out = HeldOut(pictures[:1, :32, :32], "cpu", wanted.degradation)
-    stage = StudentStage(
-        tokenizer, tokenizer, teacher, LOOP.seed, held_out, settings=wanted, prompt=prompt
+    return train_student(
+        tmp_path, tokenizer, tokenizer, teacher, pictures, held_out, loop, settings=wanted
     )
-    train(tmp_path, stage, Squares(pictures), LOOP)
-    return stage.student
 
 
 def state_of(folder):
@@ -163,11 +159,14 @@ def test_without_cross_scale_attention_the_finest_bits_of_the_input_do_not_matte
 
 
 def test_a_prompt_takes_part(tmp_path, networks, pictures):
-    teacher, _ = networks
+    teacher, tokenizer = networks
     states = []
     for prompt in (None, torch.randn(1, 5, teacher.config.text_channels)):
         folder = tmp_path / str(len(states))
-        distil(folder, networks, pictures, prompt, lora_rank=1)
+        train_student(
+            folder, tokenizer, tokenizer, teacher, pictures, pictures[:1, :32, :32], LOOP,
+            settings=StudentSettings(batch=1, lora_rank=1), prompt=prompt,
+        )  # fmt: skip
         states.append(state_of(folder))
     assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
 

@@ -72,13 +72,13 @@ def test_missing_weights_are_refused(folder):
     weights = safetensors.load_file(path)
     weights.pop("encoder.block.0.layer.0.SelfAttention.q.weight")
     safetensors.save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="lacks 1 weights of the encoder"):
+    with pytest.raises(CheckpointError, match="does not fit its config"):
         load_text_encoder(folder)
 
 
 def test_folders_without_weights_or_of_other_models_are_refused(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="folder without"):
         load_text_encoder(folder)
     config = json.loads((folder / "config.json").read_text())
     config["model_type"] = "bert"

@@ -135,8 +135,8 @@ def test_rows_that_are_not_wanted_change_nothing(make_transformer, masked):
     mask = torch.randn(1, 1, 9, 9) if masked else None
     block = model.blocks[0]
     with torch.no_grad():
-        whole = block(x, text.blocks[0], rope, mask=mask)
-        part = block(x, text.blocks[0], rope, mask=mask, num_queries=4)
+        whole = block(x, text.modulation, text.block_kv[0], rope, mask=mask)
+        part = block(x, text.modulation, text.block_kv[0], rope, mask=mask, num_queries=4)
     assert torch.allclose(part, whole[:, :4], atol=1e-6)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config import TokenizerConfig, TransformerConfig
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from ..wording import shown
 from .layers import BlankLayers
 
 _FIRST = 3  # names quoted per problem
@@ -30,11 +31,14 @@ def expected_parameters(
 
 
 def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Return sentences about missing, unexpected and misshapen parameters; empty if all is well."""
+    """Return sentences about missing and misshapen parameters; empty if all is well.
+
+    Unexpected ones are named only where others are missing: a file that has everything may have more.
+    """
     missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
+    unexpected = unused_names(tensors, expected) if missing else []
     misshapen = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        f"{shown(name)} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
@@ -47,6 +51,17 @@ def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
         )
         if names
     ]
+
+
+def unused_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that the architecture has no place for."""
+    return [name for name in tensors if name not in expected]
+
+
+def unused_note(names: list[str]) -> str:
+    """Say which tensors of a file are left alone."""
+    what = "tensor is" if len(names) == 1 else "tensors are"
+    return f"{len(names)} {what} not part of the model and not used ({_first(names)})"
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -86,4 +101,4 @@ def value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _first(names: list[str]) -> str:
-    return ", ".join(names[:_FIRST]) + (", ..." if len(names) > _FIRST else "")
+    return ", ".join(map(shown, names[:_FIRST])) + (", ..." if len(names) > _FIRST else "")

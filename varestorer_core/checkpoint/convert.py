@@ -12,7 +12,7 @@ from ..config import TransformerConfig
 from ..errors import CheckpointError, VARestorerError
 from ..lora.factors import split_adapter
 from .check import expected_parameters, is_finite
-from .examine import network_problems
+from .examine import network_problems, unused_parameters
 from .files import read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
@@ -64,6 +64,8 @@ def convert(
     tensors = rename_tensors(tensors, kind)
     if problems := network_problems(tensors, info):
         raise CheckpointError(f"{source.name} does not fit its architecture: {' '.join(problems)}")
+    unused = set(unused_parameters(tensors, info))
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in unused}
     if adapter_only:
         _, tensors = split_adapter(tensors)
         if kind != "transformer" or not tensors:

@@ -11,7 +11,14 @@ from torch import Tensor
 from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..lora.factors import low_ranks, split_adapter
-from .check import expected_parameters, key_problems, value_problems
+from .border import damage_named
+from .check import (
+    expected_parameters,
+    key_problems,
+    unused_names,
+    unused_note,
+    value_problems,
+)
 from .files import read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
@@ -43,7 +50,10 @@ def examine(path: str | Path) -> Report:
     details = dict(info.details)
     try:
         tensors = rename_tensors(tensors, info.kind)
-        problems += network_problems(tensors, info)
+        with damage_named("the file"):
+            problems += network_problems(tensors, info)
+            if unused := unused_parameters(tensors, info):
+                details["left over"] = unused_note(unused)
     except CheckpointError as error:
         problems.append(str(error))
     if info.kind == "transformer":
@@ -58,16 +68,30 @@ def network_problems(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> lis
     Raises:
         CheckpointError: if adapters fit nothing.
     """
-    config = info.config
-    if info.kind not in ("transformer", "tokenizer") or config is None:
+    expected = _expected(info)
+    if expected is None:
         return []
-    if isinstance(config, TransformerConfig):
-        config = replace(config, lora_rank=0)
     base, adapter = split_adapter(tensors)
-    problems = key_problems(base, expected_parameters(config))
+    problems = key_problems(base, expected)
     if not problems:
         low_ranks(base, adapter)
     return problems
+
+
+def unused_parameters(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> list[str]:
+    """Return the names of tensors, by our names, that loading their network leaves alone."""
+    expected = _expected(info)
+    return [] if expected is None else unused_names(split_adapter(tensors)[0], expected)
+
+
+def _expected(info: CheckpointInfo) -> dict[str, Tensor] | None:
+    """Return the parameters of the network that a file is of, None where there is none."""
+    config = info.config
+    if info.kind not in ("transformer", "tokenizer") or config is None:
+        return None
+    if isinstance(config, TransformerConfig):
+        config = replace(config, lora_rank=0)
+    return expected_parameters(config)
 
 
 def _role(tensors: Mapping[str, Tensor]) -> str:

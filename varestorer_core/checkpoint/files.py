@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..wording import shown
+from .border import damage_named
 from .keys import is_text_encoder_key
 from .pickles import read_pickle
-from .safetensors_file import read_safetensors
+from .safetensors_file import MAX_HEADER, read_safetensors
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -23,6 +26,8 @@ _WRAPPERS = ("state_dict", "params_ema", "params", "infinity", "vae")
 _PREFIXES = ("module.", "_orig_mod.")
 # A training run stores the student next to its tokenizer; who wants the tokenizer says so.
 _PREFERRED = {"transformer": "infinity", "tokenizer": "vae"}
+_DEEPEST = 8
+"""Dictionaries around the tensors at most; a pickle can contain itself."""
 
 
 def read_checkpoint(
@@ -41,31 +46,53 @@ def read_checkpoint(
         CheckpointError: if there is no such file or it is no checkpoint.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist. Check the path.")
-    try:
-        head = _head(path)
-        _refuse_strangers(path, head)
+    with damage_named(path.name):
+        if path.is_dir():
+            return _read_folder(path)
+        _check_file(path)
         if path.name.endswith(".index.json"):
             return _read_shards(path)
-        if head[:2] == b"PK" or head[:1] == b"\x80":
-            return unwrap(read_pickle(path), kind, name=path.name, consume=True), {}
-        if head[8:9] == b"{" or path.suffix in _SAFETENSORS_SUFFIXES:
-            tensors, metadata = read_safetensors(path)
-            return unwrap(tensors, kind, name=path.name), metadata
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        loaded, metadata = _read_file(path)
+        return unwrap(loaded, kind, name=path.name, consume=True), metadata
+
+
+def file_format(path: Path) -> str:
+    """Return what a file is by its first bytes: "safetensors", "zip" or "pickle", or "" if it is none of them.
+
+    A safetensors file starts with the length of its header, which may look like the mark of another format; the
+    brace that opens the header decides. No pickle or zip of PyTorch has one there.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+        return "safetensors"
+    if head[:2] == b"PK":
+        return "zip"
+    return "pickle" if head[:1] == b"\x80" else ""
+
+
+def _read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[Any, dict[str, str]]:
+    """Open one file by the reader of the format that it has, whatever it is called."""
+    found = file_format(path)
+    if found in ("zip", "pickle"):
+        return read_pickle(path, zipped=found == "zip"), {}
+    if found == "safetensors" or path.suffix in _SAFETENSORS_SUFFIXES:
+        return read_safetensors(path, keep)
+    with path.open("rb") as file:
+        head = file.read(8)
     raise CheckpointError(
         f"{path.name} is neither a safetensors file nor a PyTorch checkpoint (it starts with "
-        f"{head[:8]!r}). Choose the file with the model's weights."
+        f"{head!r}). Choose the file with the model's weights."
     )
 
 
-def _head(path: Path) -> bytes:
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist. Check the path.")
+    if not path.is_file():  # reading a pipe would wait for somebody who writes
+        raise CheckpointError(f"{path} is a pipe or a device, a file was expected.")
     with path.open("rb") as file:
-        return file.read(512)
+        _refuse_strangers(path, file.read(512))
 
 
 def _refuse_strangers(path: Path, head: bytes) -> None:
@@ -119,10 +146,9 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise CheckpointError(
                 f"{shard.name} is missing next to {index.name}. Download all parts of the model."
             )
-        if shard.suffix in _SAFETENSORS_SUFFIXES:
-            part, _ = read_safetensors(shard, lambda key: key in wanted)
-        else:
-            part, _ = read_checkpoint(shard)
+        _check_file(shard)
+        loaded, _ = _read_file(shard, lambda key: key in wanted)
+        part = unwrap(loaded, name=shard.name, consume=True)
         tensors.update((key, value) for key, value in part.items() if key in wanted)
     missing = [key for key in wanted if key not in tensors]
     if missing:
@@ -151,13 +177,20 @@ def unwrap(
         raise CheckpointError(
             f"{name} holds a {type(loaded).__name__}, expected a dictionary of tensors."
         )
-    inner = loaded
-    while (wrapped := _wrapped(inner, kind)) is not None:
-        inner = wrapped
+    levels = _levels(loaded, kind, name)
+    inner = levels[-1]
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
-        found = ", ".join(map(repr, list(inner)[:4])) or "nothing"
-        raise CheckpointError(f"{name} holds no tensors; found {found}.")
+        found = ", ".join(
+            shown(repr(key)) for key in list(inner)[:4] if isinstance(key, (str, int))
+        )
+        raise CheckpointError(f"{name} holds no tensors; found {found or 'nothing'}.")
+    for key, value in tensors.items():
+        if problem := tensor_problem(value):
+            raise CheckpointError(
+                f"{name} cannot be used: {shown(key)} is {problem}, expected plain values. It is damaged, or was "
+                "saved in a special way; use the official file."
+            )
     for prefix in _PREFIXES * 2:  # either may be outside
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
@@ -166,6 +199,38 @@ def unwrap(
             if isinstance(level, dict):
                 level.clear()
     return tensors
+
+
+def tensor_problem(tensor: Tensor) -> str:
+    """Return what keeps a tensor of a file from being a parameter, empty if nothing does.
+
+    Only tensors whose every element is stored pass: from there on, no size can be larger than the file.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "a sparse or nested tensor"
+    if tensor.is_quantized or tensor.is_complex():
+        return f"of the type {tensor.dtype}"
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return f"a {type(tensor).__name__}"
+    if tensor.is_meta:
+        return "a tensor without values"
+    stored = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > stored:
+        return f"a tensor of shape {shown(tuple(tensor.shape))} with {stored} bytes behind it"
+    return ""
+
+
+def _levels(loaded: Mapping[Any, Any], kind: str | None, name: str) -> list[Mapping[Any, Any]]:
+    """Return the dictionaries from the outermost to the one with the tensors."""
+    levels = [loaded]
+    while (wrapped := _wrapped(levels[-1], kind)) is not None:
+        levels.append(wrapped)
+        if len(levels) > _DEEPEST:
+            raise CheckpointError(
+                f"{name} holds dictionaries within dictionaries, or itself, and no tensors near the top. It is not a "
+                "checkpoint."
+            )
+    return levels
 
 
 def _wrapped(level: Mapping[Any, Any], kind: str | None) -> Mapping[Any, Any] | None:

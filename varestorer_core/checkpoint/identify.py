@@ -18,6 +18,8 @@ from ..config import TokenizerConfig, TransformerConfig, transformer_config
 from ..errors import CheckpointError
 from ..lora.factors import LORA_SUFFIXES, V_BIAS_RULE, adapter_rank
 from ..official_files import CLEANER, FLAN_T5_XL, TOKENIZER, VARESTORER
+from ..wording import shown
+from .border import damage_named
 from .deduce import declared_values, deduce_tokenizer, deduce_transformer
 from .keys import is_chunked, is_constant, our_names
 
@@ -130,20 +132,8 @@ def identify(
     kind = _kind(names)
     config, details, problems = None, {}, ()
     try:
-        mapping = our_names(names, kind)
-        shapes = {ours: tuple(state_dict[name].shape) for name, ours in mapping.items()}
-        if kind == "transformer":
-            config = deduce_transformer(shapes, metadata)
-        elif kind == "tokenizer":
-            config = deduce_tokenizer(shapes, metadata)
-        elif kind == "adapter":
-            config, details = _adapter_facts(shapes, metadata)
-        elif kind == "text_encoder":
-            details = _text_encoder_facts(shapes)
-        elif kind == "cleaner":
-            details = {"width": shapes["conv_after_body.weight"][0]}
-        else:
-            problems = (f"It is {_describe(names, kind)}, which VARestorer has no use for.",)
+        with damage_named("the file"):
+            config, details, problems = _facts(names, kind, state_dict, metadata)
     except CheckpointError as error:
         problems = (str(error),)
     return CheckpointInfo(
@@ -156,6 +146,25 @@ def identify(
         details=details,
         problems=problems,
     )
+
+
+def _facts(
+    names: list[str], kind: str, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> tuple[TransformerConfig | TokenizerConfig | None, dict[str, Any], tuple[str, ...]]:
+    """Return the configuration, more facts and problems of a checkpoint of a kind."""
+    mapping = our_names(names, kind)
+    shapes = {ours: tuple(state_dict[name].shape) for name, ours in mapping.items()}
+    if kind == "transformer":
+        return deduce_transformer(shapes, metadata), {}, ()
+    if kind == "tokenizer":
+        return deduce_tokenizer(shapes, metadata), {}, ()
+    if kind == "adapter":
+        return *_adapter_facts(shapes, metadata), ()
+    if kind == "text_encoder":
+        return None, _text_encoder_facts(shapes), ()
+    if kind == "cleaner":
+        return None, {"width": shapes["conv_after_body.weight"][0]}, ()
+    return None, {}, (f"It is {_describe(names, kind)}, which VARestorer has no use for.",)
 
 
 def describe_kind(kind: str) -> str:
@@ -176,7 +185,7 @@ def _describe(names: list[str], kind: str) -> str:
     for pattern, words in _STRANGERS:
         if _any(pattern, names):
             return words
-    return f"an unknown kind of checkpoint (first keys: {', '.join(names[:3])})"
+    return f"an unknown kind of checkpoint (first keys: {', '.join(map(shown, names[:3]))})"
 
 
 def _layout(names: list[str], kind: str) -> str:

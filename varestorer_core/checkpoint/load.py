@@ -6,6 +6,7 @@ finished network and one tensor, never two copies.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,18 +21,23 @@ from ..lora.factors import LowRank, low_ranks, merged_tensor, split_adapter
 from ..models.attention import AttentionFn
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from .border import damage_named
 from .check import (
     expected_parameters,
     fits_float8,
     is_finite,
     is_float8,
     key_problems,
+    unused_names,
+    unused_note,
 )
 from .files import unwrap
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
 from .layers import BlankLayers
-from .mapped import release_mapped
+from .mapped import off_the_map, release_mapped
+
+_log = logging.getLogger(__name__)
 
 
 def load_transformer(
@@ -62,7 +68,7 @@ def load_transformer(
         attention: see `models.attention.AttentionFn`.
         merge: add adapters to the weights that they correct; false keeps them as `LoRALinear`.
         consume: empty `state_dict` to free its tensors on the way. Parameters whose type and device
-            do not change share memory with it otherwise.
+            do not change share memory with it otherwise, also with the mapped file behind it.
 
     Raises:
         CheckpointError: if it is no transformer, or damaged.
@@ -122,7 +128,8 @@ def load_tokenizer(
     tensors, info = _take(state_dict, metadata or {}, "tokenizer", name, consume)
     config = info.config
     assert isinstance(config, TokenizerConfig)
-    # Deviation from upstream: a key that fits nothing is an error; upstream ignores it silently.
+    # Deviation from upstream: what fits nothing is named in the log, and an adapter that fits nothing is an error;
+    # upstream ignores both silently.
     tensors, owners = _split(tensors, name)
     model = VisualTokenizer(
         config, operations=operations, dtype=dtype, device="meta", decoder_dtype=decoder_dtype
@@ -150,7 +157,8 @@ def _take(
     try:
         if info.problems:
             raise CheckpointError(" ".join(info.problems))
-        return rename_tensors(tensors, kind), info
+        with damage_named("the file"):
+            return rename_tensors(tensors, kind), info
     except CheckpointError as error:
         raise CheckpointError(f"{name} cannot be used: {error}") from error
 
@@ -172,17 +180,21 @@ def _fill(
     name: str,
     consume: bool,
 ) -> None:
-    """Give the model its parameters; `tensors` is emptied.
+    """Fill the model's parameters; `tensors` is emptied. What is left over is named in the log.
 
     Args:
-        consume: nobody else needs the tensors, so what they hold of a mapped file can go.
+        consume: nobody else needs the tensors, so nothing of a mapped file is kept.
     """
-    problems = key_problems(tensors, expected)
+    problems, unused = key_problems(tensors, expected), unused_names(tensors, expected)
     if problems:
         raise CheckpointError(
             f"{name} does not fit its architecture: {' '.join(problems)} "
             "It is damaged, or from a variant that is not supported; download it again."
         )
+    if unused:
+        _log.warning("%s: %s", name, unused_note(unused))
+        for key in unused:
+            del tensors[key]
     filled: dict[str, Tensor] = {}
     broken: list[str] = []
     for key, like in expected.items():
@@ -192,7 +204,10 @@ def _fill(
         if not (fits_float8(merged, like.dtype) if is_float8(like.dtype) else is_finite(tensor)):
             broken.append(key)
         filled[key] = tensor.contiguous()
-        if consume and filled[key].data_ptr() != stored.data_ptr():
+        if consume:
+            # A file that is cut short while it is mapped would end the process.
+            if filled[key].data_ptr() == stored.data_ptr():
+                filled[key] = off_the_map(stored)
             release_mapped(stored)
     if broken:
         raise CheckpointError(

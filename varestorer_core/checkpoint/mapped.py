@@ -1,4 +1,4 @@
-"""Giving back the memory of a mapped file that has been read.
+"""Leaving a mapped file: copies of what stays in use, and giving back the memory of what has been read.
 
 A page of a mapped file counts as resident memory from its first use until the mapping goes, which is when its
 last tensor goes. A model that is merged tensor by tensor would so hold its file a second time at the end. On
@@ -31,6 +31,19 @@ def release_mapped(tensor: Tensor) -> None:
     # Anonymous memory would come back as zeros.
     if start < stop and tensor.is_contiguous() and _is_mapped_file(start, stop):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), advice)
+
+
+def off_the_map(tensor: Tensor) -> Tensor:
+    """Return a tensor whose memory is no mapped file: a copy, or itself where that is known.
+
+    Reading memory that is mapped ends the process (SIGBUS) once the file has been made shorter.
+    """
+    if tensor.device.type != "cpu":
+        return tensor
+    start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    if size and _MAPS.exists() and not _is_mapped_file(start, start + size):
+        return tensor
+    return tensor.clone()
 
 
 def _is_mapped_file(start: int, stop: int) -> bool:

@@ -15,37 +15,58 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..tiles.batching import is_out_of_memory
+from ..wording import shown
+
+_OTHER_LOADERS = {".safetensors"}
+"""Endings by which newer versions of PyTorch choose another format."""
+
+_LARGEST_PICKLE = 64_000_000
+"""Bytes of the list of tensors; that of the largest official file has half a million."""
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path, *, zipped: bool) -> Any:
     """Return what the file holds: containers of tensors on the CPU, mapped if the format allows.
+
+    Args:
+        zipped: whether it is a zip archive, as all but old files are.
 
     Raises:
         CheckpointError: for a file that is truncated, holds objects that are not tensors, or is no
             checkpoint.
     """
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
     if zipped:
         _check_archive(path)
     try:
+        if path.suffix in _OTHER_LOADERS:
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
         return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"{path.name} is a damaged or incomplete PyTorch file. Download it again."
         ) from error
 
 
+def damaged_record(path: Path) -> str | None:
+    """Return the name of the first record of a zip whose checksum is wrong, None if all are right."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            files = {Path(name).name for name in archive.namelist()}
+            entries = archive.infolist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(
             f"{path.name} is truncated: the end of the archive is missing. Download it again."
         ) from error
+    files = {Path(entry.filename).name for entry in entries}
     if "constants.pkl" in files:
         raise CheckpointError(
             f"{path.name} is a TorchScript program, not a checkpoint. Use the file with the "
@@ -55,11 +76,23 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(
             f"{path.name} is a zip archive, not a checkpoint. If the weights are inside, unpack it."
         )
+    for entry in entries:
+        # PyTorch stores records as they are. A compressed one may unpack to any size.
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(
+                f"{path.name} is a zip archive with compressed records, which PyTorch does not write. Use the file "
+                "as it was published."
+            )
+        if Path(entry.filename).name == "data.pkl" and entry.file_size > _LARGEST_PICKLE:
+            raise CheckpointError(
+                f"{path.name} is not a checkpoint: its list of tensors alone has "
+                f"{entry.file_size / 1e6:.0f} MB."
+            )
 
 
 def _refusal(path: Path, message: str) -> str:
     name = re.search(r"GLOBAL ([\w.]+)", message)
-    what = f"Python objects ({name[1]})" if name else "something other than tensors"
+    what = f"Python objects ({shown(name[1])})" if name else "something other than tensors"
     return (
         f"{path.name} was refused: it contains {what}, which could run code. Nothing in it was "
         "run. Use a safetensors file, or ask its author for one with the weights alone."

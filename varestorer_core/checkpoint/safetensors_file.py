@@ -21,7 +21,7 @@ from torch import Tensor
 from ..atomic import atomic_file
 from ..errors import CheckpointError, VARestorerError
 
-_MAX_HEADER = 100_000_000  # the format's own limit
+MAX_HEADER = 100_000_000  # the format's own limit
 
 _NAMES: dict[torch.dtype, str] = {
     torch.float64: "F64",
@@ -89,7 +89,7 @@ def check_header(path: Path) -> dict[str, str]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size >= 8 and length > _MAX_HEADER:
+        if size >= 8 and length > MAX_HEADER:
             raise CheckpointError(
                 f"{path.name} is not a safetensors file: its header would be {length} bytes long. "
                 "It has another format, or is damaged; download it again."

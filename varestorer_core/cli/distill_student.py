@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import UsageError
 from .degrade import PRESETS
-from .options import between, integer
+from .options import integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy")
 _FULL_SIZE_RANK = 32
 _FULL_SIZE_BATCH = 1
-_WEIGHT = between(0, 1e6)
 
 
 def add_student_options(parser: argparse.ArgumentParser) -> None:
@@ -48,9 +47,9 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         help="encoder: train only corrections of this rank, one on each convolution; 0 trains every "
         "weight (default: %(default)s)",
     )
-    group.add_argument("--kl", type=_WEIGHT, help="weight of the KL to the teacher (default: 0.1)")
+    group.add_argument("--kl", type=float, help="weight of the KL to the teacher (default: 0.1)")
     group.add_argument(
-        "--mse", type=_WEIGHT, help="weight of the picture's squared error (default: 0.25)"
+        "--mse", type=float, help="weight of the picture's squared error (default: 0.25)"
     )
     group.add_argument(
         "--perceptual",
@@ -59,11 +58,11 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         help="kind of the perceptual loss; lpips needs its package and weights (default: %(default)s)",
     )
     group.add_argument(
-        "--perceptual-weight", type=_WEIGHT, help="weight of the perceptual loss (default: 0.5)"
+        "--perceptual-weight", type=float, help="weight of the perceptual loss (default: 0.5)"
     )
     group.add_argument(
         "--cross-entropy",
-        type=_WEIGHT,
+        type=float,
         help="weight of the clean bits (default: 0, as in the paper)",
     )
     ablations = parser.add_argument_group("student, what the paper leaves out to compare")
@@ -141,7 +140,6 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
         perceptual=args.perceptual,
         causal=args.causal,
         checkpointing=checkpointing,
-        amp=args.amp,
         **given,
     )
     if args.no_distill and (args.no_kl or any(name in given for name in _WEIGHTS)):

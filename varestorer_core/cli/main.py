@@ -1,17 +1,17 @@
 """Entry point of the `varestorer` command: arguments, errors and exit codes.
 
-Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C, 143 by SIGTERM in training.
+Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import VARestorerError
+from ..wording import shown
 from . import UsageError, convert, degrade, demo, distill, evaluate, inspect, restore
 
 _COMMANDS = (demo, restore, inspect, convert, degrade, evaluate, distill)
@@ -22,14 +22,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except KeyboardInterrupt as stop:
-        print(f"\nvarestorer: {stop if stop.args else 'interrupted'}", file=sys.stderr)
-        return 128 + getattr(stop, "signal_number", signal.SIGINT)
+    except KeyboardInterrupt:
+        print("\nvarestorer: interrupted", file=sys.stderr)
+        return 130
     except VARestorerError as error:
         if args.debug:
             raise
-        print(f"varestorer: error: {error}", file=sys.stderr)
+        print(f"varestorer: error: {shown(error, 2000)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        # A folder that may not be looked into, a drive that is gone: what no place of ours foresaw.
+        if args.debug:
+            raise
+        where = shown(error.filename) + ": " if error.filename else ""
+        print(f"varestorer: error: {where}{error.strerror or error}.", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:

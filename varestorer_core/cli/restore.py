@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageError, VARestorerError
+from ..errors import VARestorerError
 from .jobs import Job, check_writable, plan_jobs
 from .models import load_models, model_files, say_if_bundled
 from .options import add_restore_options, settings_from
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from ..pictures import Picture
     from ..restorer import Restorer
     from ..settings import RestoreSettings
-
-MAX_OUTPUT_PIXELS = 2**29
-"""Results larger than this (537 megapixels, some 25 GB of work) are refused as a mistake."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -96,15 +93,12 @@ def _restore_file(job: Job, restorer: Restorer, settings: RestoreSettings) -> tu
 
 
 def _check_size(job: Job, picture: Picture, upscale: float) -> None:
+    from ..host_memory import check_results
     from ..pictures import check_target
     from ..resize import target_size
 
     height, width = target_size(*picture.size, upscale)
-    if height * width > MAX_OUTPUT_PIXELS:
-        raise ImageError(
-            f"{job.source} would become {width} x {height} pixels; the limit is "
-            f"{MAX_OUTPUT_PIXELS / 1e6:.0f} megapixels. Use a smaller --upscale."
-        )
+    check_results([(height, width)])
     check_target(job.target, (height, width))
 
 

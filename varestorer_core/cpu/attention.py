@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.attention import attention as plain
 from .onednn import has_products, product
 
 _LONG = 512
@@ -34,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     wide = q.dtype != torch.float32 or q.shape[3] >= _WIDE
     if mask is None and wide and q.shape[2] >= _LONG and has_products(q, k, v):
         return _by_products(q, k, v)
-    return plain(q, k, v, mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -19,10 +19,8 @@ from ..models.attention import AttentionFn
 from ..models.attention import attention as plain_attention
 from ..models.block import (
     Block,
-    BlockContext,
     CrossAttention,
     FeedForward,
-    HeadConstants,
     SelfAttention,
     TextKV,
 )
@@ -78,7 +76,8 @@ class FastBlock(Block):
     def forward(
         self,
         x: Tensor,
-        context: BlockContext,
+        modulation: Tensor,
+        text: TextKV,
         rope: tuple[Tensor, Tensor],
         *,
         mask: Tensor | None = None,
@@ -89,20 +88,21 @@ class FastBlock(Block):
         if not runs_on(x):
             return super().forward(
                 x,
-                context,
+                modulation,
+                text,
                 rope,
                 mask=mask,
                 text_mask=text_mask,
                 cache=cache,
                 num_queries=num_queries,
             )
-        gate1, gate2, scale1, scale2, shift1, shift2 = context.modulation.unbind(2)
-        half, heads, text = self.compute_dtype, context.heads, context.text
+        gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
+        half, constants = self.compute_dtype, self.sa.constants(x.device)
         scratch = None if cache is not None else _scratch.get()
 
         def before(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
-            return _heads(self.sa, h, cos, sin, heads)
+            return _heads(self.sa, h, cos, sin, constants)
 
         def cross(x: Tensor) -> Tensor:
             return self.ca_norm(x).to(half)
@@ -168,10 +168,10 @@ def _feed_forward(ffn: FeedForward, x: Tensor) -> Tensor:
 
 
 def _heads(
-    sa: SelfAttention, x: Tensor, cos: Tensor, sin: Tensor, constants: HeadConstants
+    sa: SelfAttention, x: Tensor, cos: Tensor, sin: Tensor, constants: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
-    bias, lengths = constants.bias, constants.length
+    bias, lengths = constants
     angles = (cos[:, :, None, None], sin[:, :, None, None])
     qkv, is_complete = fused_linear(sa.mat_qkv, x, bias=bias.flatten())
     qkv = qkv.unflatten(-1, (3, sa.num_heads, -1))
@@ -184,7 +184,7 @@ def _heads(
         return _rotate(qk.float() + bias[:2], lengths, cos, sin).to(dtype)
 
     q, k = by_rows(rotated, qkv[:, :, :2], *angles).unbind(2)
-    return q, k, qkv[:, :, 2] + constants.v_bias.to(dtype)
+    return q, k, qkv[:, :, 2] + bias[2].to(dtype)
 
 
 def _gelu(x: Tensor) -> Tensor:

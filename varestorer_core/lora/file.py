@@ -16,6 +16,7 @@ from ..checkpoint.check import is_finite
 from ..checkpoint.files import unwrap
 from ..checkpoint.identify import SOURCES, describe_kind, identify
 from ..checkpoint.keys import rename_tensors
+from ..checkpoint.mapped import off_the_map
 from ..checkpoint.save import BASE_SHA256
 from ..config import TransformerConfig
 from ..errors import CheckpointError
@@ -65,7 +66,8 @@ def load_adapter(
         )
     if isinstance(info.config, TransformerConfig):
         _check_config(info.config, config, name)
-    factors = rename_tensors(tensors, "adapter")
+    # They stay in use for as long as the model does.
+    factors = {key: off_the_map(t) for key, t in rename_tensors(tensors, "adapter").items()}
     broken = [key for key, tensor in factors.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(

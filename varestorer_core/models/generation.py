@@ -83,7 +83,8 @@ def generate(
         for index, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
             x = block(
                 x,
-                context.blocks[index],
+                context.modulation,
+                context.block_kv[index],
                 rope,
                 text_mask=context.mask,
                 cache=cache,

@@ -32,18 +32,14 @@ def grid_coordinates(schedule: ScaleSchedule) -> Tensor:
 
 
 def rope_table(
-    schedule: ScaleSchedule,
-    head_dim: int,
-    start: int,
-    length: int,
-    device: torch.device | str = "cpu",
+    schedule: ScaleSchedule, head_dim: int, start: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Return (cos, sin), each (length, head_dim / 2) float32, for rows start .. start + length.
+    """Return (cos, sin), each (length, head_dim / 2) float32 on the CPU, for rows start .. start + length.
 
     Raises:
         ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
     """
-    cos, sin = _full_table(schedule, head_dim, torch.device(device))
+    cos, sin = _full_table(schedule, head_dim)
     if start + length > cos.shape[0]:
         raise ValueError(
             f"The schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, got a request for rows up to "
@@ -53,10 +49,7 @@ def rope_table(
 
 
 @lru_cache(maxsize=8)
-def _full_table(
-    schedule: ScaleSchedule, head_dim: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    # Kept on its device: each copy from the host would have to be waited for.
+def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]:
     # Not in inference mode: autograd refuses tensors that were made there.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
@@ -64,15 +57,10 @@ def _full_table(
         coordinates = grid_coordinates(schedule)
         # (rows, head_dim / 2): y, then x
         angles = (coordinates[:, :, None] * frequencies).flatten(1)
-        return angles.cos().to(device), angles.sin().to(device)
+        return angles.cos(), angles.sin()
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate adjacent channel pairs of x (..., D) by the angles of cos, sin, broadcastable to (..., D / 2)."""
-    pairs = x.unflatten(-1, (-1, 2))
-    if x.device.type in ("cuda", "cpu") and not torch.compiler.is_compiling():
-        # One kernel in place of seven; compilers make one of the seven, and not every device has complex numbers.
-        turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
-        return torch.view_as_real(turned).flatten(-2)
-    a, b = pairs.unbind(-1)
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)

@@ -32,7 +32,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     # Some back ends and the CPU allocator raise a plain RuntimeError: words are all there is.
     text = str(error).lower()
     return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "not enough memory" in text
+        "out of memory" in text or "not enough memory" in text or "allocate memory" in text
     )
 
 

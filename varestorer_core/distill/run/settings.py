@@ -19,15 +19,15 @@ from ..train_student import StudentSettings
 from ..train_teacher import TINY_TRANSFORMER, TeacherSettings
 from ..train_tokenizer import TINY_TOKENIZER, TokenizerSettings
 
-StageName = Literal["tokenizer", "teacher", "encoder", "student"]
-STAGES: tuple[StageName, ...] = ("tokenizer", "teacher", "encoder", "student")
-DEFAULT_STEPS: dict[StageName, int] = {
+Stage = Literal["tokenizer", "teacher", "encoder", "student"]
+STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
+DEFAULT_STEPS: dict[Stage, int] = {
     "tokenizer": 5000,
     "teacher": 500,
     "encoder": 8500,
     "student": 400,
 }
-LEARNING_RATES: dict[StageName, float] = {
+LEARNING_RATES: dict[Stage, float] = {
     "tokenizer": 8e-4,
     "teacher": 1e-3,
     "encoder": 8e-4,
@@ -54,22 +54,20 @@ class RunSettings:
     pictures: int = 5000
     """How many to generate."""
     squares: int | None = None
-    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None reads pictures
-    when they are drawn and mixes none in."""
+    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None cuts fewer and
+    mixes none in."""
     picture_size: int = 192
     """Side of the squares in memory; a ninth more than a tile where that is larger."""
-    workers: int = 0
-    """Processes that generate pictures, and that draw, decode and degrade them; 0: none but the training one."""
-    validation_pictures: int = 80
-    """How many pictures to measure on at most; with a tenth of those the figures mislead."""
-    steps: dict[StageName, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
+    workers: int = 1
+    """Processes that generate."""
+    validation_pictures: int = 8
+    """How many pictures to measure on at most."""
+    steps: dict[Stage, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
     accumulate: int = 1
     ema: float = 0.0
     tensorboard: bool = False
     stop_at: int | None = None
-    deadline: float | None = None
-    """Value of `time.monotonic()` at which training stops and saves."""
     save_every: int | None = None
     evaluate_every: int | None = None
     """Steps between two of them; None is the loop's default."""
@@ -82,8 +80,6 @@ class RunSettings:
     """(1, T, text_channels) text features for the student; None takes the learned embedding of no prompt."""
     processes: Processes = ALONE
     """That train the student together."""
-    given_config: Path | None = None
-    """File that the shapes below were read from; a run that has other ones is then refused."""
     tokenizer: TokenizerConfig = TINY_TOKENIZER
     transformer: TransformerConfig = TINY_TRANSFORMER
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
