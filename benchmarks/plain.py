@@ -56,7 +56,7 @@ def restore_plainly(networks, picture, device, stages):
 
 
 def plain_tile_count(networks, height, width):
-    """Return how many tiles the plain way takes for a picture."""
+    """Return how many tiles the reference implementation needs for a picture."""
     tile, ring = networks.tile, networks.tile // 4
     sides = [len(tile_positions(side + 2 * ring, tile, ring)) for side in (height, width)]
     return sides[0] * sides[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 Model = io.Custom("VARESTORER_MODEL")
-"""A ModelPatcher around the transformer. It is no diffusion model and must not fit KSampler."""
+"""A ModelPatcher around the transformer. It is not a diffusion model and must not fit KSampler."""
 
 Pyramid = io.Custom("VARESTORER_PYRAMID")
 """A `varestorer_core.pipeline.LQPyramid`: bits of every tile, tile geometry, resized sources."""

@@ -1,4 +1,4 @@
-"""The whole restoration: pictures in, restored pictures of exactly the asked size out.
+"""The whole restoration: pictures in, restored pictures of exactly the requested size out.
 
 One run for everybody. `Restorer` owns the order of the stages, the progress and the kinds of pictures; where the
 networks are and how they come to their device is the business of its `Stages`: `LoadedStages` for networks that are

@@ -2,7 +2,7 @@
 
 The factors are LoRA patches like any other. The biases that an adapter scales are not: the host
 patches and moves only the parameters of leaf modules one by one, and a patch on a parameter that
-sits beside child modules, as `ca.v_bias` does, is dropped without a word. Those few vectors become
+sits beside child modules, as `ca.v_bias` does, is dropped silently. Those few vectors become
 object patches instead, which the host puts in and takes out together with the weights.
 """
 
@@ -27,7 +27,7 @@ def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
         strength: 0 is exactly the model, 1 the adapted one.
 
     Raises:
-        CheckpointError: if the file is no adapter, or for another model.
+        CheckpointError: if the file is not an adapter, or for another model.
     """
     from ...varestorer_core.lora.factors import text_biases
     from ...varestorer_core.lora.file import load_adapter

@@ -18,7 +18,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     Returns:
         (B, H, Lq, D).
     """
-    # The default 1 / sqrt(D) is kept: older hosts ignore another scale without a word.
+    # The default 1 / sqrt(D) is kept: older ComfyUI versions ignore another scale silently.
     # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs.
     # On a CPU the core's runs, so that the command line computes the same bits.
     if q.device.type == "cpu":

@@ -23,7 +23,7 @@ def to_pictures(image: Tensor) -> list[Tensor]:
         B pictures (3, H, W), float32 in [0, 1], on the CPU.
 
     Raises:
-        ImageError: for another shape, an empty batch, or values that are no numbers.
+        ImageError: for another shape, an empty batch, or NaN or infinite values.
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ImageError(

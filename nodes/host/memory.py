@@ -54,7 +54,7 @@ def is_oom(error: BaseException) -> bool:
 
 
 def _free_memory(patcher: Any) -> float:
-    """Return the free bytes on a device; younger hosts count weights that can go as free."""
+    """Return the free bytes on a device; newer ComfyUI versions count weights that can go as free."""
     if hasattr(patcher, "get_free_memory"):
         return patcher.get_free_memory(patcher.load_device)
     return mm.get_free_memory(patcher.load_device)

@@ -216,7 +216,7 @@ def decode_latent(samples: dict[str, Any], stages: HostStages, settings: Restore
 
 
 def choose_schedule(patch_size: int, tile_size: str) -> ScaleSchedule:
-    """Return the schedule whose tile has the asked side in pixels; "auto" fits the known models."""
+    """Return the schedule whose tile has the requested side in pixels; "auto" fits the known models."""
     schedules = [get_schedule(1.0, pixel_class) for pixel_class in PIXEL_CLASSES]
     sides = {str(schedule.pixel_size(patch_size)[0]): schedule for schedule in schedules}
     if tile_size == "auto":

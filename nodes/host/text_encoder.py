@@ -1,7 +1,7 @@
 """flan-t5-xl as a native CLIP.
 
 The host's own loader takes flan-t5-xl for the T5 of another model (other tokenizer, other position
-biases) and computes something else without a word, so the pack brings a loader. Shapes are read off
+biases) and computes something else silently, so the pack brings a loader. Shapes are read off
 the file: any encoder of the T5 v1.1 family will do (gated feed-forward, position biases in the
 first block only).
 """

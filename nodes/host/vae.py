@@ -64,7 +64,7 @@ class VARestorerVAE(comfy.sd.VAE):
             shape[2] * shape[3] * config.patch_size**2, dtype
         )
         self.process_input = lambda image: image * 2.0 - 1.0
-        # In place and returned: younger hosts ignore what it returns, older ones use it.
+        # In place and returned: newer ComfyUI versions ignore what it returns, older ones use it.
         self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
         self.patcher = make_patcher(self.first_stage_model, self.device, mm.vae_offload_device())
         self.size = None

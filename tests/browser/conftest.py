@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def _load(name: str):
-    """Return a module of the host tests, which lie in a folder that is no package."""
+    """Return a module of the host tests, which lie in a folder that is not a package."""
     path = PACK / "tests" / "host" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"varestorer_host_{name}", path)
     module = importlib.util.module_from_spec(spec)

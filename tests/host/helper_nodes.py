@@ -9,7 +9,7 @@ import torch
 
 
 class TestPicture:
-    """A picture of the asked kind."""
+    """A picture of the requested kind."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ("IMAGE",)

@@ -133,7 +133,7 @@ def test_progress_counts_scales_and_cancel_ends_at_the_next(host):
     stream.close()
     assert kind == "execution_interrupted"
     assert seen == sorted(seen)
-    assert seen[-1] < 32 * 10 / 2  # younger hosts leave reports out, but it was cut short
+    assert seen[-1] < 32 * 10 / 2  # newer ComfyUI versions leave reports out, but it was cut short
 
 
 def test_text_of_another_width_is_refused(host):

@@ -1,4 +1,4 @@
-"""The benchmarks say what they should about the bundled networks, and the plain way is the official layout."""
+"""What the benchmarks report of the bundled networks, and that the reference has the official layout."""
 
 import importlib
 import json

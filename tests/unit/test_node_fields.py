@@ -1,6 +1,6 @@
 """No schema names a field that the oldest supported host does not know: it would load no node.
 
-What younger hosts added goes through `where_known` and `expert`, which ask the host.
+What newer ComfyUI versions added goes through `where_known` and `expert`, which ask the host.
 """
 
 import ast

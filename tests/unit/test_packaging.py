@@ -34,7 +34,9 @@ def node_ids():
     for path in sorted((ROOT / "nodes").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "node_id":
-                assert isinstance(node.value, ast.Constant), f"{path.name}: node_id is no literal"
+                assert isinstance(node.value, ast.Constant), (
+                    f"{path.name}: node_id is not a literal"
+                )
                 ids.append(node.value.value)
     return ids
 

@@ -35,7 +35,7 @@ def outermost_imports(tree):
 
 
 def module_file(parts, root):
-    """Return the file of one of our modules, or None if it is no module."""
+    """Return the file of one of our modules, or None if it is not a module."""
     path = root.joinpath(*parts)
     return next((f for f in (path / "__init__.py", path.with_suffix(".py")) if f.is_file()), None)
 

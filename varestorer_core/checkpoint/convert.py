@@ -49,7 +49,7 @@ def convert(
         on_progress: called with bytes written and in all.
 
     Raises:
-        VARestorerError: if the source is no usable checkpoint or the destination cannot be written.
+        VARestorerError: if the source is not a usable checkpoint or the destination cannot be written.
     """
     source, destination = Path(source), checked_path(destination)
     if source.name.endswith(".index.json"):

@@ -24,7 +24,7 @@ _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 # Checkpoints come bare, under a key, next to bookkeeping of a training run, or from a wrapped module.
 _WRAPPERS = ("state_dict", "params_ema", "params", "infinity", "vae")
 _PREFIXES = ("module.", "_orig_mod.")
-# A training run stores the student next to its tokenizer; who wants the tokenizer says so.
+# A training run stores the student next to its tokenizer; a caller that needs the tokenizer says so.
 _PREFERRED = {"transformer": "infinity", "tokenizer": "vae"}
 _DEEPEST = 8
 """Dictionaries around the tensors at most; a pickle can contain itself."""

@@ -71,7 +71,7 @@ def load_transformer(
             do not change share memory with it otherwise, also with the mapped file behind it.
 
     Raises:
-        CheckpointError: if it is no transformer, or damaged.
+        CheckpointError: if it is not a transformer, or damaged.
         SettingError: for a float8 type without a wider one to multiply in.
     """
     if is_float8(dtype) and (compute_dtype is None or is_float8(compute_dtype)):
@@ -123,7 +123,7 @@ def load_tokenizer(
         decoder_dtype: of the decoder's, if another.
 
     Raises:
-        CheckpointError: if it is no tokenizer, or damaged.
+        CheckpointError: if it is not a tokenizer, or damaged.
     """
     tensors, info = _take(state_dict, metadata or {}, "tokenizer", name, consume)
     config = info.config

@@ -35,7 +35,7 @@ def plan_jobs(
     given ending; where two sources share that name, the later ones get their old ending appended.
 
     Returns:
-        The jobs, and how many files of the folders were left out because they are no pictures.
+        The jobs, and how many files of the folders were left out because they are not pictures.
 
     Raises:
         UsageError: if there is nothing to do, or a result would replace or join its originals.

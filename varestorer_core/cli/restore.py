@@ -1,4 +1,4 @@
-"""`varestorer restore`: pictures in, restored pictures of exactly the asked size out."""
+"""`varestorer restore`: pictures in, restored pictures of exactly the requested size out."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""3x3 convolutions in float32 on a CPU with half the products: Winograd's F(4, 3) down the rows.
+"""3x3 convolutions in float32 on a CPU with half the multiplications: Winograd's F(4, 3) down the rows.
 
 Lavin & Gray 2015 (arXiv:1509.09308), in one of the two dimensions. Four rows of the result come from six of
 the input, which are mixed into six others (`B`), multiplied by six mixtures of the weight's rows (`G`), and
 mixed back (`A`). Six 1x3 convolutions of a quarter of the rows do the work of a 3x3 one: 18 products for 36.
 
 In both dimensions it would be 9 for 36, but as measured the mixing took more than these products saved. The
-rounding errors of one layer are 1.2 times those of the plain way.
+rounding errors of one layer are 1.2 times those of the direct convolution.
 """
 
 from __future__ import annotations

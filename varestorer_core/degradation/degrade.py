@@ -39,7 +39,7 @@ def degrade(
         whole 255ths, as in a picture file with 8 bits.
 
     Raises:
-        ImageError: for another shape, or values that are no numbers.
+        ImageError: for another shape, or NaN or infinite values.
         SettingError: for an unknown preset or a scale below 1.
     """
     if isinstance(preset, str):

@@ -47,7 +47,7 @@ def sinc(size: int, cutoff: float) -> Kernel:
     x, y = _grid(size)
     radius = np.hypot(x, y)
     radius[size // 2, size // 2] = 1.0
-    # J1 from PyTorch: SciPy is no dependency.
+    # J1 from PyTorch: SciPy is not a dependency.
     bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * radius)).numpy()
     weights = cutoff * bessel / (2 * math.pi * radius)
     weights[size // 2, size // 2] = cutoff**2 / (4 * math.pi)  # the limit for radius to 0

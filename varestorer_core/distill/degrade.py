@@ -34,7 +34,7 @@ def parse_mix(text: str) -> tuple[str, ...]:
     """Return the entries of a comma-separated list of presets, such as "mild, social@2".
 
     Raises:
-        SettingError: if it is empty, or one of them is no preset or has no valid scale.
+        SettingError: if it is empty, or one of them is not a preset or has no valid scale.
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     _kinds(names)

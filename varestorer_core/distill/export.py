@@ -63,7 +63,7 @@ def export_adapter(
     """Write the adapters of a student that trained nothing else, and return the path.
 
     Args:
-        factors: by our names; anything that is no adapter is left out.
+        factors: by our names; anything that is not an adapter is left out.
         config: of the student.
         base_sha256: of the base that they were trained on; loaders refuse another.
         metrics: kept in the file's metadata.

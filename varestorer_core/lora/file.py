@@ -46,7 +46,7 @@ def load_adapter(
         name: of the adapter file, for messages.
 
     Raises:
-        CheckpointError: if it is no adapter, damaged, or for another network.
+        CheckpointError: if it is not an adapter, damaged, or for another network.
     """
     metadata = metadata or {}
     tensors = unwrap(state_dict, name=name)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import TokenizerConfig
 from ..schedule import ScaleSchedule
 from .autoencoder import Decoder, Encoder
-from .bsq import QuantizedPyramid, dequantize, quantize
+from .bsq import QuantizedPyramid, quantize
 
 
 class VisualTokenizer(nn.Module):
@@ -51,10 +51,6 @@ class VisualTokenizer(nn.Module):
     def quantize(self, images: Tensor, schedule: ScaleSchedule) -> QuantizedPyramid:
         """Return the bits of images (B, 3, H, W) in [-1, 1] at every scale; quantising runs in float32."""
         return quantize(self.encode(images).float(), schedule)
-
-    def decode_bits(self, bits: Tensor, schedule: ScaleSchedule) -> Tensor:
-        """Return images (B, 3, H, W) in [-1, 1] of the bits (B, L, d) of all scales."""
-        return self.decode(dequantize(bits, schedule))
 
     def forward(self, images: Tensor, schedule: ScaleSchedule) -> Tensor:
         """Return the reconstruction (B, 3, H, W) of images, through the bits."""

@@ -1,6 +1,6 @@
 """From a mask of any size to soft-edged masks of the output's size.
 
-The edge is blurred by three box filters in a row, whose widths add up to the asked feather: close to
+The edge is blurred by three box filters in a row, whose widths add up to the requested feather: close to
 a Gaussian, but with an end. So what lies further than the feather from an edge stays exactly 0 or 1,
 and tiles that need no work are seen to need none.
 """

@@ -1,7 +1,7 @@
 """Cutting a picture into overlapping square tiles and blending the restored tiles back together.
 
 Notable:
-- the fewest tiles that have at least the asked overlap, spread evenly over each axis;
+- the fewest tiles that have at least the requested overlap, spread evenly over each axis;
 - a side shorter than the tile is continued at the bottom or right by reflection without repeating
   the edge pixel; where the picture is too short for that, the reflection bounces back and forth;
 - neighbours are cross-faded with raised-cosine ramps over their actual overlap. The tiles form a
