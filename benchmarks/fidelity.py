@@ -20,7 +20,8 @@ import torch
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
-from varestorer_core.evaluate import make_pair, psnr, scikit_image_photographs
+from varestorer_core.evaluate import make_pair, scikit_image_photographs
+from varestorer_core.metrics import psnr
 from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
 from varestorer_core.schedule import get_schedule
 from varestorer_core.settings import RestoreSettings

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..varestorer_core.metrics import gmsd, psnr, ssim
 from .host.images import to_pictures
 from .schema import CATEGORY, where_known
 
@@ -62,16 +63,13 @@ class Compare(io.ComfyNode):
 def describe(first: list[Tensor], second: list[Tensor]) -> str:
     """Return the mean scores of pictures (3, H, W) against those at the same place, or why there are
     none."""
-    # Here and not above: it brings models along, which a host need not load to start.
-    from ..varestorer_core.evaluate import gmsd, psnr, ssim
-
     sizes = [f"{len(p)} of {p[0].shape[-1]} x {p[0].shape[-2]}" for p in (first, second)]
     if sizes[0] != sizes[1]:
         return f"not measured: {sizes[0]} and {sizes[1]} pixels"
     if min(first[0].shape[-2:]) < _SMALLEST:
         return f"not measured: smaller than {_SMALLEST} x {_SMALLEST} pixels"
     decibels, structure, gradients = (
-        sum(metric(a, b) for a, b in zip(first, second, strict=True)) / len(first)
+        sum(metric(a.double(), b.double()) for a, b in zip(first, second, strict=True)) / len(first)
         for metric in (psnr, ssim, gmsd)
     )
     return f"PSNR {decibels:.2f} dB   SSIM {structure:.4f}   GMSD {gradients:.4f}"

@@ -15,21 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .color_space import lab_to_rgb, rgb_to_lab
 from .errors import SettingError
 from .settings import COLOR_MATCHES
 
 _WAVELET_LEVELS = 5
 _BAND = 2**18  # values of a band of rows, 1 MB: a cache holds a few
 _MIN_STD = 1e-5  # below this a channel counts as flat: dividing by it would only amplify rounding
-
-# Linear sRGB to XYZ, rows scaled by the D65 white (2 degree observer), so that white is (1, 1, 1).
-_RGB_TO_XYZ = (
-    (0.412453, 0.357580, 0.180423),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334, 0.119193, 0.950227),
-)
-_WHITE = (0.95047, 1.0, 1.08883)
-_LAB_KNEE = 6 / 29
 
 
 def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = False) -> Tensor:
@@ -69,34 +61,6 @@ def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = 
         for band in _bands(matched):
             band.copy_(lab_to_rgb(_match_statistics_(rgb_to_lab(band), *statistics)))
     return matched
-
-
-def rgb_to_lab(image: Tensor) -> Tensor:
-    """Convert sRGB (3, H, W) in [0, 1] to CIELAB under D65: L in [0, 100], a and b around 0."""
-    linear = torch.where(image > 0.04045, ((image + 0.055) / 1.055) ** 2.4, image / 12.92)
-    xyz = torch.tensordot(_matrix(linear), linear, dims=1)
-    cubic = torch.where(
-        xyz > _LAB_KNEE**3, xyz.clamp_min(0) ** (1 / 3), xyz / (3 * _LAB_KNEE**2) + 4 / 29
-    )
-    x, y, z = cubic
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert CIELAB (3, H, W) under D65 to sRGB, clamped to [0, 1]."""
-    lightness, a, b = lab
-    y = (lightness + 16) / 116
-    cubic = torch.stack([y + a / 500, y, y - b / 200])
-    xyz = torch.where(cubic > _LAB_KNEE, cubic**3, (cubic - 4 / 29) * (3 * _LAB_KNEE**2))
-    linear = torch.tensordot(torch.linalg.inv(_matrix(xyz)), xyz, dims=1).clamp_(0, 1)
-    return torch.where(
-        linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, linear * 12.92
-    ).clamp_(0, 1)
-
-
-def _matrix(like: Tensor) -> Tensor:
-    """Return the (3, 3) matrix from linear sRGB to XYZ relative to white."""
-    return like.new_tensor(_RGB_TO_XYZ) / like.new_tensor(_WHITE)[:, None]
 
 
 def _match_statistics_(

@@ -72,6 +72,11 @@ class TransformerConfig:
     """
     pixel_class: str = "0.25M"
     """Prefix of the scale schedule that the model was trained on."""
+    lq_rows: str = "next"
+    """Rotary rows of the appended LQ code map: those of the "next" scale, as in the released weights, or its "own".
+
+    Its own are those of the finest scale: a token then finds the LQ code of its place at its own coordinates.
+    """
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -79,6 +84,10 @@ class TransformerConfig:
             raise CheckpointError(
                 f"embed_dim must be num_heads times a multiple of 4, got embed_dim={self.embed_dim} "
                 f"and num_heads={self.num_heads}. The file's configuration is damaged."
+            )
+        if self.lq_rows not in ("next", "own"):
+            raise CheckpointError(
+                f"lq_rows must be next or own, got {self.lq_rows!r}. The file's configuration is damaged."
             )
         if self.pixel_class not in PIXEL_CLASSES:
             raise CheckpointError(

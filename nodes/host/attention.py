@@ -27,8 +27,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         return core_attention(q, k, v, mask)
     half = q.dtype in (torch.float16, torch.bfloat16)
     kernel = kernels.optimized_attention if half else kernels.attention_pytorch
-    if mask is not None:  # not every kernel broadcasts
-        mask = mask.expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
+    if mask is not None:  # not every kernel broadcasts, or adds a mask of another type
+        mask = mask.to(q.dtype).expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
     return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 
 

@@ -27,7 +27,7 @@ def compare(host, a, b):
 def test_shows_both_pictures_and_the_mean_scores(host):
     import torch
 
-    from varestorer_core.evaluate import gmsd, psnr, ssim
+    from varestorer_core.metrics import gmsd, psnr, ssim
 
     batch, picture = node("TestPicture", kind="batch"), node("TestPicture", kind="gradient")
     shown, kept = compare(host, batch, batch)
@@ -36,7 +36,9 @@ def test_shows_both_pictures_and_the_mean_scores(host):
         assert host.fetch(f"/view?{urllib.parse.urlencode(saved)}").startswith(b"\x89PNG")
 
     shown, kept = compare(host, picture, node("ImageInvert", image=["a", 0]))
-    pair = [torch.from_numpy(kept[name][0]).movedim(-1, 0) for name in ("keep_a", "keep_b")]
+    pair = [
+        torch.from_numpy(kept[name][0]).movedim(-1, 0).double() for name in ("keep_a", "keep_b")
+    ]
     decibels, structure, gradients = (metric(*pair) for metric in (psnr, ssim, gmsd))
     assert shown["scores"] == [
         f"PSNR {decibels:.2f} dB   SSIM {structure:.4f}   GMSD {gradients:.4f}"

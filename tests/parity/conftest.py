@@ -29,7 +29,7 @@ PART = HERE / "goldens"
 @pytest.fixture(autouse=True, params=["CPU kernels", "plain networks"])
 def layers(request, monkeypatch):
     """Run with the CPU kernels and without them, where the lines that a GPU runs are run."""
-    monkeypatch.setenv("VARESTORER_CPU_KERNELS", "on" if request.param == "CPU kernels" else "off")
+    monkeypatch.setenv("VARESTORER_CPU_KERNELS", "all" if request.param == "CPU kernels" else "off")
 
 
 class Goldens:

@@ -21,6 +21,12 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _every_cpu_kernel(monkeypatch):
+    """Run all kernels of the CPU layer: a test must not depend on which are faster on this machine."""
+    monkeypatch.setenv("VARESTORER_CPU_KERNELS", "all")
+
+
 @pytest.fixture
 def make_transformer():
     """Return a factory of small transformers whose every parameter matters."""

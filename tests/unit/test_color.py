@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from varestorer_core.color import COLOR_MATCHES, lab_to_rgb, match_color, rgb_to_lab
+from varestorer_core.color import COLOR_MATCHES, match_color
+from varestorer_core.color_space import lab_to_rgb, rgb_to_lab
 from varestorer_core.errors import SettingError
 
 

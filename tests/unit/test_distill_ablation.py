@@ -62,9 +62,9 @@ def test_each_variant_leaves_out_what_its_name_says():
 
 def test_every_variant_is_trained_once_and_measured(settings, photographs, monkeypatch):
     trained = []
-    plain = module.train_student
+    plain = module.train_stage
     monkeypatch.setattr(
-        module, "train_student", lambda *a, **k: trained.append(a[0]) or plain(*a, **k)
+        module, "train_stage", lambda *a, **k: trained.append(a[0]) or plain(*a, **k)
     )
     document = run_ablation(settings, SMALL, photographs)
     folder = settings.out / "ablation"

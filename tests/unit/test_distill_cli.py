@@ -29,7 +29,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_all_trains_and_exports(tmp_path, shapes, capsys):
     out = tmp_path / "run"
     args = parse("all", "--out", str(out), "--config", str(shapes), "--steps", "2",
-                 "--pictures", "2", "--batch", "1", "--note", "micro")  # fmt: skip
+                 "--pictures", "2", "--validation-pictures", "1", "--batch", "1", "--note", "micro")  # fmt: skip
     assert args.run(args) == 0
     printed = capsys.readouterr().out
     for name in ("tiny_transformer.safetensors", "tiny_tokenizer.safetensors"):

@@ -1,9 +1,9 @@
 """The training loop: averages, accumulation, logs, checkpoints that survive, and how it stops."""
 
-import copy
 import os
 import signal
 import sys
+import time
 import types
 from io import BufferedWriter
 from pathlib import Path
@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from varestorer_core.distill import loop
 from varestorer_core.distill import state as state_module
+from varestorer_core.distill.batches import Draw
 from varestorer_core.distill.ema import WeightAverage
+from varestorer_core.distill.interruption import Interrupted
 from varestorer_core.distill.logs import CsvLog, TensorBoardLog
 from varestorer_core.distill.loop import LoopSettings, TrainingError, learning_rate, train
+from varestorer_core.distill.processes import Processes
 from varestorer_core.distill.run import RunSettings
+from varestorer_core.distill.sources import Squares
 from varestorer_core.errors import CheckpointError, SettingError
 
 
@@ -25,22 +30,34 @@ def linear(inputs: int = 2) -> torch.nn.Linear:
     return torch.nn.Linear(inputs, 2)
 
 
-def squares_of(module: torch.nn.Linear, batch: dict[str, torch.Tensor] | None = None):
-    """Return a step function that draws 4 vectors and asks for small outputs."""
+class Toy:
+    """A stage that draws 2 x 2 pictures and asks for small outputs of a linear layer."""
 
-    def step(_: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        x = torch.rand(4, module.in_features, generator=generator)
-        if batch is not None:
-            batch["x"] = x
-        return {"loss": module(x).square().mean()}
+    draws = (Draw(4, 2),)
 
-    return step
+    def __init__(self, module: torch.nn.Module, step=None, evaluate=None):
+        self.modules = {"m": module}
+        self.module, self._step, self._evaluate = module, step, evaluate
+        self.batches: list[torch.Tensor] = []
+
+    def step(self, step, batch, generator):
+        x = batch["clean"][:, 0, 0, : self.module.in_features]
+        x = x + 0.1 * torch.rand(x.shape, generator=generator)
+        self.batches.append(batch["clean"])
+        loss = self.module(x).square().mean()
+        return {"loss": loss if self._step is None else self._step(step, loss)}
+
+    def evaluate(self, step, folder):
+        return {} if self._evaluate is None else self._evaluate(step)
 
 
-def run(folder, module, *, batch=None, resume=False, step=None, **settings) -> int:
+SOURCE = Squares(np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), np.uint8))
+
+
+def run(folder, module, *, resume=False, step=None, evaluate=None, **settings) -> int:
     values = {"steps": 6, "warmup": 2, "save_every": 2, **settings}
-    step = step or squares_of(module, batch)
-    return train(folder, {"m": module}, step, LoopSettings(**values), resume=resume, batch=batch)
+    toy = module if isinstance(module, Toy) else Toy(module, step, evaluate)
+    return train(folder, toy, SOURCE, LoopSettings(**values), resume=resume)
 
 
 @pytest.mark.parametrize(
@@ -55,25 +72,28 @@ def test_stopping_changes_nothing(tmp_path, more):
     assert torch.equal(straight.weight, halves.weight)
     a, b = (torch.load(tmp_path / n / "state.pt", weights_only=True) for n in "ab")
     assert torch.equal(a["modules"]["m"]["weight"], b["modules"]["m"]["weight"])
-    assert torch.equal(a["generator"], b["generator"])
 
 
 def test_accumulated_batches_give_the_gradient_of_their_union(tmp_path):
     module = linear()
-    whole = copy.deepcopy(module)
-    drawn = torch.Generator().manual_seed(0)
-    x = torch.cat([torch.rand(4, 2, generator=drawn) for _ in range(3)])
-    whole(x).square().mean().backward()
     seen: dict[str, torch.Tensor] = {}
 
     def evaluate(_: int) -> dict[str, float]:
-        seen.update(weight=module.weight.grad, bias=module.bias.grad)
+        seen.update(weight=module.weight.grad.clone(), bias=module.bias.grad.clone())
         return {}
 
-    settings = LoopSettings(steps=1, accumulate=3, clip=1e9)
-    train(tmp_path, {"m": module}, squares_of(module), settings, evaluate=evaluate)
-    torch.testing.assert_close(seen["weight"], whole.weight.grad)
-    torch.testing.assert_close(seen["bias"], whole.bias.grad)
+    toy = Toy(module, evaluate=evaluate)
+    toy.step = lambda step, batch, generator: (  # without random numbers of its own
+        toy.batches.append(batch["clean"])
+        or {"loss": module(batch["clean"][:, 0, 0]).square().mean()}
+    )
+    # So slow that the weights stay what they were.
+    run(tmp_path, toy, steps=1, accumulate=3, clip=1e9, learning_rate=1e-12, weight_decay=0.0)
+    assert len(toy.batches) == 3
+    module.zero_grad()
+    module(torch.cat(toy.batches)[:, 0, 0]).square().mean().backward()
+    torch.testing.assert_close(seen["weight"], module.weight.grad)
+    torch.testing.assert_close(seen["bias"], module.bias.grad)
 
 
 def test_gradients_are_clipped(tmp_path):
@@ -84,10 +104,7 @@ def test_gradients_are_clipped(tmp_path):
         norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm()))
         return {}
 
-    def step(*_) -> dict[str, torch.Tensor]:
-        return {"loss": 1000 * module.weight.sum() + module.bias.sum()}
-
-    train(tmp_path, {"m": module}, step, LoopSettings(steps=1, clip=0.5), evaluate=evaluate)
+    run(tmp_path, module, step=lambda _, loss: 1e6 * loss, evaluate=evaluate, steps=1, clip=0.5)
     assert norms == [pytest.approx(0.5, rel=1e-4)]
 
 
@@ -116,8 +133,7 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path):
         evaluated.append(module.weight.detach().clone())
         return {}
 
-    settings = LoopSettings(steps=5, ema=0.9)
-    train(tmp_path, {"m": module}, squares_of(module), settings, evaluate=evaluate)
+    run(tmp_path, module, evaluate=evaluate, steps=5, ema=0.9)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert torch.equal(evaluated[-1], state["ema"]["m"]["weight"])
     assert torch.equal(module.weight, state["ema"]["m"]["weight"])
@@ -142,52 +158,121 @@ def test_a_state_without_an_average_starts_one_and_one_with_it_can_do_without(tm
     assert "ema" not in torch.load(tmp_path / "state.pt", weights_only=True)
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_its_batch(tmp_path):
-    module, batch = linear(), {}
-    plain = squares_of(module, batch)
-
-    def step(index: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        loss = plain(index, generator)["loss"]
-        return {"loss": loss * float("nan") if index == 3 else loss}
-
+def test_a_loss_of_nan_stops_and_leaves_its_batches(tmp_path):
+    toy = Toy(linear(), lambda step, loss: loss * float("nan") if step == 3 else loss)
     with pytest.raises(TrainingError, match="loss became nan at step 3") as caught:
-        run(tmp_path, module, batch=batch, step=step)
+        run(tmp_path, toy, accumulate=2)
     assert str(tmp_path / "bad_batch.pt") in str(caught.value)
     kept = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
     assert kept["step"] == 3
-    assert torch.equal(kept["batches"][0]["x"], batch["x"])
-    again = torch.Generator()
-    again.set_state(kept["generator"])
-    assert torch.equal(torch.rand(4, 2, generator=again), batch["x"])
+    assert len(kept["batches"]) == 2
+    for batch, seen in zip(kept["batches"], toy.batches[6:8], strict=True):
+        assert torch.equal(batch["clean"], seen)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
 
 
-def test_gradients_that_are_no_numbers_never_reach_the_weights(tmp_path):
-    module, batch = linear(), {}
+def test_gradients_of_nan_are_never_saved(tmp_path):
+    module = linear()
 
-    def step(index: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        batch["x"] = torch.rand(1, 2, generator=generator)
-        # The root of 0 is a number, its slope is not.
-        spoiled = (0 * module.bias).sum().sqrt() if index == 1 else 0
-        return {"loss": module(batch["x"]).square().mean() + spoiled}
+    def step(index: int, loss: torch.Tensor) -> torch.Tensor:
+        # The root of 0 is finite, its slope is not.
+        return loss + (0 * module.bias).sum().sqrt() if index == 3 else loss
 
-    with pytest.raises(TrainingError, match="gradient's norm became nan at step 1"):
-        run(tmp_path, module, batch=batch, step=step, accumulate=2)
-    assert torch.isfinite(module.weight).all()
-    kept = torch.load(tmp_path / "bad_batch.pt", weights_only=True)
-    assert len(kept["batches"]) == 2
-    assert torch.equal(kept["batches"][1]["x"], batch["x"])
+    with pytest.raises(TrainingError, match="gradient's norm became nan at step 3"):
+        run(tmp_path, module, step=step, log_every=100, save_every=2)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 2
+    assert torch.isfinite(state["modules"]["m"]["weight"]).all()
+
+
+def test_values_are_read_once_a_logging_interval(tmp_path, monkeypatch):
+    reads = []
+    plain = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda t: reads.append(t.shape) or plain(t))
+    for name in ("__float__", "__bool__", "item"):
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda *_, name=name: pytest.fail(f"a value was read by {name}")
+        )
+    # AdamW reads its own counter of steps, which stays on the CPU.
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda _: None)
+    toy = Toy(linear())
+    batch = {"clean": torch.zeros(4, 3, 4, 4, dtype=torch.uint8)}
+    monkeypatch.setattr(loop, "load_batches", lambda *_: (batch for _ in range(9)))
+    monkeypatch.setattr(loop, "save_state", lambda *_, **__: None)
+    run(tmp_path, toy, steps=9, log_every=4, save_every=100)
+    assert [shape[0] for shape in reads] == [1, 4, 4]
+
+
+def test_logged_figures_are_means_since_the_last_row(tmp_path):
+    run(tmp_path, linear(), step=lambda step, loss: 0 * loss + step, steps=5, log_every=2)
+    rows = [row.split(",") for row in (tmp_path / "log.csv").read_text().split()]
+    losses = {int(step): float(value) for step, name, value in rows[1:] if name == "loss"}
+    # Saving at 2 and 4 steps reads the values, too.
+    assert losses == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4}
 
 
 def test_progress_carries_the_loss(tmp_path):
-    module, shown = linear(), []
-    settings = LoopSettings(steps=2)
+    shown = []
     train(
-        tmp_path, {"m": module}, squares_of(module), settings,
+        tmp_path, Toy(linear()), SOURCE, LoopSettings(steps=2),
         on_progress=lambda *values: shown.append(values),
     )  # fmt: skip
     assert [(done, total) for done, total, _ in shown] == [(1, 2), (2, 2)]
     assert all(loss > 0 for *_, loss in shown)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_first(tmp_path, kind):
+    whole = linear()
+    run(tmp_path / "whole", whole, save_every=100)
+
+    def step(index: int, loss: torch.Tensor) -> torch.Tensor:
+        if index == 2:
+            os.kill(os.getpid(), kind)
+        return loss
+
+    before = signal.getsignal(kind)
+    with pytest.raises(Interrupted, match=r"step 3 is saved in .*--resume") as caught:
+        run(tmp_path / "cut", linear(), step=step, save_every=100)
+    assert caught.value.signal_number == kind
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert signal.getsignal(kind) is before
+    again = linear()
+    assert run(tmp_path / "cut", again, resume=True, save_every=100) == 6
+    assert torch.equal(again.weight, whole.weight)
+
+
+def test_the_second_ctrl_c_stops_at_once(tmp_path):
+    def step(index: int, loss: torch.Tensor) -> torch.Tensor:
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)  # a handler may run a moment later
+        return loss
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(tmp_path, linear(), step=step, save_every=100)
+    assert not isinstance(caught.value, Interrupted)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_limit_on_the_minutes_saves_and_stops(tmp_path):
+    assert run(tmp_path, linear(), deadline=time.monotonic()) == 1
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 1
+    assert run(tmp_path, linear(), resume=True, deadline=time.monotonic() + 600) == 6
+
+
+def test_processes_stop_together(tmp_path):
+    asked = []
+
+    def average(value: torch.Tensor) -> torch.Tensor:
+        asked.append(float(value))
+        return value + 0.5  # the other process has been told to stop
+
+    together = Processes(count=2, average=average)
+    settings = LoopSettings(steps=6, log_every=2)
+    assert train(tmp_path, Toy(linear()), SOURCE, settings, processes=together) == 1
+    assert asked == [0.0]
 
 
 def test_a_damaged_state_is_refused(tmp_path):
@@ -275,10 +360,13 @@ def test_learning_rate_warms_up_and_decays():
     assert np.all(np.diff(rates[10:]) < 0)
 
 
-@pytest.mark.parametrize("wrong", [{"ema": 1.0}, {"ema": -0.1}, {"accumulate": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ema": 1.0}, {"ema": -0.1}, {"accumulate": 0}, {"steps": 0}, {"learning_rate": float("nan")}],
+)
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
-        LoopSettings(steps=1, **wrong)
+        LoopSettings(**{"steps": 1, **wrong})
 
 
 def test_log_drops_rows_that_will_be_repeated(tmp_path):

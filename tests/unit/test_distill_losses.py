@@ -13,7 +13,7 @@ from varestorer_core.distill.entropy import SHARPNESS, entropy_loss, residuals, 
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_tokenizer import prefix_schedule
 from varestorer_core.errors import SettingError
-from varestorer_core.evaluate import gmsd
+from varestorer_core.metrics import gmsd
 from varestorer_core.models.bsq import quantize
 from varestorer_core.schedule import get_schedule
 
@@ -193,7 +193,7 @@ def test_gradient_deviation():
     check(loss, plain, a, 12)
     unit = [(x[:1] + 1) / 2 for x in (a, b)]
     assert float(losses.deviation_loss(losses.gradient_similarity(a[:1], b[:1]))) == pytest.approx(
-        gmsd(unit[0][0].float(), unit[1][0].float()), abs=2e-4
+        float(gmsd(unit[0][0].float(), unit[1][0].float())), abs=2e-4
     )
     same = a.clone().requires_grad_(True)
     losses.deviation_loss(losses.gradient_similarity(same, a)).backward()

@@ -1,22 +1,25 @@
 """How a new tokenizer starts: a linear autoencoder that the blocks then join."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from varestorer_core.config import TokenizerConfig
-from varestorer_core.distill.data import to_tensor
+from varestorer_core.distill.loop import LoopSettings, train
 from varestorer_core.distill.losses import psnr
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.skip_start import (
     SkipSettings,
-    fit_skip_path,
+    SkipStage,
     initialise_skip_path,
     join_blocks,
     skip_decode,
     skip_encode,
     skip_parameters,
 )
+from varestorer_core.distill.sources import Squares
 from varestorer_core.distill.train_tokenizer import prefix_schedule
 from varestorer_core.errors import SettingError
 from varestorer_core.models.bsq import quantize
@@ -25,6 +28,20 @@ from varestorer_core.schedule import get_schedule
 
 SCHEDULE = prefix_schedule(get_schedule(1.0, "0.06M"), 5)
 CONFIG = TokenizerConfig(8, 16, (1, 2), num_res_blocks=1, norm_groups=2)
+
+
+def to_tensor(pictures):
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def fit(folder, pictures, seed=0, resume=False, stop_at=None, config=CONFIG, **settings):
+    """Return a new tokenizer whose skip path was trained."""
+    tokenizer = VisualTokenizer(config)
+    stage = SkipStage(tokenizer, SCHEDULE, seed, settings=SkipSettings(**settings))
+    loop = dataclasses.replace(stage.loop(LoopSettings(steps=9, seed=seed)), stop_at=stop_at)
+    if train(folder, stage, Squares(pictures), loop, resume=resume) == loop.steps:
+        stage.join(Squares(pictures))
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +65,8 @@ def test_blocks_join_without_changing_what_the_skip_path_does(pictures):
         assert float(relative) < 0.1
 
 
-def test_fitting_learns_to_carry_a_picture(pictures):
-    tokenizer = VisualTokenizer(CONFIG)
-    fit_skip_path(tokenizer, pictures, SCHEDULE, 0, settings=SkipSettings(steps=60, batch=4))
+def test_fitting_learns_to_carry_a_picture(tmp_path, pictures):
+    tokenizer = fit(tmp_path, pictures, steps=60, batch=4)
     images = to_tensor(pictures)[:, :, :16, :16]
     with torch.no_grad():
         output = tokenizer(images, SCHEDULE)
@@ -58,13 +74,11 @@ def test_fitting_learns_to_carry_a_picture(pictures):
     assert psnr(output, images) > psnr(mean, images) + 2
 
 
-def test_the_same_seed_gives_the_same_start(pictures):
-    states = []
-    for _ in range(2):
-        tokenizer = VisualTokenizer(CONFIG)
-        fit_skip_path(tokenizer, pictures, SCHEDULE, 3, settings=SkipSettings(steps=2, batch=2))
-        states.append(tokenizer.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+def test_an_interrupted_start_gives_the_same_start(tmp_path, pictures):
+    whole = fit(tmp_path / "whole", pictures, 3, steps=4, batch=2)
+    fit(tmp_path / "cut", pictures, 3, steps=4, batch=2, stop_at=2)
+    resumed = fit(tmp_path / "cut", pictures, 3, resume=True, steps=4, batch=2).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.state_dict().items())
 
 
 def test_only_the_way_round_the_blocks_is_trained_alone():
@@ -83,6 +97,6 @@ def test_only_the_way_round_the_blocks_is_trained_alone():
         TokenizerConfig(8, 16, (1, 1), num_res_blocks=1, norm_groups=2),
     ],
 )
-def test_too_narrow_a_network_says_what_to_change(pictures, config):
+def test_too_narrow_a_network_says_what_to_change(config):
     with pytest.raises(SettingError, match="base_channels"):
-        fit_skip_path(VisualTokenizer(config), pictures, SCHEDULE, 0)
+        SkipStage(VisualTokenizer(config), SCHEDULE, 0)

@@ -8,7 +8,12 @@ from PIL import Image
 
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import RunSettings
-from varestorer_core.distill.run.pictures import training_pictures
+from varestorer_core.distill.run.pictures import (
+    held_out_files,
+    training_source,
+    validation_pictures,
+)
+from varestorer_core.distill.sources import Squares
 from varestorer_core.distill.squares import mixed_squares
 from varestorer_core.distill.train_teacher import TINY_TRANSFORMER
 from varestorer_core.errors import ImageError
@@ -79,6 +84,28 @@ def test_a_run_trains_on_the_mixed_squares(tmp_path, photographs):
         picture_size=80,
         transformer=replace(TINY_TRANSFORMER, pixel_class="0.06M"),
     )
-    training, _ = training_pictures(settings, "tokenizer")
-    assert isinstance(training, np.ndarray)
-    assert len(training) == 3
+    source = training_source(settings)
+    assert isinstance(source, Squares)
+    assert len(source.pictures) == 3
+
+
+def test_pictures_that_are_held_out_are_not_trained_on(tmp_path, photographs):
+    settings = RunSettings(
+        out=tmp_path / "run",
+        data=photographs,
+        squares=1,
+        pictures=1,
+        picture_size=80,
+        transformer=replace(TINY_TRANSFORMER, pixel_class="0.06M"),
+    )
+    (held_out,) = held_out_files(settings)
+    shown = {int(square[0, 0, 0]) for square in validation_pictures(settings)}
+    assert shown == {40 if held_out.stem == "a" else 200}
+    trained = training_source(settings).pictures[:-1]
+    assert {int(square[0, 0, 0]) for square in trained} == {40, 200} - shown
+    whole = training_source(replace(settings, squares=None))
+    assert whole.files
+    assert held_out not in whole.files
+    held_out.unlink()
+    with pytest.raises(ImageError, match="needs another one to measure itself on"):
+        validation_pictures(settings)

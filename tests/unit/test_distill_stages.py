@@ -58,6 +58,7 @@ def settings_for(out, **changes) -> RunSettings:
     values = {
         "pictures": 4,
         "picture_size": 40,
+        "validation_pictures": 2,
         "steps": dict.fromkeys(STAGES, 4),
         "tokenizer": TOKENIZER,
         "transformer": TRANSFORMER,

@@ -16,10 +16,12 @@ from varestorer_core.distill.adapters import (
     student_on_teacher,
     trainable_parameters,
 )
-from varestorer_core.distill.loop import LoopSettings
+from varestorer_core.distill.held_out import HeldOut
+from varestorer_core.distill.loop import LoopSettings, train
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.processes import Processes, accelerate_processes
-from varestorer_core.distill.train_student import StudentSettings, train_student
+from varestorer_core.distill.sources import Squares
+from varestorer_core.distill.train_student import StudentSettings, StudentStage
 from varestorer_core.errors import SettingError
 from varestorer_core.lora.factors import merge_adapter
 from varestorer_core.models.bsq import pyramid_tokens
@@ -42,13 +44,15 @@ def networks(make_transformer, make_tokenizer):
     return teacher, make_tokenizer(codebook_dim=4, base_channels=4, channel_multipliers=(1, 2))
 
 
-def distil(tmp_path, networks, pictures, loop=LOOP, **settings):
+def distil(tmp_path, networks, pictures, prompt=None, **settings):
     teacher, tokenizer = networks
-    held_out = pictures[:1, :32, :32]
     wanted = StudentSettings(batch=1, **settings)
-    return train_student(
-        tmp_path, tokenizer, tokenizer, teacher, pictures, held_out, loop, settings=wanted
+    held_out = HeldOut(pictures[:1, :32, :32], "cpu", wanted.degradation)
+    stage = StudentStage(
+        tokenizer, tokenizer, teacher, LOOP.seed, held_out, settings=wanted, prompt=prompt
     )
+    train(tmp_path, stage, Squares(pictures), LOOP)
+    return stage.student
 
 
 def state_of(folder):
@@ -159,16 +163,31 @@ def test_without_cross_scale_attention_the_finest_bits_of_the_input_do_not_matte
 
 
 def test_a_prompt_takes_part(tmp_path, networks, pictures):
-    teacher, tokenizer = networks
+    teacher, _ = networks
     states = []
     for prompt in (None, torch.randn(1, 5, teacher.config.text_channels)):
         folder = tmp_path / str(len(states))
-        train_student(
-            folder, tokenizer, tokenizer, teacher, pictures, pictures[:1, :32, :32], LOOP,
-            settings=StudentSettings(batch=1, lora_rank=1), prompt=prompt,
-        )  # fmt: skip
+        distil(folder, networks, pictures, prompt, lora_rank=1)
         states.append(state_of(folder))
     assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_an_adversary_trains_beside_the_student_and_is_kept_in_its_state(
+    tmp_path, networks, pictures
+):
+    for name, start in (("early", 0), ("late", 9)):
+        distil(tmp_path / name, networks, pictures, adversarial=0.5, adversarial_from=start)
+    early, late = (
+        torch.load(tmp_path / name / "state.pt", weights_only=True)["modules"]
+        for name in ("early", "late")
+    )
+    assert set(early) == {"student", "adversary"}
+    differ = [
+        name
+        for name, value in early["student"].items()
+        if not torch.equal(value, late["student"][name])
+    ]
+    assert differ
 
 
 def test_losses_without_any_weight_are_refused():

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from varestorer_core.assets import DEMO_LQ, asset_path
-from varestorer_core.evaluate import psnr
+from varestorer_core.metrics import psnr
 from varestorer_core.pictures import read_picture
 from varestorer_core.resize import resize_lanczos
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from varestorer_core.evaluate import gmsd, gradient_energy, gradients, ms_ssim, psnr, ssim
-from varestorer_core.evaluate.ms_ssim import num_sizes
+from varestorer_core import metrics as measures
+from varestorer_core.metrics import gmsd, gradient_energy, ms_ssim, num_sizes, psnr, ssim
 
 
 def pictures(height=37, width=50):
     generator = torch.Generator().manual_seed(0)
     reference = torch.rand(3, height, width, generator=generator)
     noise = torch.randn(3, height, width, generator=generator)
-    return (reference + 0.1 * noise).clamp(0, 1), reference
+    return (reference + 0.1 * noise).clamp(0, 1).double(), reference.double()
 
 
 def test_against_scikit_image():
@@ -95,7 +95,7 @@ def test_ms_ssim_uses_as_many_sizes_as_fit():
         *(1, 1, 2, 2, 3, 4, 4, 5, 5)
     ]
     picture, reference = pictures(21, 60)
-    assert ms_ssim(picture, reference) == pytest.approx(ssim(picture, reference), abs=1e-12)
+    assert ms_ssim(picture, reference) == pytest.approx(float(ssim(picture, reference)), abs=1e-12)
     picture, _ = pictures(180, 177)
     assert ms_ssim(picture, picture) == pytest.approx(1)
 
@@ -132,9 +132,11 @@ def test_gmsd_against_its_definition():
 
 def test_gmsd_gradients_against_scikit_image():
     filters = pytest.importorskip("skimage.filters", reason="scikit-image is not installed")
-    grey = pictures(12, 15)[0].double()[0]
+    grey = pictures(12, 15)[0][0]
     wanted = np.hypot(filters.prewitt_h(grey.numpy()), filters.prewitt_v(grey.numpy()))[1:-1, 1:-1]
-    ours = gradients._magnitude(grey[None]).numpy()
+    # Twice as large, since the filter works at half size.
+    large = grey.repeat_interleave(2, 0).repeat_interleave(2, 1).expand(3, -1, -1)
+    ours = measures._gradient_magnitude(large, 1.0, 0.0).numpy()
     np.testing.assert_allclose(ours, wanted, atol=1e-12)
 
 
@@ -156,3 +158,17 @@ def test_smallest_pictures(metric, least):
         metric(torch.rand(3, 40, least - 1), torch.rand(3, 40, least - 1))
     with pytest.raises(ValueError, match="same size"):
         metric(torch.rand(3, 40, 40), torch.rand(3, 40, 41))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim, gmsd])
+def test_batches_and_gradients(metric):
+    first, second = (torch.stack([x, x.flip(-1) ** 2]) for x in pictures())
+    single = [metric(a, b) for a, b in zip(first, second, strict=True)]
+    together = metric(first, second)
+    assert together.shape == (2,)
+    assert torch.allclose(together, torch.stack(single), atol=1e-12)
+    assert metric(first[None], second[None]).shape == (1, 2)
+    first.requires_grad_()
+    metric(first, second).sum().backward()
+    assert bool(torch.isfinite(first.grad).all())
+    assert bool((first.grad != 0).any())

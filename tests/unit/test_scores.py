@@ -12,20 +12,16 @@ from varestorer_core.evaluate import (
     Scores,
     cut_square,
     difference,
-    gmsd,
-    gradient_energy,
     mean_scores,
-    ms_ssim,
-    psnr,
     scikit_image_photographs,
     score,
-    ssim,
 )
+from varestorer_core.metrics import gmsd, gradient_energy, ms_ssim, psnr, ssim
 from varestorer_core.pictures import read_picture
 
 
 def test_score_is_all_metrics():
-    original, picture = torch.rand(3, 24, 30), torch.rand(3, 24, 30)
+    original, picture = torch.rand(2, 3, 24, 30, dtype=torch.float64)
     values = score(picture, original)
     for metric in (psnr, ssim, gmsd, ms_ssim):
         assert getattr(values, metric.__name__) == metric(picture, original)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from varestorer_core.errors import CheckpointError
 from varestorer_core.models.adaptive_norm import modulate
 from varestorer_core.models.attention import attention
 from varestorer_core.models.bsq import pyramid_tokens
@@ -104,6 +105,30 @@ def test_wrong_inputs_are_refused_before_any_work(make_transformer):
         model.encode_text(torch.zeros(1, 3, 16), torch.zeros(1, 3, dtype=torch.bool))
 
 
+def test_the_lq_code_map_may_have_the_rotary_rows_of_the_finest_scale(make_transformer):
+    released, own = make_transformer(), make_transformer(lq_rows="own")
+    own.load_state_dict(released.state_dict())
+    device, length = torch.device("cpu"), SCHEDULE.num_tokens
+    start, stop = SCHEDULE.spans[-1]
+    for step in range(2):
+        table = own.rope(SCHEDULE, 0, SCHEDULE.num_tokens_long, device)[step]
+        usual = released.rope(SCHEDULE, 0, SCHEDULE.num_tokens_long, device)[step]
+        assert torch.equal(table[:length], usual[:length])
+        assert torch.equal(table[length:], usual[start:stop])
+        # A sequence that begins with the code map gets the same rows as one that ends with it.
+        alone = own.rope(SCHEDULE, length, SCHEDULE.sizes[-1], device)[step]
+        assert torch.equal(alone, table[length:])
+    bits = random_bits(released)
+    for variant, same in (("short", True), ("long", False)):
+        tokens = pyramid_tokens(bits, SCHEDULE, variant)
+        answers = [model(tokens, model.encode_text(), SCHEDULE) for model in (released, own)]
+        assert torch.equal(*answers) == same
+    largest = get_schedule(1.0, "1M")
+    assert len(own.rope(largest, 0, largest.num_tokens_long, device)[0]) == largest.num_tokens_long
+    with pytest.raises(CheckpointError, match="lq_rows must be next or own, got 'other'"):
+        make_transformer(lq_rows="other")
+
+
 def test_long_pyramid_of_the_largest_class_has_no_rotary_rows(make_transformer):
     model = make_transformer()
     largest = get_schedule(1.0, "1M")
@@ -135,8 +160,8 @@ def test_rows_that_are_not_wanted_change_nothing(make_transformer, masked):
     mask = torch.randn(1, 1, 9, 9) if masked else None
     block = model.blocks[0]
     with torch.no_grad():
-        whole = block(x, text.modulation, text.block_kv[0], rope, mask=mask)
-        part = block(x, text.modulation, text.block_kv[0], rope, mask=mask, num_queries=4)
+        whole = block(x, text.blocks[0], rope, mask=mask)
+        part = block(x, text.blocks[0], rope, mask=mask, num_queries=4)
     assert torch.allclose(part, whole[:, :4], atol=1e-6)
 
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(folder)
 
     from ..assets import DEMO_LQ, DEMO_ORIGINAL, asset_path
-    from ..evaluate import psnr, ssim
+    from ..evaluate import score
     from ..loading import load_restorer
     from ..pictures import read_picture, write_picture
     from .compare import enlarge_bicubic, side_by_side
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     print(f"{lq.shape[-1]} x {lq.shape[-2]} -> {size[1]} x {size[0]} in {seconds:.1f} s on the CPU")
     for label, picture in (("input (bicubic)", enlarged), ("restored", restored)):
+        scores = score(picture, original)
         print(
-            f"{label + ':':17} PSNR {psnr(picture, original):6.2f} dB  "
-            f"SSIM {ssim(picture, original):.4f}  (against the original)"
+            f"{label + ':':17} PSNR {scores.psnr:6.2f} dB  SSIM {scores.ssim:.4f}  (against the original)"
         )
     print(f"wrote {restored_path} and {compare_path}")
     return 0

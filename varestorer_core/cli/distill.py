@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import UsageError
+from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
+from .distill_progress import Bars, show_log
 from .distill_student import (
     add_full_size_options,
     add_student_options,
@@ -16,17 +19,32 @@ from .distill_student import (
     encode_prompt,
     student_settings,
 )
-from .options import between, integer
+from .options import above_zero, between, integer
 
 if TYPE_CHECKING:
-    from ..distill.run import Report, RunSettings
+    from ..distill.run import RunSettings
 
-_STAGES = ("tokenizer", "teacher", "encoder", "student", "export", "all", "ablation")
+_STAGES = (
+    "tokenizer",
+    "teacher",
+    "encoder",
+    "decoder",
+    "student",
+    "student_decoder",
+    "crisp_decoder",
+    "export",
+    "all",
+    "ablation",
+)
 _EPILOG = """\
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
 fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
 --steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
 OUT/<stage>/sheets while a stage runs: look at them.
+
+Three more stages fine-tune the decoder, and are not in "all": decoder, on the bits of the encoder,
+before the student; student_decoder, on those of the student; crisp_decoder, from there with a
+discriminator, exported as a tokenizer of its own.
 
 With --base and --vae the first two stages come from files and the student is adapters on the base:
   varestorer distill student --base infinity_2b_reg.pth --vae infinity_vae_d32reg.pth \
@@ -69,18 +87,52 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--validation-pictures",
         type=integer(1, None),
-        default=8,
+        default=80,
         metavar="N",
         help="pictures to measure on at most (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that make them")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
-    parser.add_argument("--steps", type=int, help="optimiser steps in all")
     parser.add_argument(
-        "--stop-at", type=int, metavar="STEP", help="pause here; --resume continues"
+        "--workers",
+        type=integer(0, None),
+        default=2,
+        metavar="N",
+        help="processes that generate pictures, and that draw, decode and degrade them ahead of the training step; 0: "
+        "the training process does (default: %(default)s)",
     )
-    parser.add_argument("--batch", type=int, help="pictures a step")
-    parser.add_argument("--learning-rate", type=float, help="peak learning rate")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
+    parser.add_argument("--steps", type=integer(1, None), help="optimiser steps in all")
+    parser.add_argument(
+        "--stop-at", type=integer(1, None), metavar="STEP", help="pause here; --resume continues"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=above_zero,
+        metavar="N",
+        help="save and stop after so many minutes; --resume continues",
+    )
+    parser.add_argument(
+        "--save-every", type=integer(1, None), metavar="STEPS", help="save so often (default: 200)"
+    )
+    parser.add_argument(
+        "--evaluate-every",
+        type=integer(1, None),
+        metavar="STEPS",
+        help="measure on the validation pictures so often (default: 200)",
+    )
+    parser.add_argument("--batch", type=integer(1, None), help="pictures a step")
+    parser.add_argument("--learning-rate", type=above_zero, help="peak learning rate")
+    parser.add_argument(
+        "--warmup",
+        type=integer(0, None),
+        metavar="STEPS",
+        help="over which the learning rate rises to its peak (default: 50)",
+    )
+    parser.add_argument(
+        "--amp",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="bfloat16 autocast on devices that are faster in it; --no-amp: float32 everywhere",
+    )
     parser.add_argument(
         "--accumulate",
         type=integer(1, None),
@@ -100,30 +152,23 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
     )
-    parser.add_argument(
-        "--save-every",
-        type=integer(1, None),
-        metavar="STEPS",
-        help="write the state so often (default: 200)",
-    )
-    parser.add_argument(
-        "--evaluate-every",
-        type=integer(1, None),
-        metavar="STEPS",
-        help="measure so often (default: 200)",
-    )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=integer(0, 2**31), default=0)
     parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=integer(1, None), help="CPU threads")
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
     tokenizer = parser.add_argument_group("tokenizer")
     tokenizer.add_argument(
-        "--commitment", type=float, metavar="WEIGHT", help="of keeping features near their codes"
+        "--commitment",
+        type=between(0, 1e6),
+        metavar="WEIGHT",
+        help="of keeping features near their codes",
     )
     tokenizer.add_argument(
         "--entropy",
-        type=float,
+        type=between(0, 1e6),
         metavar="WEIGHT",
         help="of bits that are decided and used both ways (default: 0, not shown to help)",
     )
@@ -137,20 +182,21 @@ def run(args: argparse.Namespace) -> int:
     """Run the stage that the arguments name; return the exit status."""
     import torch
 
-    from ..distill.run import STAGES, on_files, run_export, run_stage
+    from ..distill.run import OPTIONAL, STAGES, on_files, run_export, run_stage
 
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = settings_from(args)
-    _show_log()
-    with _Bars() as report:
+    show_log()
+    with Bars() as report:
         if args.stage == "ablation":
             return run_and_print(args, settings, report)
         for stage in STAGES:
             # The first two stages of a run on files are the files.
-            wanted = args.stage == "all" and (settings.base is None or stage == "student")
-            if args.stage == stage or wanted:
-                run_stage(stage, settings, report)
+            wanted = args.stage == "all" and stage not in OPTIONAL
+            wanted = wanted and (settings.base is None or stage == "student")
+            if (args.stage == stage or wanted) and not run_stage(stage, settings, report):
+                return 0  # paused: what follows needs it whole
     if not settings.processes.first:
         return 0
     if args.stage in ("export", "all"):
@@ -191,21 +237,26 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         workers=args.workers,
         steps=steps,
         learning_rate=args.learning_rate,
+        warmup=args.warmup,
         accumulate=args.accumulate,
         ema=args.ema,
         tensorboard=args.tensorboard,
         stop_at=args.stop_at,
-        save_every=args.save_every,
-        evaluate_every=args.evaluate_every,
         seed=args.seed,
         resume=args.resume,
-        device=processes.device or args.device,
+        device=processes.device or str(device_and_dtype(args.device, "fp32")[0]),
         validation_pictures=args.validation_pictures,
+        deadline=None if args.minutes is None else time.monotonic() + 60 * args.minutes,
+        save_every=args.save_every,
+        evaluate_every=args.evaluate_every,
+        given_config=args.config,
         base=files,
         processes=processes,
     )
     settings = dataclasses.replace(settings, prompt=encode_prompt(args, settings))
-    batch = {} if args.batch is None else {"batch": args.batch}
+    batch: dict[str, Any] = {"amp": args.amp}
+    if args.batch is not None:
+        batch["batch"] = args.batch
     mix = degradation(args)
     student = student_settings(args, settings.student_settings)
     settings = dataclasses.replace(
@@ -220,46 +271,16 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
             rank=args.encoder_rank,
             **batch,
         ),
+        decoder_settings=dataclasses.replace(settings.decoder_settings, degradation=mix, **batch),
+        crisp_settings=dataclasses.replace(
+            settings.crisp_settings, degradation=mix, **_given(args, "adversarial"), **batch
+        ),
         student_settings=student,
     )
     return settings if args.config is None else load_config(settings, args.config)
-
-
-def _show_log() -> None:
-    """Let what training says about itself reach stderr."""
-    import logging
-
-    logging.basicConfig(format="varestorer: %(message)s")
-    logging.getLogger(__name__.rpartition(".cli.")[0]).setLevel(logging.INFO)
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Return those of the arguments that were given."""
     values = {name: getattr(args, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
-
-
-class _Bars:
-    """One progress bar at a time, named after what is going on."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._what = ""
-
-    def __enter__(self) -> Report:
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _show(self, what: str, done: int, total: int, loss: float | None) -> None:
-        from tqdm import tqdm
-
-        if what != self._what:
-            if self._bar is not None:
-                self._bar.close()
-            self._bar, self._what = tqdm(desc=what, total=total, initial=done - 1), what
-        if loss is not None:
-            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        self._bar.update(done - self._bar.n)

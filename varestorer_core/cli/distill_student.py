@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import UsageError
 from .degrade import PRESETS
-from .options import integer
+from .options import between, integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from ..distill.run import RunSettings
     from ..distill.train_student import StudentSettings
 
-_WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy")
+_WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy", "adversarial")
 _FULL_SIZE_RANK = 32
 _FULL_SIZE_BATCH = 1
+_WEIGHT = between(0, 1e6)
 
 
 def add_student_options(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +48,9 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         help="encoder: train only corrections of this rank, one on each convolution; 0 trains every "
         "weight (default: %(default)s)",
     )
-    group.add_argument("--kl", type=float, help="weight of the KL to the teacher (default: 0.1)")
+    group.add_argument("--kl", type=_WEIGHT, help="weight of the KL to the teacher (default: 0.1)")
     group.add_argument(
-        "--mse", type=float, help="weight of the picture's squared error (default: 0.25)"
+        "--mse", type=_WEIGHT, help="weight of the picture's squared error (default: 0.25)"
     )
     group.add_argument(
         "--perceptual",
@@ -58,12 +59,18 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         help="kind of the perceptual loss; lpips needs its package and weights (default: %(default)s)",
     )
     group.add_argument(
-        "--perceptual-weight", type=float, help="weight of the perceptual loss (default: 0.5)"
+        "--perceptual-weight", type=_WEIGHT, help="weight of the perceptual loss (default: 0.5)"
     )
     group.add_argument(
         "--cross-entropy",
-        type=float,
+        type=_WEIGHT,
         help="weight of the clean bits (default: 0, as in the paper)",
+    )
+    group.add_argument(
+        "--adversarial",
+        type=between(0, 1e6),
+        metavar="WEIGHT",
+        help="of what a discriminator says of the picture (default: 0; crisp_decoder: 0.05)",
     )
     ablations = parser.add_argument_group("student, what the paper leaves out to compare")
     ablations.add_argument(
@@ -140,6 +147,7 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
         perceptual=args.perceptual,
         causal=args.causal,
         checkpointing=checkpointing,
+        amp=args.amp,
         **given,
     )
     if args.no_distill and (args.no_kl or any(name in given for name in _WEIGHTS)):

@@ -1,11 +1,12 @@
 """Entry point of the `varestorer` command: arguments, errors and exit codes.
 
-Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C.
+Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C, 143 by SIGTERM in training.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -22,9 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except KeyboardInterrupt:
-        print("\nvarestorer: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"\nvarestorer: {stop if stop.args else 'interrupted'}", file=sys.stderr)
+        return 128 + getattr(stop, "signal_number", signal.SIGINT)
     except VARestorerError as error:
         if args.debug:
             raise

@@ -130,6 +130,14 @@ def between(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def above_zero(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):  # also refuses "nan"
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text}")
+    return value
+
+
 def integer(low: int, high: int | None) -> Callable[[str], int]:
     """Return a parser of whole numbers from `low` to `high`, None without end."""
 

@@ -13,7 +13,7 @@ from .allocator import keep_freed_memory
 from .autoencoder import FastDecoder, FastDownsample, FastEncoder, FastResidualBlock, FastUpsample
 from .block import FastBlock, FastCrossAttention, FastHeadNorm, FastTransformer
 from .fused import FastLayers
-from .switch import is_on
+from .switch import mode
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,7 +43,7 @@ def accelerate(network: Network) -> Network:
 
 def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which the layers of a network that is not ours run faster on a CPU."""
-    if device.type != "cpu" or not is_on():
+    if device.type != "cpu" or mode() == "off":
         return nullcontext()
     keep_freed_memory(device)
     return FastLayers()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.attention import attention as plain
 from .onednn import has_products, product
+from .speed import Trial, is_faster, name_of, power_of_two, ramp
 
 _LONG = 512
-"""Queries from which on the products on a CPU are worth a loop of their own."""
+"""Queries below which attention is too small a share of a pass to be looked at."""
 
-_WIDE = 64
-"""Size of a head from which on float32 is worth it: with less, threads wait for each other too often."""
+_MOST_KEYS = 2048
+"""Keys of the sample that is timed, at most."""
 
 _BLOCK = 2**21
 """Scores at a time for each thread: 4 MB in bfloat16; an eighth of them, 1 MB, in float32.
@@ -31,10 +32,17 @@ _PROBE = 16
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with PyTorch's fused kernel, or faster where that is slow; see `AttentionFn` for shapes."""
-    wide = q.dtype != torch.float32 or q.shape[3] >= _WIDE
-    if mask is None and wide and q.shape[2] >= _LONG and has_products(q, k, v):
-        return _by_products(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if mask is None and q.shape[2] >= _LONG and has_products(q, k, v):
+        keys = min(_MOST_KEYS, power_of_two(k.shape[2]))
+        sample = f"{name_of(q.dtype)}, heads of {q.shape[3]}, {keys} keys"
+        if is_faster("attention", sample, lambda: _trials(q.dtype, q.shape[3], keys)):
+            return _by_products(q, k, v)
+    return plain(q, k, v, mask)
+
+
+def _trials(dtype: torch.dtype, size: int, keys: int) -> tuple[Trial, Trial]:
+    q, k, v = (ramp(1, 1, length, size, dtype=dtype) for length in (128, keys, keys))
+    return lambda: _by_products(q, k, v), lambda: plain(q, k, v)
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

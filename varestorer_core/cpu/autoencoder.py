@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models.autoencoder import Decoder, Downsample, Encoder, ResidualBlock, Upsample
 from .fused import convolution_weights
 from .maps import done_with, is_in_pass, maps_used_again, new_map
-from .resampling import doubled, doubled_taps, halved
+from .resampling import doubled, doubled_taps, doubles_at_once, halved
 from .strips import convolve_activated, convolve_whole, pays_in_strips, pointwise
 from .switch import runs_on
 
@@ -65,7 +65,7 @@ class FastUpsample(Upsample):
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
-        found = convolution_weights(self.conv, x)
+        found = convolution_weights(self.conv, x) if doubles_at_once(x) else None
         if found is None:
             result = super().forward(x)
         else:

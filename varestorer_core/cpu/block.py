@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.adaptive_norm import HeadNorm, modulate
@@ -19,18 +20,22 @@ from ..models.attention import AttentionFn
 from ..models.attention import attention as plain_attention
 from ..models.block import (
     Block,
+    BlockContext,
     CrossAttention,
     FeedForward,
+    HeadConstants,
     SelfAttention,
     TextKV,
 )
 from ..models.cache import KVCache
+from ..models.rope import apply_rope
 from ..models.transformer import VARTransformer
 from .attention import attention
 from .folding import FoldedText, fold
 from .fused import fused_linear, linear
 from .residual import advance
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
+from .speed import Trial, is_faster, name_of, ramp
 from .switch import runs_on
 
 # x (1 + tanh(u)) / 2 is x times the logistic function of 2u, u = sqrt(2 / pi) (x + 0.044715 x^3).
@@ -76,8 +81,7 @@ class FastBlock(Block):
     def forward(
         self,
         x: Tensor,
-        modulation: Tensor,
-        text: TextKV,
+        context: BlockContext,
         rope: tuple[Tensor, Tensor],
         *,
         mask: Tensor | None = None,
@@ -88,21 +92,20 @@ class FastBlock(Block):
         if not runs_on(x):
             return super().forward(
                 x,
-                modulation,
-                text,
+                context,
                 rope,
                 mask=mask,
                 text_mask=text_mask,
                 cache=cache,
                 num_queries=num_queries,
             )
-        gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
-        half, constants = self.compute_dtype, self.sa.constants(x.device)
+        gate1, gate2, scale1, scale2, shift1, shift2 = context.modulation.unbind(2)
+        half, heads, text = self.compute_dtype, context.heads, context.text
         scratch = None if cache is not None else _scratch.get()
 
         def before(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             h = by_rows(lambda part: modulate(part, scale1, shift1).to(half), x)
-            return _heads(self.sa, h, cos, sin, constants)
+            return _heads(self.sa, h, cos, sin, heads)
 
         def cross(x: Tensor) -> Tensor:
             return self.ca_norm(x).to(half)
@@ -164,14 +167,26 @@ def _cross_attention(ca: CrossAttention, x: Tensor, text: TextKV, mask: Tensor |
 
 def _feed_forward(ffn: FeedForward, x: Tensor) -> Tensor:
     hidden, is_activated = fused_linear(ffn.fc1, x, gelu=True)
-    return linear(ffn.fc2, hidden if is_activated else by_rows(_gelu, hidden))
+    if not is_activated:
+        is_better = is_faster("GELU", name_of(x.dtype), lambda: _gelu_trials(x.dtype))
+        hidden = by_rows(_gelu if is_better else _tanh_gelu, hidden)
+    return linear(ffn.fc2, hidden)
+
+
+def _gelu_trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
+    x = ramp(128, 1024, dtype=dtype)
+    return lambda: _gelu(x), lambda: _tanh_gelu(x)
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
 
 
 def _heads(
-    sa: SelfAttention, x: Tensor, cos: Tensor, sin: Tensor, constants: tuple[Tensor, Tensor]
+    sa: SelfAttention, x: Tensor, cos: Tensor, sin: Tensor, constants: HeadConstants
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return q, k, v (B, L, H, c) of x (B, L, C) and the angles' cos, sin (1, L, c / 2)."""
-    bias, lengths = constants
+    bias, lengths = constants.bias, constants.length
     angles = (cos[:, :, None, None], sin[:, :, None, None])
     qkv, is_complete = fused_linear(sa.mat_qkv, x, bias=bias.flatten())
     qkv = qkv.unflatten(-1, (3, sa.num_heads, -1))
@@ -184,7 +199,7 @@ def _heads(
         return _rotate(qk.float() + bias[:2], lengths, cos, sin).to(dtype)
 
     q, k = by_rows(rotated, qkv[:, :, :2], *angles).unbind(2)
-    return q, k, qkv[:, :, 2] + bias[2].to(dtype)
+    return q, k, qkv[:, :, 2] + constants.v_bias.to(dtype)
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -197,5 +212,17 @@ def _gelu(x: Tensor) -> Tensor:
 def _rotate(x: Tensor, length: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Give every vector of x (..., c) float32, which nothing else reads, that length, and turn it to its position."""
     x = x.mul_(length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
+    if not is_faster("rotation", f"heads of {x.shape[-1]}", lambda: _rotation_trials(x.shape[-1])):
+        return apply_rope(x, cos, sin)
+    return _turned(x, cos, sin)
+
+
+def _rotation_trials(size: int) -> tuple[Trial, Trial]:
+    x, angles = ramp(64, 2, 8, size), (ramp(64, 1, 1, size // 2), ramp(64, 1, 1, size // 2))
+    return lambda: _turned(x, *angles), lambda: apply_rope(x, *angles)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate channel pairs of x (..., c) as complex numbers, in place."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs.mul_(torch.complex(cos, sin))).flatten(-2)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from ..models.block import TextKV
 from .fused import linear_weights
-from .onednn import has_products, product
+from .onednn import has_products, product, uses_products
+from .speed import Trial, is_faster, name_of, ramp
 
 _MOST = 0.75
 """Largest share of the width that the folded keys may take: with more, little is saved."""
@@ -72,6 +73,9 @@ def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> FoldedText | None:
     width = heads * size
     if batch != 1 or heads * rows > _MOST * width or not has_products(k, v):
         return None
+    sample = f"{name_of(k.dtype)}, width {width}, {heads * rows} columns"
+    if not is_faster("folded prompt", sample, lambda: _trials(k.dtype, width, heads, rows)):
+        return None
     like = k.new_zeros(1, width)
     before, after = linear_weights(mat_q, like), linear_weights(proj, like)
     if before is None or after is None:
@@ -95,7 +99,25 @@ def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> FoldedText | None:
     return FoldedText(kv.keys, kv.values, folded)
 
 
+def _trials(dtype: torch.dtype, width: int, heads: int, rows: int) -> tuple[Trial, Trial]:
+    """Return both ways on 64 tokens, at full width or half the heads as often as it takes to be small."""
+    while width > 512 and heads % 2 == 0:
+        width, heads = width // 2, heads // 2
+    x = ramp(1, 64, width, dtype=dtype)
+    w_in, w_out = (ramp(width, width, dtype=dtype) for _ in range(2))
+    k, v = (ramp(1, heads, rows, width // heads, dtype=dtype) for _ in range(2))
+    keys, values = (ramp(*s, dtype=dtype) for s in ((heads * rows, width), (width, heads * rows)))
+    folded = Folded(keys, torch.zeros(heads * rows), values, None, heads)
+
+    def apart() -> Tensor:
+        q = _multiply(x, w_in, None).unflatten(-1, (heads, -1)).transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return _multiply(out.transpose(1, 2).flatten(2), w_out, None)
+
+    return lambda: folded.attend(x, None), apart
+
+
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if has_products(x, weight) and x.is_contiguous():
+    if uses_products(x, weight) and x.is_contiguous():
         return product(x, weight, bias)
     return F.linear(x, weight, None if bias is None else bias.to(x.dtype))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .onednn import has_products, product
+from .onednn import product, uses_products
 
 
 def fused_linear(
@@ -26,7 +26,7 @@ def fused_linear(
     """
     # A layer with more to it, as one with an adapter, would be done in vain.
     is_single = next(layer.children(), None) is None and "forward" not in vars(layer)
-    if not (is_single and has_products(x) and x.is_contiguous()):
+    if not (is_single and uses_products(x) and x.is_contiguous()):
         return layer(x), False
     fused = _FusedLinear(bias, gelu)
     with fused:
@@ -130,4 +130,4 @@ class _FusedLinear(TorchFunctionMode):
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    return has_products(x, weight.detach()) and x.is_contiguous() and weight.is_contiguous()
+    return uses_products(x, weight.detach()) and x.is_contiguous() and weight.is_contiguous()

@@ -1,11 +1,10 @@
-"""Matrix products of a CPU by oneDNN, with what follows a product done in the same pass.
+"""Matrix products on a CPU by oneDNN, with bias and activation in the same pass.
 
-The operator is the one that TorchInductor compiles to. `F.linear` falls behind it in two ways. In bfloat16 it copies
-the bias into the whole result first, and an activation afterwards reads and writes the result once more, which at
-full size takes a third of the product's own time. In float32 it goes to MKL, which on AMD processors runs at half
-the speed.
+The operator is the one that TorchInductor compiles to. `F.linear` is slower in two ways. In bfloat16 it first copies
+the bias into the whole result, and an activation afterwards reads and writes the result once more: at full size a
+third of the product's own time. In float32 it calls MKL, which reaches half the speed on some AMD processors.
 
-It is internal to PyTorch, so nothing may depend on its being there: `has_products` asks, and tries it once.
+The operator is internal to PyTorch, so nothing may depend on it: `has_products` tries it once.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .speed import Trial, is_faster, name_of, ramp
+
 
 def has_products(*tensors: Tensor) -> bool:
-    """Tell whether `product` takes tensors of this kind, here and now."""
+    """Return whether `product` accepts tensors of this kind, here and now."""
     first = tensors[0]
     return (
         first.device.type == "cpu"
@@ -44,13 +45,29 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool
     return _operator()(x, weight, bias, *activation)
 
 
+def uses_products(*tensors: Tensor) -> bool:
+    """Return whether layers are to be multiplied by `product`: it is here, and faster than `F.linear`."""
+    return has_products(*tensors) and is_faster(
+        "linear layers", name_of(tensors[0].dtype), lambda: _trials(tensors[0].dtype)
+    )
+
+
+def _trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
+    x, weight = ramp(128, 512, dtype=dtype), ramp(512, 512, dtype=dtype)
+    bias = ramp(512, dtype=dtype)
+    return (
+        lambda: product(x, weight, bias, gelu=True),
+        lambda: F.gelu(F.linear(x, weight, bias), approximate="tanh"),
+    )
+
+
 def _operator() -> Any:
     return torch.ops.mkldnn._linear_pointwise
 
 
 @lru_cache(maxsize=8)
 def _is_sound(dtype: torch.dtype) -> bool:
-    """Tell whether the operator exists, is fast in a type, and gives what it should."""
+    """Return whether the operator exists, supports a type, and returns the right result."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     with torch.inference_mode():

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .maps import new_map
+from .speed import Trial, is_faster, name_of, ramp
 from .strips import pays_in_strips, rows_of_a_strip
 
 
@@ -41,6 +42,21 @@ def doubled(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
         strip = F.conv_transpose2d(part, taps, bias, stride=2, padding=(3, 1))
         result[:, :, 2 * first : 2 * last] = strip
     return result
+
+
+def doubles_at_once(x: Tensor) -> bool:
+    """Return whether one transposed convolution is faster than doubling x and then convolving it."""
+    return is_faster("doubling", name_of(x.dtype), lambda: _trials(x.dtype))
+
+
+def _trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
+    x = ramp(1, 64, 24, 24, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = ramp(64, 64, 3, 3, dtype=dtype)
+
+    def theirs() -> Tensor:
+        return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, padding=1)
+
+    return lambda: doubled(x, doubled_taps(weight), None), theirs
 
 
 def doubled_taps(weight: Tensor) -> Tensor:

@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 VARIABLE = "VARESTORER_CPU_KERNELS"
-"""Environment variable; "off" leaves every pass to the plain networks. Read at each pass."""
+"""Environment variable, read at each pass: "off" leaves every pass to the plain networks, "all" runs every kernel of
+this package without timing it, and anything else those that are faster on this machine (see `speed`)."""
 
 
-def is_on() -> bool:
-    """Return whether the layer is switched on."""
-    return os.environ.get(VARIABLE, "").lower() not in ("off", "0", "false", "no")
+def mode() -> str:
+    """Return "off", "all" or "auto"."""
+    value = os.environ.get(VARIABLE, "").lower()
+    return value if value in ("off", "all") else "auto"
 
 
 def runs_on(x: Tensor) -> bool:
     """Return whether the kernels take an input: on a CPU, no gradients recorded, not compiling, switched on."""
     if torch.compiler.is_compiling():
         return False
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and is_on()
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and mode() != "off"

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .speed import Trial, is_faster, name_of, ramp
+
 ROWS = 4
 """Rows of the result that are made together, from two more of the input."""
 _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
@@ -25,8 +27,8 @@ _MIXED_ROWS = ROWS + 2
 _BAND = 1 << 21
 """Numbers of mixed input to hold at once for each thread: 8 MB and as many of products stay in a cache."""
 _LEAST_CHANNELS = 128
-_LEAST_PIXELS = 48 * 48
-"""Below these the mixing takes more than the products save; measured on a Zen 5 core, one thread and two."""
+_LEAST_PIXELS = 32 * 32
+"""Smaller layers are too small a share of a pass to be looked at."""
 
 
 class _Matrices(NamedTuple):
@@ -65,6 +67,23 @@ def pays(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and min(weight.shape[:2]) >= _LEAST_CHANNELS
         and x.shape[-2] * x.shape[-1] >= _LEAST_PIXELS
+        and is_faster("Winograd", name_of(x.dtype), _trials)
+    )
+
+
+def _trials() -> tuple[Trial, Trial]:
+    """Return both ways on the least channels: with more of them, the multiplications saved only weigh more.
+
+    The weight is mixed once for a whole feature map, so not within the time of this small part of one.
+    """
+    channels, height, width = _LEAST_CHANNELS, 16, 64
+    x = ramp(1, height + 2, width, channels).permute(0, 3, 1, 2)
+    weight = ramp(channels, channels, 3, 3).contiguous(memory_format=torch.channels_last)
+    rows, result = x[0].permute(1, 2, 0), torch.empty(height, width, channels)
+    prepared = Winograd(weight, None)
+    return (
+        lambda: prepared.convolve(rows, result),
+        lambda: F.conv2d(x, weight, padding=(0, 1)),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..color_space import linear_to_srgb, srgb_to_linear
 from .steps import Range, Sizes, draw
 
 
@@ -26,18 +27,7 @@ class LowLight:
         """Return the dark, noisy image in [0, 1]."""
         exposure, full_well = draw(self.exposure, generator), draw(self.full_well, generator)
         read_noise = draw(self.read_noise, generator)
-        light = exposure * to_linear(image.double().clamp(0, 1)).numpy()
+        light = exposure * srgb_to_linear(image.double().clamp(0, 1)).numpy()
         photons = generator.poisson(light * full_well)
         photons = photons + read_noise * generator.standard_normal(photons.shape)
-        return to_srgb(torch.from_numpy(photons / full_well).clamp(0, 1)).float()
-
-
-def to_linear(values: Tensor) -> Tensor:
-    """Return the linear intensities of sRGB values in [0, 1] (IEC 61966-2-1)."""
-    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(intensities: Tensor) -> Tensor:
-    """Return the sRGB values of linear intensities in [0, 1]."""
-    curve = 1.055 * intensities.clamp(min=1e-12) ** (1 / 2.4) - 0.055
-    return torch.where(intensities <= 0.0031308, intensities * 12.92, curve)
+        return linear_to_srgb(torch.from_numpy(photons / full_well).clamp(0, 1)).float()

@@ -31,18 +31,19 @@ from ..schedule import get_schedule
 from ..settings import RestoreSettings
 from ..tiles.tile_bits import TileCodes
 from .ablation_table import markdown_table, summary
-from .loop import LoopSettings
+from .loop import TrainingError
 from .run import (
     Report,
     RunSettings,
     adapted_tokenizer,
+    build_stage,
+    loop_settings,
     student_rate,
-    trained_teacher,
-    trained_tokenizer,
-    training_pictures,
+    train_stage,
+    training_source,
     with_own_config,
 )
-from .train_student import StudentSettings, train_student
+from .train_student import StudentSettings, StudentStage
 from .variants import VARIANTS
 
 REFERENCES = ("Lanczos", "LQ bits, decoded")
@@ -109,7 +110,9 @@ class _Bench:
         self, settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
     ):
         self.ablation, self.device = ablation, settings.device
-        self.tokenizer: VisualTokenizer = adapted_tokenizer(settings).to(settings.device)
+        self.tokenizer: VisualTokenizer = adapted_tokenizer(settings, before="student").to(
+            settings.device
+        )
         self.pairs: list[Pair] = [
             make_pair(
                 path,
@@ -165,33 +168,19 @@ def _train(
     report: Report | None,
 ) -> VARTransformer:
     """Train one variant, or go on with it."""
-    training, validation = training_pictures(settings, "student", report)
-    loop = LoopSettings(
-        steps=settings.steps["student"],
-        learning_rate=student_rate(settings),
-        accumulate=settings.accumulate,
-        ema=settings.ema,
-        seed=seed,
-    )
+    settings = dataclasses.replace(settings, seed=seed, resume=True, stop_at=None)
+    source = training_source(settings, report)
+    loop = loop_settings("student", settings)
+    built = build_stage("student", settings, loop, wanted)
+    assert isinstance(built, StudentStage)
 
     def show(done: int, total: int, loss: float) -> None:
         if report is not None:
             report(name, done, total, loss)
 
-    return train_student(
-        stage,
-        trained_tokenizer(settings),
-        adapted_tokenizer(settings),
-        trained_teacher(settings),
-        training,
-        validation,
-        loop,
-        settings=wanted,
-        resume=True,
-        device=settings.device,
-        on_progress=show,
-        prompt=settings.prompt,
-    )
+    if train_stage(stage, built, source, loop, settings, show) < loop.steps:
+        raise TrainingError("The ablation stopped before its end; the same command continues it.")
+    return built.student.eval()
 
 
 def _plan(

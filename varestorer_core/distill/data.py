@@ -1,14 +1,15 @@
-"""Training pictures: a cached array of procedural ones, or a folder of photographs.
+"""Squares in memory: a cached array of procedural pictures, or cuts of photographs.
 
-Either way training sees an array of equal uint8 squares and draws crops from it with the caller's generator,
-so a run is a function of its seed. The cache is a memory-mapped .npy file that fills in order and remembers how
-far it got, so an interrupted generation continues where it stopped.
+Both are arrays of equal uint8 squares: procedural ones to train on, those of a folder to measure on. The cache is
+a memory-mapped .npy file that fills in order and remembers how far it got, so an interrupted generation continues
+where it stopped.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from ..errors import ImageError, SettingError
-from ..pictures import READABLE, read_picture, to_uint8
+from .decode import open_picture, picture_files
 from .procedural import generate_picture
+from .workers import start_worker
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +61,11 @@ def procedural_pictures(
         note.unlink(missing_ok=True)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     draw = partial(generate_picture, seed, size=size)
-    pool = ProcessPoolExecutor(workers) if workers > 1 else None
+    pool = (
+        ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),))
+        if workers > 1
+        else None
+    )
     try:
         for start in range(done, count, _CHUNK):
             stop = min(start + _CHUNK, count)
@@ -98,28 +103,6 @@ def _cached(
         return None, 0
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Return the picture files of a folder and its subfolders in a fixed order.
-
-    Raises:
-        ImageError: if there is no such folder.
-    """
-    if not folder.is_dir():
-        raise ImageError(
-            f"A folder of pictures must be an existing folder, got {folder}. Check --data and --validation."
-        )
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE and p.is_file())
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Return a picture upright, with 8 bits a channel and without its alpha channel.
-
-    Raises:
-        ImageError: if it cannot be read.
-    """
-    return Image.fromarray(to_uint8(read_picture(path).rgb))
-
-
 def describe_skipped(files: int, kinds: Mapping[str, Sequence[str]]) -> str:
     """Return a line that counts and names skipped pictures.
 
@@ -137,17 +120,25 @@ def describe_skipped(files: int, kinds: Mapping[str, Sequence[str]]) -> str:
 
 
 def folder_pictures(
-    folder: Path, *, size: int = 192, per_picture: int = 8, seed: int = 0
+    folder: Path,
+    *,
+    size: int = 192,
+    per_picture: int = 8,
+    seed: int = 0,
+    files: Sequence[Path] | None = None,
 ) -> NDArray[np.uint8]:
     """Return (n, size, size, 3) uint8 squares cut from the pictures of a folder and its subfolders.
 
     Each picture gives up to `per_picture` squares, cut at random places and enlargements. Unreadable files and
     pictures smaller than a square are skipped; their numbers and names are logged.
 
+    Args:
+        files: of the folder, to cut from; None takes all of them.
+
     Raises:
         ImageError: if nothing is left.
     """
-    files = picture_files(folder)
+    files = picture_files(folder) if files is None else files
     rng = np.random.default_rng(seed)
     squares: list[NDArray[np.uint8]] = []
     unreadable: list[str] = []
@@ -155,7 +146,7 @@ def folder_pictures(
     for file in files:
         name = str(file.relative_to(folder))
         try:
-            image = open_picture(file)
+            image, _ = open_picture(file)
         except ImageError:
             unreadable.append(name)
             continue
@@ -217,8 +208,3 @@ def random_crops(
         piece = piece[:, ::-1] if flip else piece
         crops.append(piece.transpose(1, 0, 2) if turn else piece)
     return np.ascontiguousarray(np.stack(crops))
-
-
-def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    """Turn (B, H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .data import to_tensor
 from .degrade import degrade_batch
-from .losses import psnr, ssim
-from .sheet import save_sheet
+from .losses import ssim
+from .sheet import SHOWN, save_sheet
+
+ORIGINAL = "original"
+"""Label of the clean pictures on a sheet; they are what the others are compared with."""
+RESTORED = "restored"
+"""Label of what a stage is trained for: its figures are `val_psnr` and `val_ssim`, those of others end in the label."""
+
+Measured = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""Pictures (B, 3, H, W) in [-1, 1] by label, and scalars by name, each a mean over the batch."""
 
 
 class HeldOut:
@@ -21,36 +28,84 @@ class HeldOut:
 
     def __init__(
         self,
-        folder: Path,
         pictures: NDArray[np.uint8],
-        device: str,
+        device: str = "cpu",
         degradation: tuple[str, ...] = (),
+        batch: int = 4,
     ):
-        """Prepare pictures (B, H, W, 3) uint8.
+        """Prepare pictures (n, H, W, 3) uint8.
 
         Args:
-            folder: of the stage; sheets go to `sheets` in it.
+            device: where they are measured, `batch` at a time.
             degradation: presets; none means that only clean pictures are needed.
         """
-        self.folder = folder
-        self.clean = to_tensor(pictures).to(device)
-        """(B, 3, H, W) in [-1, 1]."""
-        self.lq = self.clean
-        """The degraded pictures, likewise; the clean ones where nothing degrades."""
+        self.device, self.batch = device, batch
+        lq = pictures
         if degradation:
             # Always the same draw: figures of different steps and runs can be compared.
-            drawn = torch.Generator().manual_seed(0)
-            self.lq = to_tensor(degrade_batch(pictures, degradation, drawn)).to(device)
+            lq = degrade_batch(pictures, degradation, torch.Generator().manual_seed(0))
+        self._clean, self._lq = (
+            torch.from_numpy(np.ascontiguousarray(p)).permute(0, 3, 1, 2) for p in (pictures, lq)
+        )
 
-    def figures(self, restored: Tensor) -> dict[str, float]:
-        """Return PSNR (dB) and SSIM of restored pictures, and of the degraded ones beside them."""
-        return {
-            "val_psnr": psnr(restored, self.clean),
-            "val_psnr_lq": psnr(self.lq, self.clean),
-            "val_ssim": float(ssim(restored, self.clean)),
-            "val_ssim_lq": float(ssim(self.lq, self.clean)),
-        }
+    def __len__(self) -> int:
+        return len(self._clean)
 
-    def save_sheet(self, step: int, rows: Sequence[Tensor]) -> None:
-        """Write the rows, each (B, 3, H, W) in [-1, 1], as the sample sheet of a step."""
-        save_sheet(self.folder / "sheets" / f"{step:06d}.png", rows)
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield degraded and clean pictures (B, 3, H, W) in [-1, 1] on the device, batch by batch."""
+        for pair in zip(self._lq.split(self.batch), self._clean.split(self.batch), strict=True):
+            lq, clean = (part.to(self.device).float() / 127.5 - 1 for part in pair)
+            yield lq, clean
+
+    def measure(
+        self, restore: Callable[[Tensor, Tensor], Measured], sheet: Path | None = None
+    ) -> dict[str, float]:
+        """Return PSNR (dB, over all pixels) and SSIM of pictures by label, and the scalars.
+
+        Args:
+            restore: takes degraded and clean pictures.
+            sheet: PNG file to show the first pictures in, one row a label.
+        """
+        sums: dict[str, Tensor | float] = {}
+        rows: dict[str, list[Tensor]] = {}
+        for lq, clean in self.pairs():
+            pictures, scalars = restore(lq, clean)
+            for label, picture in pictures.items():
+                end = "" if label == RESTORED else f"_{label}"
+                error = (picture.float() - clean).square().mean()
+                for name, value in ((f"mse{end}", error), (f"val_ssim{end}", ssim(picture, clean))):
+                    sums[name] = sums.get(name, 0.0) + value * len(lq)
+            for name, value in scalars.items():
+                sums[name] = sums.get(name, 0.0) + value * len(lq)
+            for label, picture in {**pictures, ORIGINAL: clean}.items():
+                row = rows.setdefault(label, [])
+                if pictures and len(row) < SHOWN:
+                    row.extend(picture.cpu()[: SHOWN - len(row)])
+        names = list(sums)
+        values = (torch.stack([torch.as_tensor(sums[n]) for n in names]) / len(self)).tolist()
+        if sheet is not None and rows.get(ORIGINAL):
+            save_sheet(sheet, {label: torch.stack(row) for label, row in rows.items()})
+        return dict(_figure(name, value) for name, value in zip(names, values, strict=True))
+
+
+def sheet_path(folder: Path, step: int) -> Path:
+    """Return where the sample sheet of a step belongs."""
+    return folder / "sheets" / f"{step:06d}.png"
+
+
+def worse_than_input(figures: Mapping[str, float]) -> str | None:
+    """Return a sentence if restored pictures are worse than the degraded ones they were made from; else None."""
+    worse = []
+    for name, title, digits in (("psnr", "PSNR", 2), ("ssim", "SSIM", 4)):
+        got, before = figures.get(f"val_{name}"), figures.get(f"val_{name}_lq")
+        if got is not None and before is not None and got < before:
+            worse.append(f"{title} {got:.{digits}f} instead of {before:.{digits}f}")
+    if not worse:
+        return None
+    return f"restored pictures are worse than the degraded ones that they were made from: {', '.join(worse)}"
+
+
+def _figure(name: str, value: float) -> tuple[str, float]:
+    if not name.startswith("mse"):
+        return name, value
+    return f"val_psnr{name.removeprefix('mse')}", 10 * float(np.log10(4 / max(value, 1e-12)))

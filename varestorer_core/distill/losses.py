@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import metrics
 from ..schedule import ScaleSchedule
 
-_SSIM_WINDOW = 7
-_GMS_C = 170 / 255**2
 _TINY = 1e-8
 """Under a root, whose slope is infinite at zero."""
 
@@ -20,21 +19,9 @@ def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
     return (e[..., 1:] - e[..., :-1]).abs().mean() + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
 
 
-def ssim(a: Tensor, b: Tensor, data_range: float = 2.0) -> Tensor:
-    """Return the mean structural similarity over 7 x 7 windows (uniform weights, no padding)."""
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-
-    def mean(x: Tensor) -> Tensor:
-        # One axis after the other: the box window separates, and 14 additions are fewer than 49.
-        return F.avg_pool2d(
-            F.avg_pool2d(x, (1, _SSIM_WINDOW), stride=1), (_SSIM_WINDOW, 1), stride=1
-        )
-
-    mu_a, mu_b = mean(a), mean(b)
-    var_a, var_b = mean(a * a) - mu_a**2, mean(b * b) - mu_b**2
-    cov = mean(a * b) - mu_a * mu_b
-    luminance = (2 * mu_a * mu_b + c1) / (mu_a**2 + mu_b**2 + c1)
-    structure = (2 * cov + c2) / (var_a + var_b + c2)
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean structural similarity of pictures in [-1, 1] over 7 x 7 windows of equal weights."""
+    luminance, structure = metrics.ssim_maps(a, b, window=metrics.UNIFORM, data_range=2.0)
     return (luminance * structure).mean()
 
 
@@ -55,14 +42,8 @@ def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
 
 
 def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return the gradient magnitude similarity (B, h, w), from 0 to 1, of pictures in [-1, 1].
-
-    That of GMSD (Xue et al. 2014): brightness halved by 2 x 2 means, Prewitt's filter,
-    (2 g h + c) / (g^2 + h^2 + c). Unlike a difference of gradients it does not favour the flat compromise where an
-    edge may lie at either of two places.
-    """
-    g, h = _gradient_magnitude(a), _gradient_magnitude(b)
-    return (2 * g * h + _GMS_C) / (g * g + h * h + _GMS_C)
+    """Return `metrics.gradient_similarity` (B, h, w) of pictures in [-1, 1], with a slope at zero."""
+    return metrics.gradient_similarity(a, b, data_range=2.0, tiny=_TINY)
 
 
 def deviation_loss(similarity: Tensor) -> Tensor:
@@ -72,14 +53,6 @@ def deviation_loss(similarity: Tensor) -> Tensor:
     """
     variance = similarity.flatten(1).var(dim=1, correction=0)
     return ((variance + _TINY).sqrt() - _TINY**0.5).mean()
-
-
-def _gradient_magnitude(pictures: Tensor) -> Tensor:
-    weights = pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None] / 2
-    brightness = F.avg_pool2d((pictures * weights).sum(1, keepdim=True), 2)
-    across = (pictures.new_tensor([1.0, 0.0, -1.0]) / 3).expand(3, 3)
-    steps = F.conv2d(brightness, torch.stack([across, across.T])[:, None])
-    return (steps.square().sum(1) + _TINY).sqrt()
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training pictures that are read when they are drawn: folders too large for memory.
+"""Training pictures that are read when they are drawn: folders of any size.
 
 A draw takes a file, a place and an enlargement from the caller's generator, so a resumed run sees the pictures that
 an uninterrupted one sees, as long as the folder stays as it is.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
-from .data import describe_skipped, open_picture, picture_files, random_crops
+from .data import describe_skipped
+from .decode import open_picture, picture_files, picture_size
 
 _TRIES = 20
 _log = logging.getLogger(__name__)
@@ -27,26 +29,31 @@ class PictureFolder:
 
     Others are skipped; their number and names are logged.
 
+    Args:
+        without: files that are left out silently, such as those held out for validation.
+
     Raises:
         ImageError: if the folder does not exist or has no such picture.
     """
 
-    def __init__(self, folder: Path, smallest: int):
+    def __init__(self, folder: Path, smallest: int, without: Container[Path] = ()):
         self.files: list[Path] = []
+        self.sides: list[int] = []
         self.skipped: list[str] = []
         unreadable, small = [], []
-        files = picture_files(folder)
+        files = [file for file in picture_files(folder) if file not in without]
         for file in files:
+            name = str(file.relative_to(folder))
             try:
-                with Image.open(file) as image:  # reads the header only
-                    fits = min(image.size) >= smallest
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                unreadable.append(file.name)
+                side = min(picture_size(file))  # reads the header only
+            except ImageError:
+                unreadable.append(name)
+                continue
+            if side >= smallest:
+                self.files.append(file)
+                self.sides.append(side)
             else:
-                if fits:
-                    self.files.append(file)
-                else:
-                    small.append(file.name)
+                small.append(name)
         self.skipped = unreadable + small
         if self.skipped:
             reasons = {"unreadable": unreadable, f"smaller than {smallest} pixels": small}
@@ -73,17 +80,18 @@ class PictureFolder:
         for _ in range(_TRIES):
             index = int(torch.randint(len(self.files), (1,), generator=generator))
             size, x, y, flip = torch.rand(4, generator=generator).tolist()
+            # Of all sizes of the square between the tile and the whole picture, in equal ratios.
+            whole = self.sides[index]
+            side = max(crop, round(crop * math.exp(size * math.log(max(1.0, whole / crop)))))
             try:
-                image = open_picture(self.files[index])
+                image, shrunk = open_picture(self.files[index], side / crop)
             except ImageError as error:
                 self._skip(index, error)
                 continue
-            if min(image.size) < crop:
+            side = min(side / shrunk, *image.size)
+            if side < crop:
                 self._skip(index, f"smaller than {crop} pixels")
                 continue
-            # Of all sizes of the square between the tile and the whole picture, in equal ratios.
-            side = min(image.size)
-            side = round(crop * math.exp(size * math.log(side / crop)))
             left = x * (image.width - side)
             top = y * (image.height - side)
             box = (left, top, left + side, top + side)
@@ -100,16 +108,3 @@ class PictureFolder:
         if name not in self.skipped:
             self.skipped.append(name)
             _log.warning("picture %s skipped (%s); %d so far", name, reason, len(self.skipped))
-
-
-PictureSource = NDArray[np.uint8] | PictureFolder
-"""Squares (n, S, S, 3) in memory, or a folder."""
-
-
-def draw_crops(
-    pictures: PictureSource, batch: int, crop: int, generator: torch.Generator
-) -> NDArray[np.uint8]:
-    """Return (batch, crop, crop, 3) uint8 training pictures from either source."""
-    if isinstance(pictures, PictureFolder):
-        return pictures.draw(batch, crop, generator)
-    return random_crops(pictures, batch, crop, generator)

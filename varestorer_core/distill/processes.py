@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -40,9 +41,15 @@ class Processes:
     def folder(self, stage: Path) -> Path:
         """Return the folder of this process's training state: that of the stage for the first one.
 
-        Each has a state of its own, since its random generator draws other pictures.
+        Each has a state of its own, so that none waits for another's file.
         """
         return stage if self.first else stage / f"process-{self.index}"
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any of the processes; all of them must ask."""
+        if self.average is None:
+            return flag
+        return bool(self.average(torch.tensor(float(flag), device=self.device)) > 0)
 
     def average_gradients(self, module: nn.Module) -> None:
         """From now on, average every gradient of the module over the processes when it is complete."""

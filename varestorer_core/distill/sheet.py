@@ -1,20 +1,32 @@
-"""Sample sheets: rows of pictures side by side, to be looked at while training runs."""
+"""Sample sheets: labelled rows of pictures side by side, to be looked at while training runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+SHOWN = 8
+"""Pictures in a row at most."""
+_MARGIN = 4
 
-def save_sheet(path: Path, rows: Sequence[Tensor], limit: int = 8) -> None:
-    """Write a PNG with one row per tensor (B, 3, H, W) in [-1, 1]; columns belong together."""
+
+def save_sheet(path: Path, rows: Mapping[str, Tensor]) -> None:
+    """Write a PNG with one row per label of pictures (B, 3, H, W) in [-1, 1]; columns belong together."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    strips = [torch.cat(list(row[:limit]), dim=2) for row in rows]
+    strips = [torch.cat(list(row[:SHOWN]), dim=2) for row in rows.values()]
     sheet = torch.cat(strips, dim=1).detach().float().cpu()
     values = ((sheet.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
-    Image.fromarray(values).save(path)
+    font = ImageFont.load_default()
+    width = int(max(font.getlength(label) for label in rows)) + 2 * _MARGIN
+    page = Image.new("RGB", (width + values.shape[1], values.shape[0]), "white")
+    page.paste(Image.fromarray(values), (width, 0))
+    draw, top = ImageDraw.Draw(page), 0
+    for label, strip in zip(rows, strips, strict=True):
+        draw.text((_MARGIN, top + _MARGIN), label, fill="black", font=font)
+        top += strip.shape[1]
+    page.save(path)

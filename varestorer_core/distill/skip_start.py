@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -26,8 +25,12 @@ from ..models.autoencoder import Decoder, Encoder, ResidualBlock
 from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import ScaleSchedule
-from .data import random_crops, to_tensor
+from .batches import Batch, Draw, batch_generator, draw_batch, to_float
+from .loop import LoopSettings
 from .losses import feature_distance, reconstruction_loss
+from .mixed import mixed_precision
+from .sources import PictureSource
+from .stage import Losses
 
 _CONSTANT = 3.0
 """A group's constant, as a multiple of the root of its signals' summed variances."""
@@ -48,60 +51,85 @@ class SkipSettings:
     commitment: float = 0.1
 
 
-def fit_skip_path(
-    tokenizer: VisualTokenizer,
-    pictures: NDArray[np.uint8],
-    schedule: ScaleSchedule,
-    seed: int,
-    *,
-    settings: SkipSettings | None = None,
-) -> None:
-    """Give a new tokenizer its starting values, in place.
+class SkipStage:
+    """Trains the skip path of a new tokenizer; `join` then lets the blocks take part."""
 
-    Args:
-        pictures: (n, S, S, 3) uint8 to train on.
-        schedule: of the crops.
-        seed: of starting values and crops.
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        schedule: ScaleSchedule,
+        seed: int,
+        *,
+        settings: SkipSettings | None = None,
+        amp: bool = True,
+    ):
+        """Give the tokenizer its starting values, in place.
 
-    Raises:
-        SettingError: if the network is too narrow for its norms to be made harmless.
-    """
-    settings = settings or SkipSettings()
-    for half in (tokenizer.encoder, tokenizer.decoder):
-        _check_width(half)
-    initialise_skip_path(tokenizer, seed)
-    parameters = list(skip_parameters(tokenizer))
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.98))
-    generator = torch.Generator().manual_seed(seed)
-    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
-    device = parameters[0].device
+        Args:
+            schedule: of the crops.
+            seed: of the starting values and the crops.
 
-    def draw(count: int) -> Tensor:
-        return to_tensor(random_crops(pictures, count, crop, generator)).to(device)
+        Raises:
+            SettingError: if the network is too narrow for its norms to be made harmless.
+        """
+        self.settings = settings or SkipSettings()
+        for half in (tokenizer.encoder, tokenizer.decoder):
+            _check_width(half)
+        self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
+        initialise_skip_path(tokenizer, seed)
+        self.autocast = mixed_precision(next(tokenizer.parameters()).device, amp)
+        path = nn.ModuleList(nn.ParameterList([p]) for p in skip_parameters(tokenizer))
+        self.modules: dict[str, nn.Module] = {"skip_path": path}
 
-    span = settings.quantized_from - settings.continuous_until
-    for step in range(settings.steps):
-        progress = step / settings.steps
-        warm = min(1.0, (step + 1) / 30)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * warm * _cosine(progress)
-        images = draw(settings.batch)
-        features = skip_encode(tokenizer.encoder, images)
-        summed = quantize(features, schedule, straight_through=True).summed_codes
-        chance = (progress - settings.continuous_until) / span
-        chosen = (torch.rand(settings.batch, generator=generator) < chance).to(device)
+    def loop(self, whole: LoopSettings) -> LoopSettings:
+        """Return how it trains, for a stage that trains like `whole` afterwards."""
+        return replace(
+            whole,
+            steps=self.settings.steps,
+            learning_rate=self.settings.learning_rate,
+            warmup=30,
+            weight_decay=0.0,
+            accumulate=1,
+            ema=0.0,
+            stop_at=None,
+        )
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Small crops."""
+        crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+        return (Draw(self.settings.batch, crop),)
+
+    def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of a linear autoencoder, of whose samples a growing share is quantised."""
+        images, settings = batch["clean"], self.settings
+        features = skip_encode(self.tokenizer.encoder, images)
+        summed = quantize(features, self.schedule, straight_through=True).summed_codes
+        span = settings.quantized_from - settings.continuous_until
+        share = (step / settings.steps - settings.continuous_until) / span
+        chosen = (torch.rand(len(images), generator=generator) < share).to(images.device)
         codes = torch.where(chosen[:, None, None, None], summed, features)
-        output = skip_decode(tokenizer.decoder, codes)
-        loss = reconstruction_loss(output, images)
-        loss = loss + settings.commitment * feature_distance(features, summed.detach())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-    images = draw(4 * settings.batch)
-    with torch.no_grad():
-        codes = quantize(skip_encode(tokenizer.encoder, images), schedule).summed_codes
-    join_blocks(tokenizer, images, codes)
+        with self.autocast:
+            output = skip_decode(self.tokenizer.decoder, codes).float()
+        reconstruction = reconstruction_loss(output, images)
+        commitment = feature_distance(features, summed)
+        loss = reconstruction + settings.commitment * commitment
+        return {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
+
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """Measure nothing: the stage that follows does."""
+        return {}
+
+    @torch.no_grad()
+    def join(self, source: PictureSource) -> None:
+        """Let the blocks join the trained path, without changing what it does."""
+        (draw,) = self.draws
+        draw = replace(draw, batch=4 * draw.batch)
+        batch = draw_batch(source, draw, batch_generator(self.seed, self.settings.steps))
+        images = to_float(batch)["clean"].to(next(self.tokenizer.parameters()).device)
+        features = skip_encode(self.tokenizer.encoder, images)
+        codes = quantize(features, self.schedule).summed_codes
+        join_blocks(self.tokenizer, images, codes)
 
 
 @torch.no_grad()
@@ -260,7 +288,3 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 def _power(maps: Tensor) -> Tensor:
     return maps.square().mean((0, 2, 3))
-
-
-def _cosine(progress: float) -> float:
-    return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))

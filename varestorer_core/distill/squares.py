@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import Progress, folder_pictures, picture_files
+from .data import Progress, folder_pictures
+from .decode import picture_files
 from .procedural import generate_picture
 
 
@@ -21,6 +23,7 @@ def mixed_squares(
     path: Path,
     folder: Path,
     *,
+    files: Sequence[Path] | None = None,
     each: int,
     procedural: int,
     size: int = 192,
@@ -32,15 +35,17 @@ def mixed_squares(
     Args:
         path: of the .npy file; a .json file of that name notes what it holds.
         folder: of photographs, with its subfolders. Those smaller than a square are skipped.
+        files: of the folder, to cut from; None takes all of them.
         procedural: squares of `generate_picture` after the photographs'; 0 for none.
         on_progress: called with (procedural squares done, in all).
 
     Raises:
         ImageError: if the folder has no usable picture.
     """
+    files = picture_files(folder) if files is None else files
     note = path.with_suffix(".json")
     wanted = {
-        "photographs": _identity(folder),
+        "photographs": _identity(folder, files),
         "each": each,
         "procedural": procedural,
         "size": size,
@@ -48,7 +53,7 @@ def mixed_squares(
     }
     if path.exists() and note.exists() and note.read_text() == json.dumps(wanted):
         return np.load(path, mmap_mode="r")
-    photographs = folder_pictures(folder, size=size, per_picture=each, seed=seed)
+    photographs = folder_pictures(folder, size=size, per_picture=each, seed=seed, files=files)
     path.parent.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
     shape = (len(photographs) + procedural, size, size, 3)
@@ -66,9 +71,9 @@ def mixed_squares(
     return np.load(path, mmap_mode="r")
 
 
-def _identity(folder: Path) -> str:
-    """Return a hash of the names and sizes of the folder's pictures."""
+def _identity(folder: Path, files: Sequence[Path]) -> str:
+    """Return a hash of the names and sizes of pictures."""
     digest = hashlib.sha256()
-    for file in picture_files(folder):
+    for file in files:
         digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
     return digest.hexdigest()

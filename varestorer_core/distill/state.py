@@ -1,7 +1,7 @@
-"""Training state on disk: weights, their average, optimiser, random generator and step, written atomically.
+"""Training state on disk: weights, their average, optimiser and step, written atomically.
 
 Continuing from a state gives the same numbers as never having stopped, on the same machine with the same number
-of threads: everything random draws from the one generator that is stored here.
+of threads: everything random is drawn from a generator that depends on the run's seed and the step alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ def save_state(
     step: int,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
     average: WeightAverage | None = None,
 ) -> None:
     """Write the state to `path`; an interruption leaves the previous file whole.
@@ -41,7 +40,6 @@ def save_state(
         "step": step,
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimizer": optimizer.state_dict(),
-        "generator": generator.get_state(),
     }
     if average is not None:
         state["ema"] = average.averages
@@ -53,10 +51,9 @@ def load_state(
     *,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
     average: WeightAverage | None = None,
 ) -> int:
-    """Fill modules, optimiser, generator and average from `path` and return the step to continue at.
+    """Fill modules, optimiser and average from `path` and return the step to continue at.
 
     A state that was written without an average starts one at its weights; an average that is not
     asked for any more is dropped.
@@ -69,7 +66,6 @@ def load_state(
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
         if average is not None and "ema" in state:
             average.load(state["ema"])
         elif average is not None:
@@ -95,12 +91,10 @@ def load_state(
         ) from error
 
 
-def save_batches(
-    path: Path, *, step: int, batches: Sequence[Mapping[str, Tensor]], generator: Tensor
-) -> None:
-    """Write what a step worked on, and the generator's state before it, to be looked into."""
+def save_batches(path: Path, *, step: int, batches: Sequence[Mapping[str, Tensor]]) -> None:
+    """Write what a step worked on, to be looked into."""
     held = [{name: value.detach().cpu() for name, value in batch.items()} for batch in batches]
-    write_whole(path, {"step": step, "batches": held, "generator": generator})
+    write_whole(path, {"step": step, "batches": held})
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:

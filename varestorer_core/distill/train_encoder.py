@@ -12,25 +12,20 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ..lora.convolution import add_low_rank, merge_low_rank
+from ..lora.convolution import add_low_rank
+from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import get_schedule
-from .data import random_crops, to_tensor
-from .degrade import DEFAULT_MIX, degrade_batch
-from .held_out import HeldOut
-from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import (
-    deviation_loss,
-    feature_distance,
-    gradient_similarity,
-    psnr,
-    reconstruction_loss,
-)
+from .batches import Batch, Draw
+from .degrade import DEFAULT_MIX
+from .held_out import RESTORED, HeldOut, Measured, sheet_path
+from .loop import LoopSettings
+from .losses import deviation_loss, feature_distance, gradient_similarity, reconstruction_loss
 from .mixed import mixed_precision
+from .stage import Losses
 
 
 @dataclass(frozen=True)
@@ -51,52 +46,60 @@ class EncoderSettings:
     rank: int = 0
     """Rank of the corrections that train, one on each convolution; 0 trains every weight, which suits small
     models."""
+    continuous_until: float = 0.6
+    quantized_from: float = 0.9
+    """Parts of the run between which the share of samples that are quantised rises from none to all."""
     degradation: tuple[str, ...] = DEFAULT_MIX
     """Presets; each picture draws one."""
     amp: bool = True
     """bfloat16 autocast of everything but the encoders, on devices that are faster in it."""
 
 
-def train_encoder(
-    folder: Path,
-    tokenizer: VisualTokenizer,
-    pictures: NDArray[np.uint8],
-    validation: NDArray[np.uint8],
-    loop: LoopSettings,
-    *,
-    settings: EncoderSettings | None = None,
-    resume: bool = False,
-    device: str = "cpu",
-    on_progress: Progress | None = None,
-) -> VisualTokenizer:
-    """Return the tokenizer with an encoder fine-tuned on degraded pictures; the decoder is frozen."""
-    settings = settings or EncoderSettings()
-    schedule = get_schedule(1.0, settings.pixel_class)
-    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
-    tokenizer.requires_grad_(False).to(device)
-    adapted = copy.deepcopy(tokenizer)
-    if settings.rank:
-        add_low_rank(adapted.encoder, settings.rank, loop.seed)
-    else:
-        adapted.encoder.requires_grad_(True)
-    autocast = mixed_precision(device, settings.amp)
+class EncoderStage:
+    """Fine-tunes a copy of a tokenizer's encoder on degraded pictures; the decoder is frozen."""
 
-    batch: Batch = {}
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        loop: LoopSettings,
+        held_out: HeldOut,
+        *,
+        settings: EncoderSettings | None = None,
+        device: str = "cpu",
+    ):
+        """Copy the encoder.
 
-    def step(_: int, generator: torch.Generator) -> Losses:
-        clean = random_crops(pictures, settings.batch, crop, generator)
-        lq = degrade_batch(clean, settings.degradation, generator)
-        kept = torch.rand(settings.batch, generator=generator) < settings.clean
-        lq = np.where(kept.numpy()[:, None, None, None], clean, lq)
-        images, degraded = to_tensor(clean).to(device), to_tensor(lq).to(device)
-        batch.update(clean=images, lq=degraded)
+        Args:
+            held_out: degraded and clean pictures of the size of a tile.
+        """
+        self.settings = settings or EncoderSettings()
+        self.held_out, self.steps = held_out, loop.steps
+        self.schedule = get_schedule(1.0, self.settings.pixel_class)
+        self.tokenizer = tokenizer.requires_grad_(False).to(device)
+        self.adapted = copy.deepcopy(tokenizer)
+        if self.settings.rank:
+            add_low_rank(self.adapted.encoder, self.settings.rank, loop.seed)
+        else:
+            self.adapted.encoder.requires_grad_(True)
+        self.autocast = mixed_precision(device, self.settings.amp)
+        self.modules: dict[str, nn.Module] = {"encoder": self.adapted.encoder}
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Tiles, of which a share stays clean."""
+        wanted = self.settings
+        crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+        return (Draw(wanted.batch, crop, wanted.degradation, wanted.clean),)
+
+    def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of decoding what the encoder reads from degraded pictures."""
+        images, settings = batch["clean"], self.settings
         with torch.no_grad():
-            target = tokenizer.encode(images)
-        features = adapted.encode(degraded)
-        with autocast:
-            # Unquantised: straight-through gradients through all scales are too noisy for fine-tuning, and
-            # features that decode well also quantise well.
-            output = adapted.decoder(features).float()
+            target = self.tokenizer.encode(images)
+        features = self.adapted.encode(batch["lq"])
+        codes = self._quantized_in_part(features, step, generator)
+        with self.autocast:
+            output = self.adapted.decoder(codes).float()
         reconstruction = reconstruction_loss(output, images)
         distance = feature_distance(features, target)
         similarity = gradient_similarity(output, images)
@@ -112,28 +115,27 @@ def train_encoder(
             "gradient_deviation": deviation,
         }
 
-    held_out = HeldOut(folder, validation, device, settings.degradation)
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """Measure degraded pictures through the bits of both encoders, and clean ones through the new one's."""
 
-    def evaluate(done: int) -> dict[str, float]:
-        with torch.no_grad():
-            before, after = tokenizer(held_out.lq, schedule), adapted(held_out.lq, schedule)
-            clean = adapted(held_out.clean, schedule)
-        held_out.save_sheet(done, [held_out.lq, before, after, held_out.clean])
-        return {
-            **held_out.figures(after),
-            "val_psnr_before": psnr(before, held_out.clean),
-            "val_psnr_clean": psnr(clean, held_out.clean),
-        }
+        def restore(lq: Tensor, clean: Tensor) -> Measured:
+            before, after = self.tokenizer(lq, self.schedule), self.adapted(lq, self.schedule)
+            kept = self.adapted(clean, self.schedule)
+            return {"lq": lq, "before": before, RESTORED: after, "clean": kept}, {}
 
-    train(
-        folder,
-        {"encoder": adapted.encoder},
-        step,
-        loop,
-        evaluate=evaluate,
-        resume=resume,
-        on_progress=on_progress,
-        batch=batch,
-    )
-    merge_low_rank(adapted.encoder)
-    return adapted.eval()
+        return self.held_out.measure(restore, sheet_path(folder, step))
+
+    def _quantized_in_part(self, features: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """Return features of which a growing share of samples is quantised, with straight-through gradients.
+
+        Through all scales such gradients are noisy, so the first part of the run learns without them. But what is
+        lost when the bits are taken, the encoder can only make up for where it sees it.
+        """
+        settings = self.settings
+        span = max(1e-6, settings.quantized_from - settings.continuous_until)
+        share = (step / self.steps - settings.continuous_until) / span
+        chosen = torch.rand(len(features), generator=generator) < share
+        if not bool(chosen.any()):
+            return features
+        summed = quantize(features, self.schedule, straight_through=True).summed_codes
+        return torch.where(chosen.to(features.device)[:, None, None, None], summed, features)

@@ -11,13 +11,11 @@ With adapters, teacher and student are the same tensors (`adapters`), so the tea
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -27,16 +25,16 @@ from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import ScaleSchedule, get_schedule
 from .adapters import adapters_of, save_activations, student_on_teacher, trainable_parameters
-from .data import to_tensor
-from .degrade import DEFAULT_MIX, degrade_batch
-from .held_out import HeldOut
+from .adversary import Adversary
+from .batches import Batch, Draw
+from .degrade import DEFAULT_MIX
+from .held_out import RESTORED, HeldOut, Measured, sheet_path
 from .initialise import student_from_teacher
-from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import bit_cross_entropy, bit_kl, log_odds, psnr, scale_weights
+from .losses import bit_cross_entropy, bit_kl, log_odds, scale_weights
 from .mixed import mixed_precision
 from .perceptual import PerceptualName, check_perceptual, perceptual_loss
-from .picture_folder import PictureSource, draw_crops
 from .processes import ALONE, Processes
+from .stage import Losses
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +52,10 @@ class StudentSettings:
     perceptual_weight: float = 0.5
     cross_entropy: float = 0.0
     """Weight of the cross entropy of the clean bits, which the paper's loss does not have."""
+    adversarial: float = 0.0
+    """Weight of what a discriminator says of the picture, see `adversary`; the paper's loss does not have it."""
+    adversarial_from: int = 150
+    """Step from which it counts."""
     lora_rank: int = 0
     """Rank of the adapters that train; 0 trains every weight, which suits small models."""
     causal: bool = False
@@ -69,7 +71,7 @@ class StudentSettings:
     def __post_init__(self) -> None:
         check_perceptual(self.perceptual)
         weights = (self.kl, self.mse, self.perceptual_weight, self.cross_entropy)
-        if min(weights) < 0 or not any(weights):
+        if min(*weights, self.adversarial) < 0 or not any(weights):
             raise SettingError(
                 "the weights of the losses must be 0 or more, and at least one of them above 0, got KL "
                 f"{weights[0]:g}, MSE {weights[1]:g}, perceptual {weights[2]:g}, cross entropy {weights[3]:g}."
@@ -78,7 +80,7 @@ class StudentSettings:
     @property
     def decodes(self) -> bool:
         """Whether a loss looks at the picture."""
-        return bool(self.mse or self.perceptual_weight)
+        return bool(self.mse or self.perceptual_weight or self.adversarial)
 
 
 def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
@@ -97,130 +99,131 @@ def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
     return summed
 
 
-def train_student(
-    folder: Path,
-    tokenizer: VisualTokenizer,
-    lq_tokenizer: VisualTokenizer,
-    teacher: VARTransformer,
-    pictures: PictureSource,
-    validation: NDArray[np.uint8],
-    loop: LoopSettings,
-    *,
-    settings: StudentSettings | None = None,
-    resume: bool = False,
-    device: str = "cpu",
-    on_progress: Progress | None = None,
-    prompt: Tensor | None = None,
-    processes: Processes = ALONE,
-) -> VARTransformer:
-    """Distil a student from a frozen teacher.
+class StudentStage:
+    """Distils a student from a frozen teacher."""
 
-    Args:
-        tokenizer: gives the clean pictures' bits and decodes.
-        lq_tokenizer: reads the degraded pictures; the same, or with an encoder from `train_encoder`.
-        pictures: squares (n, S, S, 3) uint8, or a folder.
-        validation: (n, T, T, 3) uint8, T the side of a tile.
-        prompt: (1, T, text_channels) text features for all pictures; None takes the learned embedding of no
-            prompt.
-        processes: that train together; each draws pictures of its own and keeps its own state.
-    """
-    settings = settings or StudentSettings()
-    schedule = get_schedule(1.0, teacher.config.pixel_class)
-    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
-    teacher.requires_grad_(False).to(device)
-    tokenizer.requires_grad_(False).to(device)
-    lq_tokenizer.requires_grad_(False).to(device)
-    trained, student = _student(teacher, settings, loop.seed)
-    processes.average_gradients(trained)
-    folder, loop = processes.folder(folder), replace(loop, seed=loop.seed + processes.index)
-    if settings.checkpointing:
-        save_activations(student)
-        save_activations(tokenizer.decoder)
-    teacher_text = teacher.encode_text(prompt)
-    causal = block_causal_mask(schedule, device).to(teacher.compute_dtype)
-    weights = scale_weights(schedule, torch.device(device))
-    perceptual = perceptual_loss(settings.perceptual, device)
-    autocast = mixed_precision(device, settings.amp)
-    # What has bfloat16 weights chooses its own types: text and head are to stay in float32.
-    mixed = settings.amp and teacher.compute_dtype == torch.float32
-    transformer_autocast = mixed_precision(device, mixed)
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        lq_tokenizer: VisualTokenizer,
+        teacher: VARTransformer,
+        seed: int,
+        held_out: HeldOut,
+        *,
+        settings: StudentSettings | None = None,
+        device: str = "cpu",
+        prompt: Tensor | None = None,
+        processes: Processes = ALONE,
+    ):
+        """Make a student from the teacher.
 
-    def to_bits(images: Tensor, reader: VisualTokenizer) -> Tensor:
-        with torch.no_grad():
-            return quantize(reader.encode(images), schedule).bits
+        Args:
+            tokenizer: reads the clean pictures' bits.
+            lq_tokenizer: reads the degraded pictures, and decodes; the same, or with an encoder from
+                `EncoderStage` and a decoder from `DecoderStage`.
+            seed: of the student's starting values.
+            held_out: degraded and clean pictures of the size of a tile.
+            prompt: (1, T, text_channels) text features for all pictures; None uses the learned embedding of no
+                prompt.
+            processes: that train together, on pictures of their own.
+        """
+        self.settings = settings = settings or StudentSettings()
+        self.held_out, self.prompt = held_out, prompt
+        self.schedule = get_schedule(1.0, teacher.config.pixel_class)
+        self.teacher = teacher.requires_grad_(False).to(device)
+        self.tokenizer = tokenizer.requires_grad_(False).to(device)
+        self.lq_tokenizer = lq_tokenizer.requires_grad_(False).to(device)
+        trained, self.student = _student(teacher, settings, seed)
+        processes.average_gradients(trained)
+        self.modules: dict[str, nn.Module] = {"student": trained}
+        self.adversary: Adversary | None = None
+        if settings.adversarial:
+            self.adversary = Adversary(seed, device=device)
+            self.modules["adversary"] = self.adversary
+        if settings.checkpointing:
+            save_activations(self.student)
+            save_activations(lq_tokenizer.decoder)
+        self.teacher_text = teacher.encode_text(prompt)
+        self.causal = block_causal_mask(self.schedule, device).to(teacher.compute_dtype)
+        self.weights = scale_weights(self.schedule, torch.device(device))
+        self.perceptual = perceptual_loss(settings.perceptual, device)
+        self.autocast = mixed_precision(device, settings.amp)
+        # What has bfloat16 weights chooses its own types: text and head are to stay in float32.
+        mixed = settings.amp and teacher.compute_dtype == torch.float32
+        self.transformer_autocast = mixed_precision(device, mixed)
 
-    def predict(lq_bits: Tensor) -> Tensor:
-        variant = "short" if settings.causal else "long"
-        mask = causal if settings.causal else None
-        with transformer_autocast:
-            tokens = pyramid_tokens(lq_bits, schedule, variant)
-            text = student.encode_text(prompt)
-            return student(tokens, text, schedule, mask=mask, lq_bits=lq_bits).float()
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Degraded tiles."""
+        crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+        return (Draw(self.settings.batch, crop, self.settings.degradation),)
 
-    batch: Batch = {}
-
-    def step(_: int, generator: torch.Generator) -> Losses:
-        clean = draw_crops(pictures, settings.batch, crop, generator)
-        lq = degrade_batch(clean, settings.degradation, generator)
-        images, degraded = to_tensor(clean).to(device), to_tensor(lq).to(device)
-        batch.update(clean=images, lq=degraded)
-        bits = to_bits(images, tokenizer)
-        logits = predict(to_bits(degraded, lq_tokenizer))
+    def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of a one-step restoration."""
+        images, settings = batch["clean"], self.settings
+        bits = self._bits(images, self.tokenizer)
+        logits = self._predict(self._bits(batch["lq"], self.lq_tokenizer))
         losses: Losses = {}
-        loss = torch.zeros((), device=device)
+        loss = torch.zeros((), device=images.device)
         if settings.decodes:
-            with autocast:
-                output = tokenizer.decoder(straight_through_codes(logits, schedule)).float()
+            with self.autocast:
+                codes = straight_through_codes(logits, self.schedule)
+                output = self.lq_tokenizer.decoder(codes).float()
             losses["mse"] = F.mse_loss(output, images)
-            losses[settings.perceptual] = perceptual(output, images)
+            losses[settings.perceptual] = self.perceptual(output, images)
             loss = settings.mse * losses["mse"]
             loss = loss + settings.perceptual_weight * losses[settings.perceptual]
+            if self.adversary is not None:
+                losses["discriminator"] = self.adversary.learn(images, output, batch["lq"])
+                losses["adversarial"] = self.adversary.judge(output, batch["lq"])
+                if step >= settings.adversarial_from:
+                    loss = loss + settings.adversarial * losses["adversarial"]
         if settings.kl:
-            with torch.no_grad(), transformer_autocast:
-                tokens = pyramid_tokens(bits, schedule, "short")
-                target = teacher(tokens, teacher_text, schedule, mask=causal).float()
-            losses["kl"] = bit_kl(target, logits, weights)
+            losses["kl"] = bit_kl(self._teach(bits), logits, self.weights)
             loss = loss + settings.kl * losses["kl"]
         if settings.cross_entropy:
-            losses["cross_entropy"] = bit_cross_entropy(logits, bits, weights)
+            losses["cross_entropy"] = bit_cross_entropy(logits, bits, self.weights)
             loss = loss + settings.cross_entropy * losses["cross_entropy"]
         losses["accuracy"] = ((log_odds(logits.detach()) > 0) == bits).float().mean()
         return {"loss": loss, **losses}
 
-    held_out = HeldOut(folder, validation, device, settings.degradation)
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """Measure restored pictures, and the degraded ones' bits without a transformer beside them."""
 
-    def evaluate(done: int) -> dict[str, float]:
-        parts: list[tuple[Tensor, ...]] = []
+        def restore(lq: Tensor, clean: Tensor) -> Measured:
+            lq_bits, bits = self._bits(lq, self.lq_tokenizer), self._bits(clean, self.tokenizer)
+            restored_bits = log_odds(self._predict(lq_bits)) > 0
+            copied, restored = (
+                self.lq_tokenizer.decode(dequantize(b, self.schedule))
+                for b in (lq_bits, restored_bits)
+            )
+            accuracy = {
+                "val_accuracy": (restored_bits == bits).float().mean(),
+                "val_accuracy_copied": (lq_bits == bits).float().mean(),
+            }
+            return {"lq": lq, "copied": copied, RESTORED: restored}, accuracy
+
+        return self.held_out.measure(restore, sheet_path(folder, step))
+
+    def _bits(self, images: Tensor, reader: VisualTokenizer) -> Tensor:
+        """Return the bits (B, L, d) of images (B, 3, H, W)."""
         with torch.no_grad():
-            for lq, clean in zip(
-                held_out.lq.split(settings.batch), held_out.clean.split(settings.batch), strict=True
-            ):
-                lq_bits, bits = to_bits(lq, lq_tokenizer), to_bits(clean, tokenizer)
-                restored_bits = log_odds(predict(lq_bits)) > 0
-                pictures = [
-                    tokenizer.decode(dequantize(b, schedule)) for b in (restored_bits, lq_bits)
-                ]
-                parts.append((*pictures, restored_bits == bits, lq_bits == bits))
-        restored, copied, right, right_copied = (torch.cat(p) for p in zip(*parts, strict=True))
-        held_out.save_sheet(done, [held_out.lq, copied, restored, held_out.clean])
-        return {
-            **held_out.figures(restored),
-            "val_psnr_copied": psnr(copied, held_out.clean),
-            "val_accuracy": float(right.float().mean()),
-            "val_accuracy_copied": float(right_copied.float().mean()),
-        }
+            return quantize(reader.encode(images), self.schedule).bits
 
-    train(
-        folder,
-        {"student": trained},
-        step,
-        loop,
-        evaluate=evaluate if processes.first else None,
-        resume=resume,
-        on_progress=on_progress if processes.first else None,
-        batch=batch,
-    )
-    return student.eval()
+    def _predict(self, lq_bits: Tensor) -> Tensor:
+        """Return the student's logits (B, L, d, 2)."""
+        variant = "short" if self.settings.causal else "long"
+        mask = self.causal if self.settings.causal else None
+        with self.transformer_autocast:
+            tokens = pyramid_tokens(lq_bits, self.schedule, variant)
+            text = self.student.encode_text(self.prompt)
+            return self.student(tokens, text, self.schedule, mask=mask, lq_bits=lq_bits).float()
+
+    def _teach(self, bits: Tensor) -> Tensor:
+        """Return the teacher's logits (B, L, d, 2) on the clean pictures' bits."""
+        with torch.no_grad(), self.transformer_autocast:
+            tokens = pyramid_tokens(bits, self.schedule, "short")
+            return self.teacher(tokens, self.teacher_text, self.schedule, mask=self.causal).float()
 
 
 def _student(

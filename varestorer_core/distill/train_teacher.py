@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import TransformerConfig
 from ..models.bsq import pyramid_tokens
@@ -19,13 +17,13 @@ from ..models.masks import block_causal_mask
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import get_schedule
-from .data import random_crops, to_tensor
-from .held_out import HeldOut
+from .batches import Batch, Draw
+from .held_out import HeldOut, Measured
 from .initialise import initialise
-from .loop import Batch, LoopSettings, Losses, Progress, train
 from .losses import bit_cross_entropy, log_odds, scale_weights
 from .mixed import mixed_precision
 from .self_correction import MOST_FLIPS, flipped_pyramid
+from .stage import Losses
 
 TINY_TRANSFORMER = TransformerConfig(
     embed_dim=96,
@@ -50,72 +48,73 @@ class TeacherSettings:
     """bfloat16 autocast, on devices that are faster in it."""
 
 
-def train_teacher(
-    folder: Path,
-    tokenizer: VisualTokenizer,
-    pictures: NDArray[np.uint8],
-    validation: NDArray[np.uint8],
-    loop: LoopSettings,
-    *,
-    config: TransformerConfig = TINY_TRANSFORMER,
-    settings: TeacherSettings | None = None,
-    resume: bool = False,
-    device: str = "cpu",
-    on_progress: Progress | None = None,
-) -> VARTransformer:
-    """Train a teacher on pictures (n, S, S, 3) uint8, whose bits the frozen tokenizer gives."""
-    settings = settings or TeacherSettings()
-    schedule = get_schedule(1.0, config.pixel_class)
-    crop = schedule.pixel_size(tokenizer.config.patch_size)[0]
-    teacher = VARTransformer(config)
-    initialise(teacher, loop.seed)
-    teacher.to(device)
-    tokenizer.requires_grad_(False).to(device)
-    autocast = mixed_precision(device, settings.amp)
-    mask = block_causal_mask(schedule, device)
-    weights = scale_weights(schedule, torch.device(device))
+class TeacherStage:
+    """Trains a teacher on the bits of clean pictures."""
 
-    def predict(
-        features: Tensor, generator: torch.Generator, most_flips: float
-    ) -> tuple[Tensor, Tensor]:
-        target, seen = flipped_pyramid(features, schedule, generator, most_flips)
-        with autocast:
-            text = teacher.encode_text()
-            logits = teacher(pyramid_tokens(seen, schedule, "short"), text, schedule, mask=mask)
-        return logits.float(), target
+    def __init__(
+        self,
+        tokenizer: VisualTokenizer,
+        config: TransformerConfig,
+        seed: int,
+        held_out: HeldOut,
+        *,
+        settings: TeacherSettings | None = None,
+        device: str = "cpu",
+    ):
+        """Make a new teacher.
 
-    def encode(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return tokenizer.encode(images)
+        Args:
+            tokenizer: reads the bits; it is frozen.
+            seed: of the starting values.
+            held_out: clean pictures of the size of a tile.
+        """
+        self.settings = settings or TeacherSettings()
+        self.held_out = held_out
+        self.schedule = get_schedule(1.0, config.pixel_class)
+        self.tokenizer = tokenizer.requires_grad_(False).to(device)
+        self.teacher = VARTransformer(config)
+        initialise(self.teacher, seed)
+        self.teacher.to(device)
+        self.mask = block_causal_mask(self.schedule, device)
+        self.weights = scale_weights(self.schedule, torch.device(device))
+        self.autocast = mixed_precision(device, self.settings.amp)
+        self.modules: dict[str, nn.Module] = {"teacher": self.teacher}
 
-    batch: Batch = {}
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Clean tiles."""
+        crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+        return (Draw(self.settings.batch, crop),)
 
-    def step(_: int, generator: torch.Generator) -> Losses:
-        images = to_tensor(random_crops(pictures, settings.batch, crop, generator)).to(device)
-        batch.update(clean=images)
-        logits, target = predict(encode(images), generator, settings.most_flips)
+    def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the cross entropy of the next scales' bits, from scales with random errors."""
+        logits, target = self._predict(batch["clean"], generator, self.settings.most_flips)
         accuracy = ((log_odds(logits.detach()) > 0) == target).float().mean()
-        return {"loss": bit_cross_entropy(logits, target, weights), "accuracy": accuracy}
+        return {"loss": bit_cross_entropy(logits, target, self.weights), "accuracy": accuracy}
 
-    held_out = HeldOut(folder, validation, device)
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """Measure loss and accuracy of each scale without errors on the way."""
 
-    def evaluate(_: int) -> dict[str, float]:
+        def measure(_: Tensor, clean: Tensor) -> Measured:
+            logits, target = self._predict(clean, torch.Generator(), 0.0)
+            right = ((log_odds(logits) > 0) == target).float().mean(dim=(0, 2))
+            scales = {
+                f"val_accuracy_{k}": right[a:b].mean()
+                for k, (a, b) in enumerate(self.schedule.spans)
+            }
+            return {}, {"val_loss": bit_cross_entropy(logits, target, self.weights), **scales}
+
+        return self.held_out.measure(measure)
+
+    def _predict(
+        self, images: Tensor, generator: torch.Generator, most_flips: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (B, L, d, 2) and the bits (B, L, d) to predict."""
         with torch.no_grad():
-            features = encode(held_out.clean)
-            logits, target = predict(features, torch.Generator().manual_seed(0), 0.0)
-        right = ((log_odds(logits) > 0) == target).float().mean(dim=(0, 2))
-        per_scale = [right[a:b].mean() for a, b in schedule.spans]
-        figures = {f"val_accuracy_{k}": float(v) for k, v in enumerate(per_scale)}
-        return {"val_loss": float(bit_cross_entropy(logits, target, weights)), **figures}
-
-    train(
-        folder,
-        {"teacher": teacher},
-        step,
-        loop,
-        evaluate=evaluate,
-        resume=resume,
-        on_progress=on_progress,
-        batch=batch,
-    )
-    return teacher.eval()
+            features = self.tokenizer.encode(images)
+        target, seen = flipped_pyramid(features, self.schedule, generator, most_flips)
+        tokens = pyramid_tokens(seen, self.schedule, "short")
+        with self.autocast:
+            text = self.teacher.encode_text()
+            logits = self.teacher(tokens, text, self.schedule, mask=self.mask)
+        return logits.float(), target

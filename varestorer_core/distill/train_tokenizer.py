@@ -8,25 +8,25 @@ What decides success at this size (measured, see docs/tiny-model.md): the skip p
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import TokenizerConfig
 from ..models.bsq import quantize
 from ..models.tokenizer import VisualTokenizer
 from ..schedule import ScaleSchedule, get_schedule
-from .data import random_crops, to_tensor
+from .batches import Batch, Draw
 from .entropy import entropy_loss
-from .held_out import HeldOut
-from .loop import Batch, LoopSettings, Losses, Progress, train
-from .losses import feature_distance, psnr, reconstruction_loss
+from .held_out import RESTORED, HeldOut, Measured, sheet_path
+from .loop import LoopSettings
+from .losses import feature_distance, reconstruction_loss
 from .mixed import mixed_precision
-from .skip_start import SkipSettings, fit_skip_path
+from .skip_start import SkipSettings, SkipStage
+from .stage import Losses
 
 TINY_TOKENIZER = TokenizerConfig(
     codebook_dim=64,
@@ -66,68 +66,66 @@ def prefix_schedule(schedule: ScaleSchedule, num_scales: int) -> ScaleSchedule:
     return dataclasses.replace(schedule, grids=schedule.full_grids[:num_scales])
 
 
-def train_tokenizer(
-    folder: Path,
-    pictures: NDArray[np.uint8],
-    validation: NDArray[np.uint8],
-    loop: LoopSettings,
-    *,
-    config: TokenizerConfig = TINY_TOKENIZER,
-    settings: TokenizerSettings | None = None,
-    resume: bool = False,
-    device: str = "cpu",
-    on_progress: Progress | None = None,
-) -> VisualTokenizer:
-    """Train a tokenizer on pictures (n, S, S, 3) uint8; validation pictures have the size of a tile.
+class TokenizerStage:
+    """Trains a tokenizer, after `start` has trained its skip path."""
 
-    Returns:
-        The trained tokenizer; its state is in `folder`.
-    """
-    settings = settings or TokenizerSettings()
-    tokenizer = VisualTokenizer(config)
-    # Channels-last convolutions are a tenth faster on the CPU at these widths.
-    tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    whole = get_schedule(1.0, settings.pixel_class)
-    small = prefix_schedule(whole, settings.small_scales)
-    if not (resume and (folder / "state.pt").exists()):
-        skip = dataclasses.replace(settings.skip, steps=min(settings.skip.steps, loop.steps))
-        fit_skip_path(tokenizer, pictures, small, loop.seed, settings=skip)
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        loop: LoopSettings,
+        held_out: HeldOut,
+        *,
+        settings: TokenizerSettings | None = None,
+        device: str = "cpu",
+    ):
+        """Make a new tokenizer; it starts at random values until `start` has run.
 
-    batch: Batch = {}
+        Args:
+            held_out: clean pictures of the size of a tile.
+        """
+        self.settings = settings or TokenizerSettings()
+        self.held_out = held_out
+        self.tokenizer = VisualTokenizer(config)
+        # Channels-last convolutions are a tenth faster on the CPU at these widths.
+        self.tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.whole = get_schedule(1.0, self.settings.pixel_class)
+        self.small = prefix_schedule(self.whole, self.settings.small_scales)
+        self.steps = loop.steps
+        skip = dataclasses.replace(
+            self.settings.skip, steps=min(self.settings.skip.steps, loop.steps)
+        )
+        self.start = SkipStage(
+            self.tokenizer, self.small, loop.seed, settings=skip, amp=self.settings.amp
+        )
+        self.modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
 
-    def step(index: int, generator: torch.Generator) -> Losses:
-        progress = index / loop.steps
-        schedule = small if progress < settings.small_until else whole
-        crop = schedule.pixel_size(config.patch_size)[0]
-        count = max(1, settings.batch * small.sizes[-1] // schedule.sizes[-1])
-        images = to_tensor(random_crops(pictures, count, crop, generator)).to(device)
-        batch.update(clean=images)
-        return _losses(tokenizer, images, schedule, settings)
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Small crops first, then whole tiles."""
+        patch = self.tokenizer.config.patch_size
+        batch, small, whole = self.settings.batch, self.small, self.whole
+        change = math.ceil(self.steps * self.settings.small_until)
+        count = max(1, batch * small.sizes[-1] // whole.sizes[-1])
+        return (
+            Draw(batch, small.pixel_size(patch)[0]),
+            Draw(count, whole.pixel_size(patch)[0], from_step=change),
+        )
 
-    held_out = HeldOut(folder, validation, device)
+    def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
+        """Return the losses of reconstructing the pictures through their bits."""
+        small = step < math.ceil(self.steps * self.settings.small_until)
+        schedule = self.small if small else self.whole
+        return _losses(self.tokenizer, batch["clean"], schedule, self.settings)
 
-    def evaluate(done: int) -> dict[str, float]:
-        with torch.no_grad():
-            features = tokenizer.encode(held_out.clean)
-            continuous = tokenizer.decode(features)
-            output = tokenizer.decode(quantize(features, whole).summed_codes)
-        held_out.save_sheet(done, [held_out.clean, output])
-        return {
-            "val_psnr": psnr(output, held_out.clean),
-            "val_psnr_continuous": psnr(continuous, held_out.clean),
-        }
+    def evaluate(self, step: int, folder: Path) -> dict[str, float]:
+        """Measure pictures through their bits, and through features that are not quantised."""
 
-    train(
-        folder,
-        {"tokenizer": tokenizer},
-        step,
-        loop,
-        evaluate=evaluate,
-        resume=resume,
-        on_progress=on_progress,
-        batch=batch,
-    )
-    return tokenizer.eval()
+        def restore(_: Tensor, clean: Tensor) -> Measured:
+            features = self.tokenizer.encode(clean)
+            bits = self.tokenizer.decode(quantize(features, self.whole).summed_codes)
+            return {RESTORED: bits, "continuous": self.tokenizer.decode(features)}, {}
+
+        return self.held_out.measure(restore, sheet_path(folder, step))
 
 
 def _losses(

@@ -10,7 +10,9 @@ from .train_student import StudentSettings
 
 def no_distillation(settings: StudentSettings) -> StudentSettings:
     """Train on the clean picture's tokens alone: cross entropy of its bits, no teacher, no picture losses."""
-    return replace(settings, kl=0.0, mse=0.0, perceptual_weight=0.0, cross_entropy=1.0)
+    return replace(
+        settings, kl=0.0, mse=0.0, perceptual_weight=0.0, adversarial=0.0, cross_entropy=1.0
+    )
 
 
 def no_cross_scale(settings: StudentSettings) -> StudentSettings:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from .gradients import gmsd, gradient_energy
-from .metrics import psnr, ssim
-from .ms_ssim import ms_ssim
 from .pairs import Pair, make_pair
 from .passes import CachedSteps, CausalPass, Pass, RefedSteps, Timed
 from .photographs import SCIKIT_IMAGE, cut_square, scikit_image_photographs
@@ -22,14 +19,9 @@ __all__ = [
     "Timed",
     "cut_square",
     "difference",
-    "gmsd",
-    "gradient_energy",
     "make_pair",
     "mean_scores",
-    "ms_ssim",
-    "psnr",
     "scikit_image_photographs",
     "score",
     "seam_score",
-    "ssim",
 ]

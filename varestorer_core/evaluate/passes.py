@@ -100,8 +100,8 @@ class CachedSteps(Pass):
     ) -> Tensor:
         """Run tokens (B, n, C) that begin at row `start` through all blocks."""
         rope = self.transformer.rope(schedule, start, x.shape[1], x.device)
-        for block, kv, cache in zip(self.transformer.blocks, text.block_kv, caches, strict=True):
-            x = block(x, text.modulation, kv, rope, text_mask=text.mask, cache=cache)
+        for block, own, cache in zip(self.transformer.blocks, text.blocks, caches, strict=True):
+            x = block(x, own, rope, text_mask=text.mask, cache=cache)
         return x
 
 

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, fields
 
 from torch import Tensor
 
-from .gradients import gmsd, gradient_energy
-from .metrics import psnr, ssim
-from .ms_ssim import ms_ssim
+from .. import metrics
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,14 @@ class Scores:
 
 def score(picture: Tensor, original: Tensor) -> Scores:
     """Return the scores of a picture (3, H, W) in [0, 1] with sides of at least 11 pixels."""
-    energy, wanted = gradient_energy(picture), gradient_energy(original)
+    x, y = picture.double(), original.double()
+    energy, wanted = (metrics.gradient_energy(image).item() for image in (x, y))
     of_flat = 1.0 if energy == 0 else math.inf
     return Scores(
-        psnr=psnr(picture, original),
-        ssim=ssim(picture, original),
-        gmsd=gmsd(picture, original),
-        ms_ssim=ms_ssim(picture, original),
+        psnr=metrics.psnr(x, y).item(),
+        ssim=metrics.ssim(x, y).item(),
+        gmsd=metrics.gmsd(x, y).item(),
+        ms_ssim=metrics.ms_ssim(x, y).item(),
         gradient_energy=energy / wanted if wanted else of_flat,
     )
 

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..metrics import check_alike
 from ..tiles.tiling import TileLayout
-from .metrics import check_alike
 
 
 def seam_score(picture: Tensor, layout: TileLayout, reference: Tensor | None = None) -> float:

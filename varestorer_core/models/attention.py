@@ -20,7 +20,7 @@ class AttentionFn(Protocol):
         Args:
             q: (B, H, Lq, D).
             k, v: (B, H, Lk, D).
-            mask: additive, floating point, broadcastable to (B, H, Lq, Lk); None means no mask.
+            mask: additive, of any floating type, broadcastable to (B, H, Lq, Lk); None means no mask.
 
         Returns:
             (B, H, Lq, D).
@@ -30,4 +30,6 @@ class AttentionFn(Protocol):
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with PyTorch's fused kernel; see `AttentionFn` for shapes."""
+    # A GPU's fused kernels refuse a float32 mask beside queries in half precision.
+    mask = None if mask is None else mask.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

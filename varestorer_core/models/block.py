@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,32 @@ class TextKV:
         return TextKV(change(self.keys), change(self.values))
 
 
+@dataclass(frozen=True)
+class HeadConstants:
+    """What the heads of one self-attention do to queries, keys and values, whatever the tokens."""
+
+    bias: Tensor
+    """(3, H, c) float32 of q, k and v; that of k is zero."""
+    v_bias: Tensor
+    """(H, c), the last of them in the type of the products."""
+    length: Tensor
+    """(2, H, 1) float32 of q and k."""
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What one block uses besides the tokens: it depends on the prompt and the weights alone."""
+
+    modulation: Tensor
+    """(B or 1, 1, 6, C): gates, scales and shifts, the shared part and the block's own."""
+    heads: HeadConstants
+    text: TextKV
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> BlockContext:
+        """Return `change` of all that has a batch, such as a larger one."""
+        return replace(self, modulation=change(self.modulation), text=self.text.map(change))
+
+
 class SelfAttention(nn.Module):
     """Cosine attention with a learned scale per head and rotary positions."""
 
@@ -56,29 +82,32 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
+        heads: HeadConstants,
         rope: tuple[Tensor, Tensor],
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         num_queries: int | None = None,
     ) -> Tensor:
         """Attend from the first `num_queries` rows of x (B, L, C), default all, to all L."""
-        q, k, v = (t.transpose(1, 2) for t in self._queries_keys_values(x, *rope))  # (B, H, L, c)
+        q, k, v = (t.transpose(1, 2) for t in self._queries_keys_values(x, heads, *rope))
         if cache is not None:
             k, v = cache.append(k, v)
         out = self.attention(q[:, :, :num_queries], k, v, mask)
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def _queries_keys_values(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+    def _queries_keys_values(
+        self, x: Tensor, heads: HeadConstants, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, ...]:
         """Return q, k, v (B, L, H, c): q and k of constant length, rotated to their positions."""
-        bias, length = self.constants(x.device)
         qkv = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, c)
-        qk = qkv[:, :, :2].float() + bias[:2]
-        qk = qk * (length / torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12))
+        qk = qkv[:, :, :2] + heads.bias[:2]  # float32, as the bias is
+        norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12)
+        qk = qk * (heads.length / norm)
         q, k = apply_rope(qk, cos[:, None, None], sin[:, None, None]).to(qkv.dtype).unbind(2)
-        return q, k, qkv[:, :, 2] + bias[2].to(qkv.dtype)
+        return q, k, qkv[:, :, 2] + heads.v_bias.to(qkv.dtype)
 
-    def constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the bias (3, H, c) of q, k and v, and the length (2, H, 1) of q and k, in float32."""
+    def constants(self, device: torch.device, dtype: torch.dtype) -> HeadConstants:
+        """Return the constants on a device, for products in `dtype`."""
         q_bias, v_bias = (b.to(device, torch.float32) for b in (self.q_bias, self.v_bias))
         # No key bias: it would cancel in the softmax if keys were not normalised.
         bias = torch.stack((q_bias, torch.zeros_like(q_bias), v_bias))
@@ -86,7 +115,8 @@ class SelfAttention(nn.Module):
         scale = self.scale_mul_1H11.to(device, torch.float32).clamp(max=_MAX_LOG_SCALE).exp()
         # The kernel divides by sqrt(c); cosine attention needs a softmax scale of 1.
         scale = scale.flatten()[:, None] * math.sqrt(bias.shape[-1])
-        return bias, torch.stack((scale, torch.ones_like(scale)))
+        length = torch.stack((scale, torch.ones_like(scale)))
+        return HeadConstants(bias, bias[2].to(dtype), length)
 
 
 class CrossAttention(nn.Module):
@@ -152,11 +182,21 @@ class Block(nn.Module):
         self.ca_norm = operations.LayerNorm(dim, eps=NORM_EPS, **vector)
         self.ffn = FeedForward(config, operations, **factory)
 
+    def context(self, modulation: Tensor, text: Tensor) -> BlockContext:
+        """Return what the block uses besides the tokens.
+
+        Args:
+            modulation: (B, 1, 6, C) shared part, to which the block's own is added.
+            text: (B, T, C) projected text in `compute_dtype`.
+        """
+        own = modulation + self.ada_gss.to(modulation.device)  # float32, also under autocast
+        heads = self.sa.constants(modulation.device, self.compute_dtype)
+        return BlockContext(own, heads, self.ca.keys_values(text))
+
     def forward(
         self,
         x: Tensor,
-        modulation: Tensor,
-        text: TextKV,
+        context: BlockContext,
         rope: tuple[Tensor, Tensor],
         *,
         mask: Tensor | None = None,
@@ -168,19 +208,20 @@ class Block(nn.Module):
 
         Args:
             x: (B, L, C) float32 residual stream.
-            modulation: (B or 1, 1, 6, C) shared part, to which the block's own is added.
-            text: from `ca.keys_values`.
+            context: from `context`.
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: keys and values of earlier scales, for next-scale generation.
             num_queries: return only the first rows; the others are attended to and dropped.
         """
-        gate1, gate2, scale1, scale2, shift1, shift2 = (modulation + self.ada_gss.to(x)).unbind(2)
+        gate1, gate2, scale1, scale2, shift1, shift2 = context.modulation.unbind(2)
         mask, half = mask if mask is None else mask[..., :num_queries, :], self.compute_dtype
-        sa = self.sa(modulate(x, scale1, shift1).to(half), rope, mask, cache, num_queries)
-        x = torch.addcmul(x[:, :num_queries], sa.float(), gate1)
-        x = x + self.ca(self.ca_norm(x).to(half), text, text_mask).float()
-        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2).to(half)).float(), gate2)
+        h = modulate(x, scale1, shift1).to(half)
+        # Sums of the float32 stream and a branch in half precision are float32.
+        sa = self.sa(h, context.heads, rope, mask, cache, num_queries)
+        x = torch.addcmul(x[:, :num_queries], sa, gate1)
+        x = x + self.ca(self.ca_norm(x).to(half), context.text, text_mask)
+        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2).to(half)), gate2)
 
 
 def _vector(factory: dict[str, Any]) -> dict[str, Any]:

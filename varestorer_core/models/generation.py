@@ -83,8 +83,7 @@ def generate(
         for index, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
             x = block(
                 x,
-                context.modulation,
-                context.block_kv[index],
+                context.blocks[index],
                 rope,
                 text_mask=context.mask,
                 cache=cache,

@@ -5,7 +5,8 @@ Notable:
   of the finest cell at its corner, rounded half to even;
 - the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
 - rows of the 13 scales are concatenated and a sequence takes consecutive rows. The appended block of the long
-  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so.
+  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so; a
+  model with `lq_rows` "own" takes those of the finest scale, whose cells the block shares.
 """
 
 from __future__ import annotations
@@ -32,14 +33,27 @@ def grid_coordinates(schedule: ScaleSchedule) -> Tensor:
 
 
 def rope_table(
-    schedule: ScaleSchedule, head_dim: int, start: int, length: int
+    schedule: ScaleSchedule,
+    head_dim: int,
+    start: int,
+    length: int,
+    device: torch.device | str = "cpu",
+    *,
+    own_lq_rows: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return (cos, sin), each (length, head_dim / 2) float32 on the CPU, for rows start .. start + length.
+    """Return (cos, sin), each (length, head_dim / 2) float32, for rows start .. start + length.
+
+    Args:
+        own_lq_rows: give the block that follows the schedule's scales the rows of the finest of them.
 
     Raises:
         ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
     """
-    cos, sin = _full_table(schedule, head_dim)
+    cos, sin = _full_table(schedule, head_dim, torch.device(device))
+    if own_lq_rows:
+        rows = torch.arange(start, start + length, device=device)
+        rows = torch.where(rows < schedule.num_tokens, rows, rows - schedule.sizes[-1])
+        return cos[rows], sin[rows]
     if start + length > cos.shape[0]:
         raise ValueError(
             f"The schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, got a request for rows up to "
@@ -49,7 +63,10 @@ def rope_table(
 
 
 @lru_cache(maxsize=8)
-def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]:
+def _full_table(
+    schedule: ScaleSchedule, head_dim: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # Kept on its device: each copy from the host would have to be waited for.
     # Not in inference mode: autograd refuses tensors that were made there.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
@@ -57,10 +74,15 @@ def _full_table(schedule: ScaleSchedule, head_dim: int) -> tuple[Tensor, Tensor]
         coordinates = grid_coordinates(schedule)
         # (rows, head_dim / 2): y, then x
         angles = (coordinates[:, :, None] * frequencies).flatten(1)
-        return angles.cos(), angles.sin()
+        return angles.cos().to(device), angles.sin().to(device)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate adjacent channel pairs of x (..., D) by the angles of cos, sin, broadcastable to (..., D / 2)."""
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    pairs = x.unflatten(-1, (-1, 2))
+    if x.device.type in ("cuda", "cpu") and not torch.compiler.is_compiling():
+        # One kernel in place of seven; compilers make one of the seven, and not every device has complex numbers.
+        turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
+        return torch.view_as_real(turned).flatten(-2)
+    a, b = pairs.unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from .block import TextKV
+from .block import BlockContext
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class TextContext:
     """(B, C) pooled condition vector."""
     modulation: Tensor
     """(B, 1, 6, C) shared part of the adaptive norms."""
-    block_kv: Sequence[TextKV]
+    blocks: Sequence[BlockContext]
     """Per block."""
     mask: Tensor | None = None
     """(B, 1, 1, T) additive; None if no row is padding."""
@@ -36,7 +36,13 @@ class TextContext:
             raise ValueError(
                 f"Only a context of one prompt can be expanded, got {self.batch} prompts."
             )
-        return self._map(lambda t: t.expand(batch, *t.shape[1:]))
+        context = self._map(lambda t: t.expand(batch, *t.shape[1:]))
+        # With the modulation of one prompt, norm and modulation are one kernel for any batch.
+        blocks = [
+            replace(new, modulation=old.modulation)
+            for new, old in zip(context.blocks, self.blocks, strict=True)
+        ]
+        return replace(context, blocks=blocks)
 
     def repeat_each(self, times: int) -> TextContext:
         """Repeat every prompt, keeping the repeats of one together: a, a, b, b."""
@@ -47,6 +53,6 @@ class TextContext:
             self,
             cond=change(self.cond),
             modulation=change(self.modulation),
-            block_kv=[kv.map(change) for kv in self.block_kv],
+            blocks=[block.map(change) for block in self.blocks],
             mask=None if self.mask is None else change(self.mask),
         )

@@ -12,6 +12,7 @@ Sources: VARestorer (ICLR 2026), Infinity (CVPR 2025), sections on the bitwise c
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -121,10 +122,10 @@ class VARTransformer(nn.Module):
         cond = self.text_proj_for_sos(text, text_mask)
         modulation = self.shared_ada_lin(cond).unflatten(-1, (1, 6, -1))
         source = self.text_proj_for_ca(text).to(self.compute_dtype)
-        kv = [block.ca.keys_values(source) for block in self.blocks]  # pyright: ignore
+        blocks = [block.context(modulation, source) for block in self.blocks]  # pyright: ignore
         if text_mask is not None:
             text_mask = text_mask.to(self.compute_dtype)
-        return TextContext(cond, modulation, kv, text_mask)
+        return TextContext(cond, modulation, blocks, text_mask)
 
     def forward(
         self,
@@ -151,13 +152,11 @@ class VARTransformer(nn.Module):
         """
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
-        modulation, text = text.modulation, text.expand(x.shape[0])
-        for index, (block, text_kv) in enumerate(zip(self.blocks, text.block_kv, strict=True)):
+        text = text.expand(x.shape[0])
+        for index, (block, context) in enumerate(zip(self.blocks, text.blocks, strict=True)):
             # The appended code map has no logits: the last block only attends to it.
             rows = schedule.num_tokens if index == len(self.blocks) - 1 else None
-            x = block(
-                x, modulation, text_kv, rope, mask=mask, text_mask=text.mask, num_queries=rows
-            )
+            x = block(x, context, rope, mask=mask, text_mask=text.mask, num_queries=rows)
         logits = self.predict(x, text.cond)
         if self.lq_prior is not None:
             logits = self._add_prior(logits, lq_bits, schedule)
@@ -165,31 +164,27 @@ class VARTransformer(nn.Module):
 
     def embed(self, tokens: Tensor, text: TextContext, schedule: ScaleSchedule) -> Tensor:
         """Return the token stream (B, n, C) before the first block."""
-        sizes = list(schedule.sizes)
         length = tokens.shape[1] + 1
         if tokens.shape[-1] != self.config.codebook_dim:
             raise ValueError(
                 f"The model reads {self.config.codebook_dim} bits per token, got {tokens.shape[-1]}. "
                 "The visual tokenizer belongs to another model."
             )
-        if length == schedule.num_tokens_long:
-            sizes.append(sizes[-1])
-        elif length != schedule.num_tokens:
+        if length not in (schedule.num_tokens, schedule.num_tokens_long):
             raise ValueError(
                 f"This schedule has {schedule.num_tokens - 1} (short) or {schedule.num_tokens_long - 1} (long) "
                 f"tokens, got {tokens.shape[1]}."
             )
         start = (text.cond[:, None] + self.pos_start.to(text.cond)).expand(tokens.shape[0], -1, -1)
         x = torch.cat([start, self.word_embed(tokens.float())], dim=1)
-        levels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(x.device)
-        return x + self.lvl_embed(levels).to(x.dtype)
+        return x + self.lvl_embed(_levels(schedule, length, x.device)).to(x.dtype)
 
     def rope(
         self, schedule: ScaleSchedule, start: int, length: int, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Return (cos, sin) of the rows of a sequence that starts at row `start`."""
-        cos, sin = rope_table(schedule, self.config.head_dim, start, length)
-        return cos.to(device), sin.to(device)
+        own = self.config.lq_rows == "own"
+        return rope_table(schedule, self.config.head_dim, start, length, device, own_lq_rows=own)
 
     def predict(self, x: Tensor, cond: Tensor) -> Tensor:
         """Return logits (B, n, d, 2) of the token stream (B, n, C) after the last block."""
@@ -203,3 +198,14 @@ class VARTransformer(nn.Module):
         # Without output_size, a GPU would have to be waited for.
         gain = torch.repeat_interleave(gain, sizes, output_size=schedule.num_tokens)
         return favour_bits(logits, lq_bits, gain[:, None])
+
+
+@lru_cache(maxsize=8)
+def _levels(schedule: ScaleSchedule, length: int, device: torch.device) -> Tensor:
+    """Return the row of the level embedding of every token (length,); the appended code map has one of its own."""
+    sizes = [*schedule.sizes, schedule.sizes[-1]][
+        : schedule.num_scales + (length > schedule.num_tokens)
+    ]
+    # Kept on its device: each copy from the host would have to be waited for.
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat([torch.full((n,), k) for k, n in enumerate(sizes)]).to(device)

@@ -1,5 +1,7 @@
 """The transformer on a CPU against the plain one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -24,15 +26,16 @@ def test_blocks_of_rows_in_bfloat16_are_the_whole_in_float32(make_transformer):
         for model in models:
             dtype = model.blocks[0].compute_dtype
             block = model.blocks[0]
-            kv = block.ca.keys_values(source)
-            kv = kv.map(lambda t, dtype=dtype: t.to(dtype).expand(2, -1, -1, -1))
-            outs.append(block(x, text.modulation, kv, rope))
+            context = block.context(text.modulation, source)
+            kv = context.text.map(lambda t, dtype=dtype: t.to(dtype).expand(2, -1, -1, -1))
+            context = replace(context, text=kv)
+            outs.append(block(x, context, rope))
         block = accelerate(models[1].blocks[0])
-        outs[1] = block(x, text.modulation, kv, rope)
+        outs[1] = block(x, context, rope)
         own = x.clone()
         with memory_shared():
             for _ in range(2):  # the second time in the memory of the first
-                again = block(own, text.modulation, kv, rope)
+                again = block(own, context, rope)
                 assert again.data_ptr() == own.data_ptr()
                 assert torch.equal(again, outs[1])
                 own.copy_(x)

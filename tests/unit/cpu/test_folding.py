@@ -94,6 +94,6 @@ def test_weights_are_those_that_a_layer_multiplies_with():
 
 def test_a_whole_model_folds_its_prompt_once(make_transformer):
     text = accelerate(make_transformer()).encode_text()
-    assert all(isinstance(kv, FoldedText) for kv in text.block_kv)
-    expanded = text.expand(3).block_kv
-    assert all(a.folded is b.folded for a, b in zip(expanded, text.block_kv, strict=True))
+    assert all(isinstance(block.text, FoldedText) for block in text.blocks)
+    expanded = text.expand(3).blocks
+    assert all(a.text.folded is b.text.folded for a, b in zip(expanded, text.blocks, strict=True))

@@ -9,33 +9,42 @@ RUN_DIR/export/         the safetensors files
 """
 
 from .config import load_config, on_files, with_own_config
+from .exporting import run_export
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
-from .pictures import training_pictures
+from .pictures import training_source, validation_pictures
 from .settings import (
     DEFAULT_STEPS,
     FULL_SIZE_STEPS,
+    OPTIONAL,
     STAGES,
     Report,
     RunSettings,
+    StageName,
     student_rate,
 )
-from .stages import run_export, run_stage
+from .stages import build_stage, loop_settings, run_stage, train_stage
 
 __all__ = [
     "DEFAULT_STEPS",
     "FULL_SIZE_STEPS",
+    "OPTIONAL",
     "STAGES",
     "Report",
     "RunSettings",
+    "StageName",
     "adapted_tokenizer",
+    "build_stage",
     "load_config",
+    "loop_settings",
     "on_files",
     "run_export",
     "run_stage",
     "student_rate",
+    "train_stage",
     "trained_student",
     "trained_teacher",
     "trained_tokenizer",
-    "training_pictures",
+    "training_source",
+    "validation_pictures",
     "with_own_config",
 ]

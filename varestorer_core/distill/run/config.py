@@ -37,7 +37,17 @@ def with_own_config(settings: RunSettings) -> RunSettings:
     path = settings.out / "config.json"
     if path.exists():
         _check_base(settings)
-        return load_config(settings, path)
+        own = load_config(settings, path)
+        given = settings.given_config
+        if given is not None and (own.tokenizer, own.transformer) != (
+            settings.tokenizer,
+            settings.transformer,
+        ):
+            raise CheckpointError(
+                f"The run in {settings.out} has networks of other shapes than {given}: see {path}. Leave "
+                "--config out to continue it, or give another --out."
+            )
+        return own
     record = {}
     files = settings.base
     if files is not None:

@@ -11,7 +11,7 @@ from ...models.transformer import VARTransformer
 from ..adapters import adapters_of, student_on_teacher
 from ..export import trained_weights
 from ..initialise import student_from_teacher
-from .settings import RunSettings
+from .settings import OPTIONAL, STAGES, RunSettings, StageName
 
 
 def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
@@ -23,12 +23,31 @@ def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
     return tokenizer.eval()
 
 
-def adapted_tokenizer(settings: RunSettings) -> VisualTokenizer:
-    """Return the tokenizer with the encoder for degraded pictures, where that stage was run."""
+def adapted_tokenizer(
+    settings: RunSettings, before: StageName = "crisp_decoder"
+) -> VisualTokenizer:
+    """Return the tokenizer with the halves for degraded pictures, as far as those stages were run.
+
+    Args:
+        before: stage whose own result, and that of later ones, is left out.
+    """
     tokenizer = trained_tokenizer(settings)
-    state = settings.out / "encoder" / "state.pt"
-    if state.exists():
-        tokenizer.encoder.load_state_dict(merged_weights(trained_weights(state, "encoder")))
+    for stage in STAGES[: STAGES.index(before)]:
+        state = settings.out / stage / "state.pt"
+        if stage == "encoder" and state.exists():
+            tokenizer.encoder.load_state_dict(merged_weights(trained_weights(state, "encoder")))
+        elif stage in OPTIONAL and state.exists():
+            tokenizer.decoder.load_state_dict(trained_weights(state, "decoder"))
+    return tokenizer
+
+
+def crisp_tokenizer(settings: RunSettings) -> VisualTokenizer | None:
+    """Return the adapted tokenizer with the crisp decoder, if that stage was run."""
+    state = settings.out / "crisp_decoder" / "state.pt"
+    if not state.exists():
+        return None
+    tokenizer = adapted_tokenizer(settings)
+    tokenizer.decoder.load_state_dict(trained_weights(state, "decoder"))
     return tokenizer
 
 

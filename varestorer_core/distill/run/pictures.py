@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import ImageError
 from ..data import folder_pictures, procedural_pictures
-from ..picture_folder import PictureFolder, PictureSource
+from ..decode import picture_files, picture_size
+from ..picture_folder import PictureFolder
+from ..sources import PictureSource, Squares
 from ..squares import mixed_squares
-from .settings import Report, RunSettings, Stage, reporter
+from .settings import Report, RunSettings, reporter
+
+_MOST_HELD_OUT = 0.1
+"""Share of a folder's pictures that are held out at most."""
 
 
-def training_pictures(
-    settings: RunSettings, stage: Stage, report: Report | None = None
-) -> tuple[PictureSource, NDArray[np.uint8]]:
-    """Return what a stage trains on, and the squares of tile size that it measures on."""
-    return _training(settings, stage, report), _validation(settings)
-
-
-def _training(settings: RunSettings, stage: Stage, report: Report | None) -> PictureSource:
-    """Return the training squares, or for a student of full size the folder that they are cut from."""
-    if settings.base is not None and settings.data is not None and stage == "student":
-        return PictureFolder(settings.data, settings.tile)
+def training_source(settings: RunSettings, report: Report | None = None) -> PictureSource:
+    """Return what a stage trains on; procedural pictures are generated where they are not there yet."""
+    if settings.data is not None and settings.squares is None:
+        return PictureFolder(settings.data, settings.tile, without=set(held_out_files(settings)))
     size = settings.picture_size
     if settings.tile > size:
         size = settings.tile * 9 // 8
     if settings.data is not None and settings.squares is not None:
-        return mixed_squares(
+        held_out = set(held_out_files(settings))
+        squares = mixed_squares(
             settings.out / "squares.npy",
             settings.data,
+            files=[file for file in picture_files(settings.data) if file not in held_out],
             each=settings.squares,
             procedural=settings.pictures,
             size=size,
             seed=settings.seed,
             on_progress=reporter(report, "pictures"),
         )
-    if settings.data is not None:
-        return folder_pictures(settings.data, size=size, seed=settings.seed)
-    return procedural_pictures(
+        return Squares(squares)
+    pictures = procedural_pictures(
         settings.out / "pictures.npy",
         settings.pictures,
         size=size,
@@ -45,15 +48,57 @@ def _training(settings: RunSettings, stage: Stage, report: Report | None) -> Pic
         workers=settings.workers,
         on_progress=reporter(report, "pictures"),
     )
+    return Squares(pictures)
 
 
-def _validation(settings: RunSettings) -> NDArray[np.uint8]:
-    """Return the squares of tile size that the stages measure on."""
+def validation_pictures(settings: RunSettings) -> NDArray[np.uint8]:
+    """Return the squares (n, T, T, 3) of tile size that the stages measure on.
+
+    They are cut from the validation folder; without one from pictures of the data folder that are not trained on;
+    without either they are procedural ones of another seed.
+    """
     count = settings.validation_pictures
-    if settings.validation is not None:
-        held_out = folder_pictures(settings.validation, size=settings.tile, per_picture=2)
-    else:
-        held_out = procedural_pictures(
-            settings.out / "validation.npy", count, size=settings.tile, seed=settings.seed + 1
+    folder, files = settings.validation, None
+    if folder is None and settings.data is not None:
+        folder, files = settings.data, held_out_files(settings)
+    if folder is None:
+        path = settings.out / "validation.npy"
+        squares = procedural_pictures(path, count, size=settings.tile, seed=settings.seed + 1)
+        return np.ascontiguousarray(squares[:count])
+    files = picture_files(folder) if files is None else files
+    # One square a picture where there are enough of them.
+    each = -(-count // max(1, len(files)))
+    squares = folder_pictures(folder, size=settings.tile, per_picture=each, files=files)
+    return np.ascontiguousarray(squares[:count])
+
+
+def held_out_files(settings: RunSettings) -> list[Path]:
+    """Return the pictures of the data folder that validation takes: none if there is a folder for it.
+
+    They are chosen by their names, so adding pictures moves few others between training and validation.
+
+    Raises:
+        ImageError: if the folder does not exist, or has only one picture.
+    """
+    if settings.data is None or settings.validation is not None:
+        return []
+    files = [file for file in picture_files(settings.data) if _fits(file, settings.tile)]
+    if len(files) == 1:
+        raise ImageError(
+            f"{settings.data} has one picture of at least {settings.tile} x {settings.tile} pixels. Training needs "
+            "another one to measure itself on: add pictures, or name a folder with --validation."
         )
-    return np.ascontiguousarray(held_out[:count])
+    count = min(settings.validation_pictures, max(1, int(len(files) * _MOST_HELD_OUT)))
+
+    def order(file: Path) -> str:
+        assert settings.data is not None
+        return hashlib.sha256(file.relative_to(settings.data).as_posix().encode()).hexdigest()
+
+    return sorted(sorted(files, key=order)[:count])
+
+
+def _fits(file: Path, tile: int) -> bool:
+    try:
+        return min(picture_size(file)) >= tile
+    except ImageError:
+        return False

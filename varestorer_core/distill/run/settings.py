@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -14,24 +14,41 @@ from ...schedule import get_schedule
 from ..base import BaseFiles
 from ..logs import summary_writer
 from ..processes import ALONE, Processes
+from ..train_decoder import CRISP, DecoderSettings
 from ..train_encoder import EncoderSettings
 from ..train_student import StudentSettings
 from ..train_teacher import TINY_TRANSFORMER, TeacherSettings
 from ..train_tokenizer import TINY_TOKENIZER, TokenizerSettings
 
-Stage = Literal["tokenizer", "teacher", "encoder", "student"]
-STAGES: tuple[Stage, ...] = ("tokenizer", "teacher", "encoder", "student")
-DEFAULT_STEPS: dict[Stage, int] = {
+StageName = Literal[
+    "tokenizer",
+    "teacher",
+    "encoder",
+    "decoder",
+    "student",
+    "student_decoder",
+    "crisp_decoder",
+]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+OPTIONAL: tuple[StageName, ...] = ("decoder", "student_decoder", "crisp_decoder")
+"""Stages that "all" leaves out: they fine-tune the decoder further."""
+DEFAULT_STEPS: dict[StageName, int] = {
     "tokenizer": 5000,
     "teacher": 500,
     "encoder": 8500,
+    "decoder": 2000,
     "student": 400,
+    "student_decoder": 1000,
+    "crisp_decoder": 1000,
 }
-LEARNING_RATES: dict[Stage, float] = {
+LEARNING_RATES: dict[StageName, float] = {
     "tokenizer": 8e-4,
     "teacher": 1e-3,
     "encoder": 8e-4,
+    "decoder": 4e-4,
     "student": 5e-4,
+    "student_decoder": 3e-4,
+    "crisp_decoder": 2e-4,
 }
 FULL_SIZE_STEPS = 10000
 """Steps of a student on base files."""
@@ -54,20 +71,24 @@ class RunSettings:
     pictures: int = 5000
     """How many to generate."""
     squares: int | None = None
-    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None cuts fewer and
-    mixes none in."""
+    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None reads pictures
+    when they are drawn and mixes none in."""
     picture_size: int = 192
     """Side of the squares in memory; a ninth more than a tile where that is larger."""
-    workers: int = 1
-    """Processes that generate."""
-    validation_pictures: int = 8
-    """How many pictures to measure on at most."""
-    steps: dict[Stage, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
+    workers: int = 0
+    """Processes that generate pictures, and that draw, decode and degrade them; 0: none but the training one."""
+    validation_pictures: int = 80
+    """How many pictures to measure on at most; with a tenth of those the figures mislead."""
+    steps: dict[StageName, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
+    warmup: int | None = None
+    """Steps over which the learning rate rises; None is the loop's default."""
     accumulate: int = 1
     ema: float = 0.0
     tensorboard: bool = False
     stop_at: int | None = None
+    deadline: float | None = None
+    """Value of `time.monotonic()` at which training stops and saves."""
     save_every: int | None = None
     evaluate_every: int | None = None
     """Steps between two of them; None is the loop's default."""
@@ -80,11 +101,15 @@ class RunSettings:
     """(1, T, text_channels) text features for the student; None takes the learned embedding of no prompt."""
     processes: Processes = ALONE
     """That train the student together."""
+    given_config: Path | None = None
+    """File that the shapes below were read from; a run that has other ones is then refused."""
     tokenizer: TokenizerConfig = TINY_TOKENIZER
     transformer: TransformerConfig = TINY_TRANSFORMER
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
     teacher_settings: TeacherSettings = field(default_factory=TeacherSettings)
     encoder_settings: EncoderSettings = field(default_factory=EncoderSettings)
+    decoder_settings: DecoderSettings = field(default_factory=DecoderSettings)
+    crisp_settings: DecoderSettings = CRISP
     student_settings: StudentSettings = field(default_factory=StudentSettings)
 
     def __post_init__(self) -> None:

@@ -1,32 +1,52 @@
-"""Running the stages of a run in turn, and exporting what they trained."""
+"""Building the stages of a run and training them, one like the other."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
-from ...errors import CheckpointError, SettingError
-from ...lora.factors import adapter_rank
-from ..export import export_adapter, export_base, export_model, last_figures, trained_weights
-from ..loop import LoopSettings
-from ..picture_folder import PictureFolder
-from ..train_encoder import train_encoder
-from ..train_student import train_student
-from ..train_teacher import train_teacher
-from ..train_tokenizer import train_tokenizer
-from .config import base_record, load_config, with_own_config
-from .networks import (
-    adapted_tokenizer,
-    trained_student,
-    trained_teacher,
-    trained_tokenizer,
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import SettingError
+from ..held_out import HeldOut
+from ..loop import LoopSettings, Progress, train
+from ..processes import ALONE
+from ..sources import PictureSource
+from ..stage import Stage
+from ..train_decoder import DecoderStage
+from ..train_encoder import EncoderStage
+from ..train_student import StudentSettings, StudentStage
+from ..train_teacher import TeacherStage
+from ..train_tokenizer import TokenizerStage
+from .config import with_own_config
+from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
+from .pictures import training_source, validation_pictures
+from .settings import (
+    LEARNING_RATES,
+    OPTIONAL,
+    Report,
+    RunSettings,
+    StageName,
+    reporter,
+    student_rate,
 )
-from .pictures import training_pictures
-from .settings import LEARNING_RATES, Report, RunSettings, Stage, reporter, student_rate
+
+_log = logging.getLogger(__name__)
 
 
-def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None) -> None:
-    """Train one stage in its subfolder of the run."""
+def run_stage(stage: StageName, settings: RunSettings, report: Report | None = None) -> bool:
+    """Train one stage in its subfolder of the run; return whether it is finished.
+
+    Raises:
+        Interrupted: on Ctrl-C or SIGTERM, after the state has been saved.
+    """
+    if settings.base is not None and stage in OPTIONAL:
+        raise SettingError(
+            f"The stage {stage} trains the decoder of a run's own tokenizer, got --base and --vae. Train the "
+            "encoder or the student; the decoder of a file stays as it is."
+        )
     if settings.base is not None and stage in ("tokenizer", "teacher"):
         raise SettingError(
             f"With --base and --vae there is no {stage} to train: both come from files. Train the student, or "
@@ -34,103 +54,114 @@ def run_stage(stage: Stage, settings: RunSettings, report: Report | None = None)
         )
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
-        training, validation = training_pictures(settings, stage, report)
+        source = training_source(settings, report)
+    loop = loop_settings(stage, settings)
+    built = build_stage(stage, settings, loop)
+    reached = train_stage(
+        settings.out / stage, built, source, loop, settings, reporter(report, stage)
+    )
+    if reached < loop.steps:
+        _log.info("%s stopped at step %d of %d; --resume continues", stage, reached, loop.steps)
+    return reached >= loop.steps
+
+
+def loop_settings(stage: StageName, settings: RunSettings) -> LoopSettings:
+    """Return how long and how carefully a stage trains."""
+    usual = student_rate(settings) if stage == "student" else LEARNING_RATES[stage]
+    rates = {"steps": settings.steps[stage], "learning_rate": settings.learning_rate or usual}
+    same = ("accumulate", "ema", "seed", "stop_at", "deadline", "tensorboard", "workers")
     often = {
         name: getattr(settings, name)
-        for name in ("save_every", "evaluate_every")
+        for name in ("save_every", "evaluate_every", "warmup")
         if getattr(settings, name) is not None
     }
-    loop = LoopSettings(
-        steps=settings.steps[stage],
-        learning_rate=student_rate(settings)
-        if stage == "student"
-        else settings.learning_rate or LEARNING_RATES[stage],
-        accumulate=settings.accumulate,
-        ema=settings.ema,
-        tensorboard=settings.tensorboard,
-        seed=settings.seed,
-        stop_at=settings.stop_at,
-        **often,
-    )
-    common = {
-        "resume": settings.resume,
-        "device": settings.device,
-        "on_progress": reporter(report, stage),
-    }
-    folder = settings.out / stage
-    if stage == "student":
-        train_student(
-            folder, trained_tokenizer(settings), adapted_tokenizer(settings), trained_teacher(settings),
-            training, validation, loop, settings=settings.student_settings,
-            prompt=settings.prompt, processes=settings.processes, **common,
-        )  # fmt: skip
-        return
-    assert not isinstance(training, PictureFolder)
+    return LoopSettings(**rates, **{name: getattr(settings, name) for name in same}, **often)
+
+
+def build_stage(
+    stage: StageName,
+    settings: RunSettings,
+    loop: LoopSettings,
+    student: StudentSettings | None = None,
+) -> Stage:
+    """Return a stage on the networks that the stages before it left.
+
+    Args:
+        student: in place of the run's own settings of the student.
+    """
+    device, pixel_class = settings.device, settings.transformer.pixel_class
+    pictures = validation_pictures(settings)
     if stage == "tokenizer":
         tokenizer_settings = dataclasses.replace(
-            settings.tokenizer_settings, pixel_class=settings.transformer.pixel_class
+            settings.tokenizer_settings, pixel_class=pixel_class
         )
-        train_tokenizer(
-            folder, training, validation, loop,
-            config=settings.tokenizer, settings=tokenizer_settings, **common,
+        return TokenizerStage(
+            settings.tokenizer, loop, HeldOut(pictures, device),
+            settings=tokenizer_settings, device=device,
         )  # fmt: skip
-    elif stage == "teacher":
-        train_teacher(
-            folder, trained_tokenizer(settings), training, validation, loop,
-            config=settings.transformer, settings=settings.teacher_settings, **common,
+    if stage == "teacher":
+        return TeacherStage(
+            trained_tokenizer(settings), settings.transformer, loop.seed, HeldOut(pictures, device),
+            settings=settings.teacher_settings, device=device,
         )  # fmt: skip
-    else:
-        encoder_settings = dataclasses.replace(
-            settings.encoder_settings, pixel_class=settings.transformer.pixel_class
+    if stage == "encoder":
+        wanted = dataclasses.replace(settings.encoder_settings, pixel_class=pixel_class)
+        held_out = HeldOut(pictures, device, wanted.degradation)
+        return EncoderStage(
+            trained_tokenizer(settings), loop, held_out, settings=wanted, device=device
         )
-        train_encoder(
-            folder, trained_tokenizer(settings), training, validation, loop,
-            settings=encoder_settings, **common,
-        )  # fmt: skip
+    if stage in ("decoder", "student_decoder", "crisp_decoder"):
+        return _decoder_stage(stage, settings, loop, pictures)
+    student = student or settings.student_settings
+    held_out = HeldOut(pictures, device, student.degradation, student.batch)
+    return StudentStage(
+        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), trained_teacher(settings),
+        loop.seed, held_out, settings=student, device=device,
+        prompt=settings.prompt, processes=settings.processes,
+    )  # fmt: skip
 
 
-def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Path]:
-    """Write what the run trained as safetensors and return the paths.
+def _decoder_stage(
+    stage: StageName, settings: RunSettings, loop: LoopSettings, pictures: NDArray[np.uint8]
+) -> DecoderStage:
+    """Return one of the stages that train the decoder."""
+    wanted = settings.crisp_settings if stage == "crisp_decoder" else settings.decoder_settings
+    wanted = dataclasses.replace(wanted, pixel_class=settings.transformer.pixel_class)
+    held_out = HeldOut(pictures, settings.device, wanted.degradation)
+    return DecoderStage(
+        adapted_tokenizer(settings, before=stage), loop, held_out,
+        student=None if stage == "decoder" else trained_student(settings),
+        settings=wanted, device=settings.device,
+    )  # fmt: skip
 
-    That is the student and the tokenizer; of a student with adapters the adapter and, unless it is a file already,
-    the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned.
-    """
-    record = base_record(settings)
-    adapted = (settings.out / "encoder" / "state.pt").exists()
-    if record and adapted and settings.base is None:
-        raise CheckpointError(
-            f"The run in {settings.out} fine-tuned the encoder of a tokenizer from a file, whose other half the "
-            "export needs. Give the run's files again: --base and --vae."
-        )
-    if record and settings.base is None:
-        settings = load_config(settings, settings.out / "config.json")
-    else:
-        settings = with_own_config(settings)
-    folder = settings.out / "export"
-    weights = trained_weights(settings.out / "student" / "state.pt", "student")
-    metrics = last_figures(settings.out / "student" / "log.csv")
-    rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
-    written = []
-    if rank == 0:
-        written.append(
-            export_model(
-                trained_student(settings), folder / f"{name}_transformer.safetensors", note
-            )
-        )
-    else:
-        config = dataclasses.replace(settings.transformer, lora_rank=rank)
-        if record:
-            # Whatever tile it was trained on, it belongs to the base, which names its own.
-            config = dataclasses.replace(config, pixel_class=record["base"]["pixel_class"])
-            base_sha256 = record["base"]["sha256"]
-        else:
-            path = folder / f"{name}_base.safetensors"
-            base_sha256 = export_base(trained_teacher(settings), path, note)
-            written.append(path)
-        path = folder / f"{name}_adapter.safetensors"
-        export_adapter(weights, config, path, note, base_sha256=base_sha256, metrics=metrics)
-        written.append(path)
-    if not record or adapted:
-        tokenizer = adapted_tokenizer(settings)
-        written.append(export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note))
-    return written
+
+def train_stage(
+    folder: Path,
+    stage: Stage,
+    source: PictureSource,
+    loop: LoopSettings,
+    settings: RunSettings,
+    on_progress: Progress | None = None,
+) -> int:
+    """Train a stage in its folder, a tokenizer's skip path before the whole; return the step reached."""
+    processes = settings.processes if isinstance(stage, StudentStage) else ALONE
+    folder = processes.folder(folder)
+    if isinstance(stage, TokenizerStage) and not (
+        settings.resume and (folder / "state.pt").exists()
+    ):
+        start = stage.start
+        first = start.loop(loop)
+        how = {"device": settings.device, "resume": settings.resume, "on_progress": on_progress}
+        if train(folder / "skip", start, source, first, **how) < first.steps:
+            return 0
+        start.join(source)
+    return train(
+        folder,
+        stage,
+        source,
+        dataclasses.replace(loop, seed=loop.seed + processes.index),
+        device=settings.device,
+        resume=settings.resume,
+        on_progress=on_progress,
+        processes=processes,
+    )

@@ -1,0 +1,113 @@
+"""Restoring, generating and cleaning on a pretended CUDA device, in every type that weights are loaded in."""
+
+import pytest
+import small
+import torch
+from pretended import PretendedDevice
+
+from varestorer_core.cleaner import Cleaner
+from varestorer_core.evaluate.passes import CachedSteps, CausalPass, RefedSteps
+from varestorer_core.loaded import LoadedStages
+from varestorer_core.models.generation import generate
+from varestorer_core.restorer import Restorer
+from varestorer_core.schedule import get_schedule
+
+TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
+SCHEDULE = get_schedule(1.0, "0.06M")
+
+
+@pytest.fixture(autouse=True)
+def device():
+    with PretendedDevice() as active:
+        yield active
+
+
+def _prompt(model, rows=5):
+    features = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(2))
+    mask = torch.arange(8)[None] < rows
+    device = next(model.parameters()).device
+    return model.encode_text(features.to(device), mask.to(device), device=device)
+
+
+def _restore(
+    model, tokenizer, device, size=(32, 32), cleaner=None, text=None, masks=None, **settings
+):
+    stages = LoadedStages(model, tokenizer, cleaner, text, device)
+    chosen = {"upscale": 1.0, "overlap": 0, "tile_batch": 2, "feather": 0, **settings}
+    return Restorer(stages).restore(small.pictures(*size)[0], masks=masks, **chosen)
+
+
+@pytest.mark.parametrize("weights", TYPES, ids=str)
+def test_a_picture_is_that_of_the_cpu(weights):
+    decoding = torch.bfloat16 if weights == torch.bfloat16 else None
+    settings = {"detail": 0.7, "fidelity": 0.5, "seed": 3}
+    results = []
+    for device in ("cpu", "cuda"):
+        model = small.transformer(weights, device=device, lq_prior=True)
+        tokenizer = small.tokenizer(decoding, device)
+        results.append(_restore(model, tokenizer, device, text=_prompt(model), **settings))
+    assert results[1].device.type == "cpu"
+    if weights == torch.float32:  # in others, another attention's rounding tips bits
+        torch.testing.assert_close(*results, atol=1e-4, rtol=0)
+    else:
+        assert torch.isfinite(results[1]).all()
+
+
+@pytest.mark.parametrize("weights", TYPES, ids=str)
+def test_a_batch_of_tiles_waits_for_one_read_and_six_copies_at_most(weights, device):
+    model, tokenizer = small.transformer(weights), small.tokenizer()
+    counts = []
+    for tiles in (2, 4):
+        device.clear()
+        _restore(model, tokenizer, "cuda", size=(32, 32 * tiles), detail=0.5)
+        counts.append((device.reads.total(), device.copies.total()))
+    (reads, copies), (more_reads, more_copies) = counts
+    assert more_reads - reads <= 1, device.reads
+    assert more_copies - copies <= 6, device.copies
+
+
+def test_masks_and_a_cleaner(device):
+    network = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False).to("cuda")
+    mask = torch.zeros(32, 64)
+    mask[:20, :20] = 1
+    for dtype in (None, torch.bfloat16):
+        result = _restore(
+            small.transformer(),
+            small.tokenizer(),
+            "cuda",
+            (32, 64),
+            cleaner=Cleaner(network, dtype),
+            masks=mask,
+        )
+        assert result.shape == (3, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [(kind, weights) for weights in TYPES for kind in (CausalPass, CachedSteps)]
+    + [(RefedSteps, torch.float32)],
+    ids=str,
+)
+def test_other_passes(weights, kind, device):
+    model = small.transformer(weights, lq_prior=True)
+    result = _restore(kind(model), small.tokenizer(), "cuda")
+    assert torch.isfinite(result).all()
+
+
+@pytest.mark.parametrize("weights", TYPES, ids=str)
+def test_generation(weights, device):
+    model = small.transformer(weights)
+    text = torch.randn(1, 5, 16).to("cuda")
+    generator = torch.Generator().manual_seed(0)
+    for mixed in [(), (-1,)] if weights == torch.float32 else [()]:
+        bits = generate(
+            model, SCHEDULE, text=text, cfg=3.0, cfg_blocks=mixed, top_p=0.9, batch=2,
+            generator=generator,
+        )  # fmt: skip
+        assert bits.device.type == "cuda"
+
+
+@pytest.mark.parametrize("base", TYPES, ids=str)
+def test_adapters_apart_from_their_base(base):
+    model = small.transformer(base, torch.bfloat16, lora_rank=2)
+    assert torch.isfinite(_restore(model, small.tokenizer(), "cuda")).all()

@@ -1,0 +1,115 @@
+"""Which kernels run: timed once, kept for the machine, and no slower than PyTorch's own."""
+
+import json
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from varestorer_core.cpu import choices, speed
+from varestorer_core.cpu.attention import attention
+
+
+@pytest.fixture(autouse=True)
+def _timed(monkeypatch, tmp_path):
+    monkeypatch.setenv("VARESTORER_CPU_KERNELS", "auto")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(speed, "_ratios", {})
+    monkeypatch.setattr(speed, "_spent", 0.0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock of which `spend(seconds)` is the only thing that takes time."""
+
+    class Clock:
+        now = 0.0
+
+        def spend(self, seconds):
+            self.now += seconds
+
+    own = Clock()
+    for name in ("thread_time", "process_time", "perf_counter"):
+        monkeypatch.setattr(time, name, lambda: own.now)
+    return own
+
+
+def way(clock, seconds, calls=None):
+    def work():
+        clock.spend(seconds)
+        if calls is not None:
+            calls.append(seconds)
+
+    return work
+
+
+@pytest.mark.parametrize(("ours", "wins"), [(0.5, True), (0.9, True), (1.0, False), (2.0, False)])
+def test_the_faster_way_is_used(clock, ours, wins):
+    trials = way(clock, ours / 1000), way(clock, 1 / 1000)
+    assert speed.is_faster("path", "sample", lambda: trials) is wins
+    ((key, choice),) = choices().items()
+    assert key.startswith("path, sample, threads: ")
+    assert choice == {"kernel": "ours" if wins else "PyTorch", "time_ratio": ours}
+
+
+def test_a_path_is_timed_once_on_a_machine(clock, monkeypatch):
+    assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
+    for ratios in (speed._ratios, {}):  # this process, and the next one
+        monkeypatch.setattr(speed, "_ratios", ratios)
+        assert speed.is_faster("path", "a", lambda: pytest.fail("timed again"))
+    assert not speed.is_faster("path", "b", lambda: (way(clock, 0.002), way(clock, 0.001)))
+    (kept,) = json.loads(speed.cache_file().read_text()).values()
+    assert sorted(kept.values()) == pytest.approx([0.5, 2.0])
+
+
+def test_a_decision_of_another_process_holds(clock, monkeypatch):
+    def trials():  # the other process is done while this one is timing
+        speed._keep(f"path, a, threads: {torch.get_num_threads()}", 3.0)
+        return way(clock, 0.001), way(clock, 0.002)
+
+    assert not speed.is_faster("path", "a", trials)
+
+
+def test_timing_ends_within_the_budget(clock):
+    for index in range(30):
+        speed.is_faster("path", str(index), lambda: (way(clock, 0.001), way(clock, 0.002)))
+    assert clock.now < speed._BUDGET + 2 * speed._SHARE + 0.01
+    kernels = [choice["kernel"] for choice in choices().values()]
+    assert kernels.count("PyTorch") > 5
+    assert kernels.count("ours") > 5
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", "{}"])
+def test_a_damaged_file_is_replaced(clock, content):
+    speed.cache_file().parent.mkdir()
+    speed.cache_file().write_text(content)
+    assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
+    assert json.loads(speed.cache_file().read_text())
+
+
+def test_without_a_folder_the_process_decides_for_itself(clock, monkeypatch, tmp_path):
+    (tmp_path / "varestorer").write_text("a file in the place of the folder")
+    assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
+    assert speed.is_faster("path", "a", lambda: pytest.fail("timed again"))
+
+
+@pytest.mark.parametrize("wins", [True, False])
+def test_either_kernel_computes_attention(monkeypatch, wins):
+    monkeypatch.setattr(speed, "_ratio", lambda *_: 0.5 if wins else 2.0)
+    q, k, v = (torch.randn(1, 2, 520, 64) for _ in range(3))
+    with torch.inference_mode():
+        out, plain = attention(q, k, v), F.scaled_dot_product_attention(q, k, v)
+    assert torch.equal(out, plain) is not wins or not wins
+    assert torch.allclose(out, plain, atol=1e-5)
+
+
+def test_timing_leaves_the_random_numbers_alone():
+    from varestorer_core.cpu import onednn, winograd
+
+    state = torch.get_rng_state()
+    for trials in (onednn._trials(torch.float32), winograd._trials()):
+        for work in trials:
+            with torch.inference_mode():
+                work()
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,167 @@
+"""Which kernels run on this machine: each path of this package or PyTorch's own, whichever is faster.
+
+A path is timed on a small sample when it is first reached, both ways in turn, and ours is used if it is clearly
+faster. The decisions are kept in a file of the user's cache folder, by processor, PyTorch and number of threads:
+timing is noisy, and the command and a host on the same machine must compute the same pixels, today and tomorrow.
+Without a writable folder the decisions last as long as the process.
+
+Not timed is what does the same work in other memory: rows and strips of feature maps, memory that is used again.
+What they save shows at full size only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from threading import RLock
+
+import torch
+
+from .switch import mode
+
+Trial = Callable[[], object]
+"""Does a path's work once on a sample."""
+
+VERSION = 1
+"""To be raised whenever a path or its sample changes: then everything is timed anew."""
+
+_MARGIN = 0.95
+"""Ours must need less than this share of PyTorch's time: a draw, or noise, is decided for PyTorch."""
+_SHARE = 0.006
+"""Seconds for timing one path."""
+_BUDGET = 0.2
+"""Seconds for all paths of one process. A path that is reached later is decided for PyTorch, untimed."""
+_REPEATS = 25
+
+_UNTIMED = 1.0
+_ratios: dict[str, float] = {}
+_spent = 0.0
+_lock = RLock()  # a trial may ask about another path
+
+
+def is_faster(path: str, sample: str, trials: Callable[[], tuple[Trial, Trial]]) -> bool:
+    """Return whether our way is to be used for a path on inputs like those of a sample.
+
+    Args:
+        path: name of what is decided.
+        sample: what the decision depends on, such as type and width; together with `path` the key.
+        trials: builds the sample and returns our way and PyTorch's on it.
+    """
+    if mode() == "all":
+        return True
+    return _ratio(f"{path}, {sample}", trials) < _MARGIN
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the short name of a type."""
+    return str(dtype).removeprefix("torch.")
+
+
+def ramp(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return values of a sample, from -1 to 1: timing must not draw from the random numbers of others."""
+    return torch.linspace(-1, 1, math.prod(shape)).view(shape).to(dtype)
+
+
+def power_of_two(size: int) -> int:
+    """Return the smallest power of two that is not below a size: samples of similar sizes share a decision."""
+    return 1 << max(0, size - 1).bit_length()
+
+
+def choices() -> dict[str, dict[str, object]]:
+    """Return what has been decided in this process: per path, whose kernel runs and our share of PyTorch's time."""
+    return {
+        key: {"kernel": "ours" if ratio < _MARGIN else "PyTorch", "time_ratio": round(ratio, 3)}
+        for key, ratio in sorted(_ratios.items())
+    }
+
+
+def _ratio(path: str, trials: Callable[[], tuple[Trial, Trial]]) -> float:
+    """Return our share of PyTorch's time, remembered or measured."""
+    global _spent
+    key = f"{path}, threads: {torch.get_num_threads()}"
+    with _lock:
+        if key not in _ratios:
+            known = _read().get(_machine(), {}).get(key)
+            if known is None:
+                started = time.process_time()
+                known = _keep(key, _measure(*trials()) if _spent < _BUDGET else _UNTIMED)
+                _spent += time.process_time() - started
+            _ratios[key] = known
+        return _ratios[key]
+
+
+def _measure(ours: Trial, theirs: Trial) -> float:
+    """Return the ratio of the shortest times of two ways, timed in turn."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    best = [float("inf"), float("inf")]
+    with torch.inference_mode():
+        ours()  # first calls prepare kernels
+        theirs()
+        started = clock()
+        for repeat in range(_REPEATS):
+            if repeat > 0 and clock() - started > _SHARE:
+                break
+            for way, work in enumerate((ours, theirs)):
+                begun = clock()
+                work()
+                best[way] = min(best[way], clock() - begun)
+    return best[0] / max(best[1], 1e-9)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Return what decisions hold for, besides threads: processor, instructions, PyTorch, and this package."""
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        try:
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            name = next(
+                (line.split(":")[1].strip() for line in lines if "model name" in line), name
+            )
+        except OSError:
+            pass
+    instructions = (
+        os.environ.get("ONEDNN_MAX_CPU_ISA", "") or torch.backends.cpu.get_cpu_capability()
+    )
+    return f"{name}, {instructions}, torch {torch.__version__}, version {VERSION}"
+
+
+def cache_file() -> Path:
+    """Return where decisions are kept: in XDG_CACHE_HOME, on Windows LOCALAPPDATA, else ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or (
+        os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
+    )
+    return Path(base or Path.home() / ".cache") / "varestorer" / "cpu-kernels.json"
+
+
+def _read() -> dict[str, dict[str, float]]:
+    try:
+        known = json.loads(cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _keep(key: str, ratio: float) -> float:
+    """Write a decision, unless another process has written one meanwhile, and return the one that holds."""
+    known = _read()
+    ratio = known.setdefault(_machine(), {}).setdefault(key, ratio)
+    try:
+        file = cache_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=file.parent, delete=False, encoding="utf-8"
+        ) as new:
+            json.dump(known, new, indent=1)
+        Path(new.name).replace(file)
+    except (OSError, RuntimeError):
+        pass
+    return ratio

@@ -1,0 +1,61 @@
+"""When training stops before its end: Ctrl-C, SIGTERM, or a limit on its minutes. It saves first."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal, and its state has been saved."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Whether training is to stop after the present step."""
+
+    def __init__(self, deadline: float | None = None):
+        """Start without a request.
+
+        Args:
+            deadline: value of `time.monotonic()` from which on training is to stop.
+        """
+        self.deadline = deadline
+        self.signal_number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None or (
+            self.deadline is not None and time.monotonic() >= self.deadline
+        )
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C and SIGTERM as requests; the second one ends the program at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may set handlers
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, _: FrameType | None) -> None:
+            self.signal_number = number
+            _log.warning("stopping after this step, to save first; a second signal stops at once")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
