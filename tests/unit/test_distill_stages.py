@@ -119,8 +119,11 @@ def test_every_stage_leaves_the_batch_that_it_failed_on(tmp_path):
     settings = settings_for(tmp_path, steps=dict.fromkeys(STAGES, 2))
     for stage in STAGES:
         run_stage(stage, settings)
+        wild = dataclasses.replace(
+            settings, learning_rate=1e35, steps={stage: 4}, resume=True, allow_changes=True
+        )
         with pytest.raises(TrainingError, match="bad_batch"):
-            run_stage(stage, dataclasses.replace(settings, learning_rate=1e35))
+            run_stage(stage, wild)
         kept = torch.load(tmp_path / stage / "bad_batch.pt", weights_only=True)
         names = {"clean", "lq"} if stage in ("encoder", "student") else {"clean"}
         assert kept["batches"][0].keys() == names
@@ -135,14 +138,16 @@ def test_a_stage_is_not_continued_with_other_shapes(tmp_path):
     for stage in STAGES:
         run_stage(stage, settings)
     adapters = StudentSettings(batch=1, lora_rank=2)
-    resumed = dataclasses.replace(settings, student_settings=adapters, resume=True)
+    resumed = dataclasses.replace(
+        settings, student_settings=adapters, resume=True, allow_changes=True
+    )
     with pytest.raises(CheckpointError, match="same stage and configuration"):
         run_stage("student", resumed)
     wider = dataclasses.replace(TOKENIZER, base_channels=16)
     config = {"tokenizer": to_dict(wider), "transformer": to_dict(TRANSFORMER)}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="same stage and configuration"):
-        run_stage("tokenizer", dataclasses.replace(settings, resume=True))
+        run_stage("tokenizer", dataclasses.replace(settings, resume=True, allow_changes=True))
 
 
 def test_a_stage_without_its_predecessor_says_so(tmp_path):

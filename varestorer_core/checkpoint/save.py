@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +21,9 @@ BASE_SHA256 = "varestorer.base_sha256"
 METRICS = "varestorer.metrics"
 """Metadata key of what was measured when an adapter was trained, as JSON."""
 
+TRAINING = "varestorer.training"
+"""Metadata key of the settings, data and versions that a file was trained with, as JSON."""
+
 _SUFFIX = ".safetensors"
 
 
@@ -33,6 +37,7 @@ def save_safetensors(
     base_sha256: str = "",
     note: str = "",
     metrics: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write parameters by our names; the file appears complete or not at all.
 
@@ -45,6 +50,7 @@ def save_safetensors(
         base_sha256: of the file that an adapter was trained on.
         note: for people.
         metrics: what was measured in training.
+        training: what it was trained with.
 
     Raises:
         VARestorerError: if the file cannot be written.
@@ -56,6 +62,8 @@ def save_safetensors(
     metadata = file_metadata(kind, config, source_sha256, note, base_sha256)
     if metrics:
         metadata[METRICS] = json.dumps(dict(metrics))
+    if training:
+        metadata[TRAINING] = json.dumps(dict(training))
     write_safetensors(checked_path(path), sources, metadata)
 
 

@@ -153,7 +153,17 @@ def add_parser(subparsers: Any) -> None:
         help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
     )
     parser.add_argument("--seed", type=integer(0, 2**31), default=0)
-    parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue where the stage stopped")
+    again.add_argument(
+        "--overwrite", action="store_true", help="train the stage from nothing again"
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="continue with other settings than the stage's own, which are noted; export a state that is not the "
+        "run's last",
+    )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
     )
@@ -244,6 +254,8 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         stop_at=args.stop_at,
         seed=args.seed,
         resume=args.resume,
+        overwrite=args.overwrite,
+        allow_changes=args.allow_changes,
         device=processes.device or str(device_and_dtype(args.device, "fp32")[0]),
         validation_pictures=args.validation_pictures,
         deadline=None if args.minutes is None else time.monotonic() + 60 * args.minutes,

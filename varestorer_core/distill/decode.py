@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -24,6 +26,14 @@ def picture_files(folder: Path) -> list[Path]:
             f"A folder of pictures must be an existing folder, got {folder}. Check --data and --validation."
         )
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE and p.is_file())
+
+
+def folder_identity(folder: Path, files: Sequence[Path]) -> str:
+    """Return a hash of the names and sizes of a folder's pictures."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def open_picture(path: Path, reduction: float = 1.0) -> tuple[Image.Image, int]:

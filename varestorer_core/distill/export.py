@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +32,21 @@ def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def export_model(model: VARTransformer | VisualTokenizer, path: Path, note: str) -> Path:
-    """Write a trained model and return the path."""
+def export_model(
+    model: VARTransformer | VisualTokenizer,
+    path: Path,
+    note: str,
+    training: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a trained model and return the path.
+
+    Args:
+        training: what it was trained with, kept in the file's metadata.
+    """
     kind = "transformer" if isinstance(model, VARTransformer) else "tokenizer"
     path.parent.mkdir(parents=True, exist_ok=True)
     state = half_matrices(model.state_dict())
-    save_safetensors(state, path, kind=kind, config=model.config, note=note)
+    save_safetensors(state, path, kind=kind, config=model.config, note=note, training=training)
     return path
 
 
@@ -59,6 +69,7 @@ def export_adapter(
     *,
     base_sha256: str,
     metrics: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the adapters of a student that trained nothing else, and return the path.
 
@@ -66,7 +77,7 @@ def export_adapter(
         factors: by our names; anything that is not an adapter is left out.
         config: of the student.
         base_sha256: of the base that they were trained on; loaders refuse another.
-        metrics: kept in the file's metadata.
+        metrics, training: kept in the file's metadata.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value for name, value in factors.items() if name.endswith(LORA_SUFFIXES)}
@@ -78,6 +89,7 @@ def export_adapter(
         base_sha256=base_sha256,
         note=note,
         metrics=metrics,
+        training=training,
     )
     return path
 
@@ -110,6 +122,14 @@ def last_figures(log: Path) -> dict[str, float]:
                 figures["step"] = int(row["step"])
                 figures[row["name"]] = float(row["value"])
     return figures
+
+
+def last_step(log: Path) -> int:
+    """Return how many steps a stage's log.csv has reached; 0 without a log."""
+    if not log.exists():
+        return 0
+    with log.open(newline="") as file:
+        return max((int(row["step"]) + 1 for row in csv.DictReader(file)), default=0)
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:

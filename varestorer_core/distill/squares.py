@@ -6,7 +6,6 @@ names and sizes, and to the numbers it was made with; anything else makes it ane
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import Progress, folder_pictures
-from .decode import picture_files
+from .decode import folder_identity, picture_files
 from .procedural import generate_picture
 
 
@@ -45,7 +44,7 @@ def mixed_squares(
     files = picture_files(folder) if files is None else files
     note = path.with_suffix(".json")
     wanted = {
-        "photographs": _identity(folder, files),
+        "photographs": folder_identity(folder, files),
         "each": each,
         "procedural": procedural,
         "size": size,
@@ -69,11 +68,3 @@ def mixed_squares(
     # Last: an interrupted run leaves squares without a note, which are made again.
     note.write_text(json.dumps(wanted))
     return np.load(path, mmap_mode="r")
-
-
-def _identity(folder: Path, files: Sequence[Path]) -> str:
-    """Return a hash of the names and sizes of pictures."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
-    return digest.hexdigest()

@@ -22,6 +22,18 @@ from .ema import WeightAverage
 
 _log = logging.getLogger(__name__)
 
+_DAMAGED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
+"""What loading a damaged file raises."""
+
 
 def save_state(
     path: Path,
@@ -73,21 +85,27 @@ def load_state(
         elif "ema" in state:
             _log.warning("%s holds averaged weights, which are dropped without --ema", path)
         return int(state["step"])
-    except (
-        AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        UnpicklingError,
-        ValueError,
-    ) as error:
+    except _DAMAGED as error:
         # PyTorch lists every tensor that differs, over pages.
         reason = shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(
             f"{path} cannot be continued: {reason}. It must come from the same stage and configuration; "
-            "leave out --resume to start again."
+            "give --overwrite instead of --resume to train from nothing again."
+        ) from error
+
+
+def state_step(path: Path) -> int:
+    """Return the step of a training state.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
+    except _DAMAGED as error:
+        raise CheckpointError(
+            f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or give --overwrite, to "
+            "train this stage again."
         ) from error
 
 

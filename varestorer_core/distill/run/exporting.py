@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
+from typing import Any
 
 from ...errors import CheckpointError
 from ...lora.factors import adapter_rank
-from ..export import export_adapter, export_base, export_model, last_figures, trained_weights
+from ..export import (
+    export_adapter,
+    export_base,
+    export_model,
+    last_figures,
+    last_step,
+    trained_weights,
+)
+from ..held_out import worse_than_input
+from ..state import state_step
 from .config import base_record, load_config, with_own_config
 from .networks import adapted_tokenizer, crisp_tokenizer, trained_student, trained_teacher
+from .record import read_record, stages_before
 from .settings import RunSettings
+
+_log = logging.getLogger(__name__)
 
 
 def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Path]:
@@ -32,14 +46,20 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     else:
         settings = with_own_config(settings)
     folder = settings.out / "export"
+    training = _checked_student(settings)
     weights = trained_weights(settings.out / "student" / "state.pt", "student")
     metrics = last_figures(settings.out / "student" / "log.csv")
+    if problem := worse_than_input(metrics):
+        _log.warning("the student that is exported is of little use: its %s", problem)
     rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
     written = []
     if rank == 0:
         written.append(
             export_model(
-                trained_student(settings), folder / f"{name}_transformer.safetensors", note
+                trained_student(settings),
+                folder / f"{name}_transformer.safetensors",
+                note,
+                training,
             )
         )
     else:
@@ -53,7 +73,9 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
             base_sha256 = export_base(trained_teacher(settings), path, note)
             written.append(path)
         path = folder / f"{name}_adapter.safetensors"
-        export_adapter(weights, config, path, note, base_sha256=base_sha256, metrics=metrics)
+        export_adapter(
+            weights, config, path, note, base_sha256=base_sha256, metrics=metrics, training=training
+        )
         written.append(path)
     if not record or adapted:
         tokenizer = adapted_tokenizer(settings)
@@ -61,3 +83,37 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     if (crisp := None if record else crisp_tokenizer(settings)) is not None:
         written.append(export_model(crisp, folder / f"{name}_tokenizer_crisp.safetensors", note))
     return written
+
+
+def _checked_student(settings: RunSettings) -> dict[str, Any]:
+    """Return the record of the student's training, with the step that is exported.
+
+    Raises:
+        CheckpointError: if the state is older than what the run reached, or than the stages it was trained on.
+    """
+    folder = settings.out / "student"
+    state = folder / "state.pt"
+    if not state.exists():
+        return {}  # whoever reads the weights says what is missing
+    record = read_record(folder)["settings"]
+    step, logged = state_step(state), last_step(folder / "log.csv")
+    problems = []
+    if logged > step:
+        problems.append(f"the run reached step {logged}, the last saved one is {step}")
+    now = stages_before("student", settings.out)
+    if record:
+        problems += [
+            f"the {name} has been trained since the student was"
+            for name in dict.fromkeys((*record["before"], *now))
+            if record["before"].get(name) != now.get(name)
+        ]
+    if problems and not settings.allow_changes:
+        raise CheckpointError(
+            f"{state} is not the run's last result: {'; '.join(problems)}. Continue the student with --resume first, "
+            "or give --allow-changes to export it as it is."
+        )
+    for problem in problems:
+        _log.warning("exporting an older state: %s", problem)
+    steps = record["loop"]["steps"] if record else None
+    _log.info("exporting the student at step %d%s", step, f" of {steps}" if steps else "")
+    return {**record, "step": step}

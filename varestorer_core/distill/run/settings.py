@@ -94,6 +94,10 @@ class RunSettings:
     """Steps between two of them; None is the loop's default."""
     seed: int = 0
     resume: bool = False
+    overwrite: bool = False
+    """Train again from nothing where a state is there; neither this nor `resume` refuses that."""
+    allow_changes: bool = False
+    """Continue a stage with settings that differ from its own; export a state although a later one was reached."""
     device: str = "cpu"
     base: BaseFiles | None = None
     """Files in the place of the first two stages."""

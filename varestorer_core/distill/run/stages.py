@@ -23,6 +23,7 @@ from ..train_tokenizer import TokenizerStage
 from .config import with_own_config
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
+from .record import begin, stage_record
 from .settings import (
     LEARNING_RATES,
     OPTIONAL,
@@ -54,8 +55,10 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
         )
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
+        loop = loop_settings(stage, settings)
+        if settings.processes.first:
+            begin(settings.out / stage, stage_record(stage, settings, loop), settings)
         source = training_source(settings, report)
-    loop = loop_settings(stage, settings)
     built = build_stage(stage, settings, loop)
     reached = train_stage(
         settings.out / stage, built, source, loop, settings, reporter(report, stage)
