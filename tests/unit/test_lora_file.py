@@ -7,9 +7,10 @@ import torch
 
 from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
+from varestorer_core.checkpoint.keys import chunk_blocks
 from varestorer_core.config import TransformerConfig
 from varestorer_core.errors import CheckpointError
-from varestorer_core.lora.factors import text_biases
+from varestorer_core.lora.factors import join_adapter, text_biases
 from varestorer_core.lora.file import load_adapter
 
 BASE = TransformerConfig(
@@ -119,3 +120,89 @@ def test_what_is_no_adapter_is_called_what_it_is():
     )
     stranger = refusal({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)})
     assert "a LoRA of a diffusion model" in stranger
+
+
+def kohya(owner):
+    return "lora_unet_" + owner.replace(".", "_")
+
+
+SPELLINGS = {
+    "PEFT": lambda owner: (
+        f"base_model.model.{owner}.lora_A.weight",
+        f"base_model.model.{owner}.lora_B.weight",
+    ),
+    "PEFT, named": lambda owner: (
+        f"base_model.model.{owner}.lora_A.default.weight",
+        f"base_model.model.{owner}.lora_B.default.weight",
+    ),
+    "diffusers": lambda owner: (
+        f"transformer.{owner}.lora_A.weight",
+        f"transformer.{owner}.lora_B.weight",
+    ),
+    "diffusers, old": lambda owner: (f"{owner}.lora.down.weight", f"{owner}.lora.up.weight"),
+    "ComfyUI": lambda owner: (
+        f"diffusion_model.{owner}.lora_down.weight",
+        f"diffusion_model.{owner}.lora_up.weight",
+    ),
+    "kohya": lambda owner: (
+        f"{kohya(owner)}.lora_down.weight",
+        f"{kohya(owner)}.lora_up.weight",
+    ),
+}
+
+
+def respelled(state, spelling):
+    owners = sorted({name.rsplit(".lora_", 1)[0] for name in state})
+    return {
+        foreign: state[f"{owner}.lora_{side}.weight"]
+        for owner in owners
+        for foreign, side in zip(SPELLINGS[spelling](owner), ("down", "up"), strict=True)
+    }
+
+
+def assert_same_pairs(found, wanted):
+    assert found.keys() == wanted.keys()
+    for owner, pair in wanted.items():
+        assert torch.equal(found[owner].down, pair.down)
+        assert torch.allclose(found[owner].up, pair.up)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_spellings_of_other_programs_mean_the_same(spelling):
+    state = factors()
+    assert_same_pairs(load(respelled(state, spelling)), load(state))
+
+
+def test_an_alpha_goes_into_the_factor():
+    state = factors(rank=2)
+    foreign = respelled(state, "kohya")
+    foreign |= {f"{kohya(name.rsplit('.lora_', 1)[0])}.alpha": torch.tensor(1.0) for name in state}
+    halved = {k: v * (0.5 if "lora_up" in k else 1.0) for k, v in state.items()}
+    assert_same_pairs(load(foreign), load(halved))
+
+
+def test_an_alpha_that_is_no_number_is_refused():
+    foreign = respelled(factors(), "kohya")
+    foreign[f"{kohya('blocks.0.sa.proj')}.alpha"] = torch.tensor(float("nan"))
+    with pytest.raises(CheckpointError, match="not one finite number"):
+        load(foreign)
+
+
+def test_a_lora_of_a_diffusion_model_is_called_one():
+    foreign = {
+        "lora_unet_down_blocks_0_attn.lora_down.weight": torch.ones(2, 4),
+        "lora_unet_down_blocks_0_attn.lora_up.weight": torch.ones(4, 2),
+    }
+    with pytest.raises(CheckpointError, match="LoRA of a diffusion model"):
+        load(foreign)
+
+
+def test_the_adapter_of_a_whole_model_is_taken_out_of_it():
+    """varestorer.pth is such a file: chunks of blocks, adapters beside the matrices."""
+    state = factors()
+    base = {key: torch.randn(like.shape) for key, like in expected_parameters(BASE).items()}
+    whole = join_adapter(base, state)
+    official = {chunk_blocks(name, 1): tensor for name, tensor in whole.items()}
+    assert_same_pairs(load({"module": official}), load(state))
+    with pytest.raises(CheckpointError, match="is a VARestorer transformer"):
+        load(base)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config import TransformerConfig
 from ..errors import CheckpointError, VARestorerError
 from ..lora.factors import split_adapter
+from ..lora.spellings import our_spelling
 from .check import expected_parameters, is_finite
 from .examine import network_problems, unused_parameters
 from .files import read_checkpoint
@@ -57,6 +58,7 @@ def convert(
     if destination.exists() and source.exists() and destination.samefile(source):
         raise VARestorerError(f"{destination} is the source itself. Choose another name.")
     tensors, metadata = read_checkpoint(source)
+    tensors = our_spelling(tensors)
     info = identify(tensors, metadata)
     if info.problems:
         raise CheckpointError(f"{source.name} cannot be converted: {' '.join(info.problems)}")

@@ -18,6 +18,9 @@ from ..lora.factors import adapter_rank
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_RELEASED = {16: "0.06M"}
+"""Bits per token to the pixel class of a released model that is not of the usual one: infinity_125M_256x256."""
+
 
 def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> TransformerConfig:
     """Return the configuration of a transformer.
@@ -45,7 +48,7 @@ def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> Transform
     )
     values = declared_values(metadata)
     if not values:
-        return config
+        return replace(config, pixel_class=_RELEASED.get(config.codebook_dim, config.pixel_class))
     declared = transformer_config(values)
     return _agreed(replace(config, pixel_class=declared.pixel_class), declared)
 

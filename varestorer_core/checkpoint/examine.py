@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..lora.factors import low_ranks, split_adapter
+from ..lora.spellings import our_spelling
 from .border import damage_named
 from .check import (
     expected_parameters,
@@ -45,6 +46,7 @@ def examine(path: str | Path) -> Report:
     """
     path = Path(path)
     tensors, metadata = read_checkpoint(path)
+    tensors = our_spelling(tensors)
     info = identify(tensors, metadata)
     problems = list(info.problems) + value_problems(tensors)
     details = dict(info.details)

@@ -22,8 +22,9 @@ _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 # Checkpoints come bare, under a key, next to bookkeeping of a training run, or from a wrapped module.
-_WRAPPERS = ("state_dict", "params_ema", "params", "infinity", "vae")
+_WRAPPERS = ("state_dict", "params_ema", "params", "trainer", "gpt_fsdp", "infinity", "vae")
 _PREFIXES = ("module.", "_orig_mod.")
+_WRAPPED_LAYER = "_fsdp_wrapped_module."
 # A training run stores the student next to its tokenizer; a caller that needs the tokenizer says so.
 _PREFERRED = {"transformer": "infinity", "tokenizer": "vae"}
 _DEEPEST = 8
@@ -191,6 +192,8 @@ def unwrap(
                 f"{name} cannot be used: {shown(key)} is {problem}, expected plain values. It is damaged, or was "
                 "saved in a special way; use the official file."
             )
+    if any(_WRAPPED_LAYER in key for key in tensors):
+        tensors = {key.replace(_WRAPPED_LAYER, ""): value for key, value in tensors.items()}
     for prefix in _PREFIXES * 2:  # either may be outside
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}

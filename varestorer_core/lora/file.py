@@ -20,7 +20,8 @@ from ..checkpoint.mapped import off_the_map
 from ..checkpoint.save import BASE_SHA256
 from ..config import TransformerConfig
 from ..errors import CheckpointError
-from .factors import LowRank, low_ranks
+from .factors import LowRank, low_ranks, split_adapter
+from .spellings import our_spelling
 
 # What a base may have or lack whatever the adapter was trained with.
 _FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}
@@ -38,7 +39,8 @@ def load_adapter(
     """Return the corrections that an adapter file makes, by the module that they correct.
 
     Args:
-        state_dict: nothing but low-rank factors, by official names or ours, possibly nested.
+        state_dict: low-rank factors, by official names, ours or those of other programs, possibly nested; or a whole
+            model with adapters, such as varestorer.pth, of which the adapters are taken.
         metadata: of a safetensors file.
         base: parameters of the network by our names; only their shapes are looked at.
         config: of the network.
@@ -49,9 +51,10 @@ def load_adapter(
         CheckpointError: if it is not an adapter, damaged, or for another network.
     """
     metadata = metadata or {}
-    tensors = unwrap(state_dict, name=name)
+    tensors = our_spelling(unwrap(state_dict, "transformer", name=name))
     info = identify(tensors, metadata)
-    if info.kind != "adapter":
+    inside = info.kind == "transformer" and info.counts.lora > 0
+    if info.kind != "adapter" and not inside:
         raise CheckpointError(
             f"{name} is {info.description}, expected {describe_kind('adapter')}. Use "
             f"{SOURCES['adapter']}."
@@ -64,10 +67,12 @@ def load_adapter(
             f"{name} was trained on another base: on the file with SHA-256 {wanted[:12]}..., but this "
             f"model is from {base_sha256[:12]}.... Load the model that it was trained on."
         )
-    if isinstance(info.config, TransformerConfig):
+    # What files of others do not say, such as the pixel class, is only a guess.
+    if isinstance(info.config, TransformerConfig) and metadata.get("varestorer.config"):
         _check_config(info.config, config, name)
+    factors = split_adapter(rename_tensors(tensors, info.kind))[1]
     # They stay in use for as long as the model does.
-    factors = {key: off_the_map(t) for key, t in rename_tensors(tensors, "adapter").items()}
+    factors = {key: off_the_map(tensor) for key, tensor in factors.items()}
     broken = [key for key, tensor in factors.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(

@@ -1,0 +1,122 @@
+"""Small files of exactly the structures that the released ones have."""
+
+import pytest
+import torch
+
+from varestorer_core.checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
+from varestorer_core.cli.main import main
+
+
+def as_rebuilt(tensor):
+    """Return a tensor that is pickled through `_rebuild_from_type_v2`, as those of infinity_2b_reg.pth."""
+    tensor = tensor.clone()
+    tensor.marker = 1
+    return tensor
+
+
+def released_tokenizer(tokenizer):
+    """Return what infinity_vae_d32reg.pth holds: the tokenizer beside all that it was trained with."""
+    state = {
+        apply_renames(name, TOKENIZER_TO_OFFICIAL): tensor
+        for name, tensor in tokenizer.state_dict().items()
+    }
+    bits = tokenizer.config.codebook_dim
+    state["quantizer.lfq.mask"] = 2 ** torch.arange(bits - 1, -1, -1)
+    moments = {"exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2), "step": torch.tensor(5.0)}
+    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+    return {
+        "vae": state,
+        "discriminator": {"main.0.weight": torch.ones(2, 2)},
+        "optimizer": optimizer,
+        "d_optimizer": optimizer,
+        "step": 500_000,
+        "epoch": 3,
+    }
+
+
+def released_transformer(transformer):
+    """Return what infinity_2b_reg.pth holds: flat, float32, rebuilt tensors, key biases that are zero."""
+    state = {
+        chunk_blocks(name, 1): as_rebuilt(tensor)
+        for name, tensor in transformer.state_dict().items()
+    }
+    width = transformer.config.embed_dim
+    zeros = {
+        f"{name[:-3]}zero_k_bias": torch.zeros(width)
+        for name in state
+        if name.endswith("sa.mat_qkv.weight")
+    }
+    return state | {name.replace("mat_qkv.weight", ""): value for name, value in zeros.items()}
+
+
+@pytest.fixture
+def files(tmp_path, make_tokenizer, make_transformer):
+    """Return the two files and the networks in them."""
+    tokenizer = make_tokenizer(base_channels=32, norm_groups=32)
+    transformer = make_transformer(pixel_class="0.25M")
+    torch.save(released_tokenizer(tokenizer), tmp_path / "infinity_vae_d32reg.pth")
+    torch.save(released_transformer(transformer), tmp_path / "infinity_2b_reg.pth")
+    return tmp_path, tokenizer, transformer
+
+
+def assert_same_network(found, wanted):
+    state = wanted.state_dict()
+    assert found.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+
+
+def test_the_tensors_are_rebuilt_as_in_the_release(files):
+    raw = (files[0] / "infinity_2b_reg.pth").read_bytes()
+    assert b"_rebuild_from_type_v2" in raw
+
+
+def test_the_files_load(files):
+    folder, tokenizer, transformer = files
+    vae = read_checkpoint(folder / "infinity_vae_d32reg.pth", kind="tokenizer")
+    base = read_checkpoint(folder / "infinity_2b_reg.pth", kind="transformer")
+    assert_same_network(load_tokenizer(*vae), tokenizer)
+    assert_same_network(load_transformer(*base), transformer)
+
+
+def test_the_command_says_what_they_are(files, capsys):
+    folder, *_ = files
+    for name, words in (
+        ("infinity_vae_d32reg.pth", "a visual tokenizer"),
+        ("infinity_2b_reg.pth", "a VARestorer transformer"),
+    ):
+        assert main(["inspect", str(folder / name)]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_the_small_model_has_the_smallest_tiles(make_transformer):
+    """infinity_125M_256x256: 16 bits per token, trained on 256 x 256 pixels."""
+    small = make_transformer(codebook_dim=16).state_dict()
+    assert identify(small).config.pixel_class == "0.06M"
+    assert identify(make_transformer(codebook_dim=32).state_dict()).config.pixel_class == "0.25M"
+
+
+def test_a_training_checkpoint_of_infinity(tmp_path, make_transformer):
+    transformer = make_transformer(pixel_class="0.25M")
+    state = {
+        name.replace("blocks.", "blocks._fsdp_wrapped_module."): tensor
+        for name, tensor in transformer.state_dict().items()
+    }
+    path = tmp_path / "ar-ckpt.pth"
+    torch.save(
+        {"epoch": 1, "iter": 2, "trainer": {"config": {}, "gpt_fsdp": state, "gpt_fsdp_opt": {}}},
+        path,
+    )
+    assert_same_network(load_transformer(*read_checkpoint(path, kind="transformer")), transformer)
+
+
+def test_all_that_is_there_and_more_is_used(files, capsys, caplog):
+    folder, tokenizer, _ = files
+    content = released_tokenizer(tokenizer)
+    content["vae"]["encoder.extra.weight"] = torch.ones(2)
+    path = folder / "more.pth"
+    torch.save(content, path)
+    assert_same_network(load_tokenizer(*read_checkpoint(path)), tokenizer)
+    assert "encoder.extra.weight" in caplog.text
+    assert main(["inspect", str(path)]) == 0
+    assert "encoder.extra.weight" in capsys.readouterr().out
