@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...varestorer_core.assets import asset_path
 from ...varestorer_core.errors import ImageError
+from ...varestorer_core.pictures import fill_hidden
 from ...varestorer_core.resize import resize_lanczos
 
 
@@ -20,7 +21,8 @@ def to_pictures(image: Tensor) -> list[Tensor]:
         image: (B, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA, alpha is left out) channels.
 
     Returns:
-        B pictures (3, H, W), float32 in [0, 1], on the CPU.
+        B pictures (3, H, W), float32 in [0, 1], on the CPU. Where alpha is 0, the colours of the nearest visible
+        pixels.
 
     Raises:
         ImageError: for another shape, an empty batch, or NaN or infinite values.
@@ -43,7 +45,9 @@ def to_pictures(image: Tensor) -> list[Tensor]:
             "node failed, often a model in fp16; run it in bf16 or fp32."
         )
     pictures = torch.empty(len(pixels), 3, *pixels.shape[1:3])
-    return list(pictures.copy_(pixels[..., :3].movedim(-1, 1)).clamp_(0, 1))  # BHWC -> BCHW
+    pictures.copy_(pixels[..., :3].movedim(-1, 1)).clamp_(0, 1)  # BHWC -> BCHW
+    alphas = to_alpha(image)
+    return list(pictures) if alphas is None else list(map(fill_hidden, pictures, alphas))
 
 
 def to_alpha(image: Tensor) -> list[Tensor] | None:

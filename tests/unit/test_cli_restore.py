@@ -111,8 +111,9 @@ def test_every_kind_of_picture(tmp_path):
         stem = name.removesuffix(".png").removesuffix("_webp").removesuffix("_tiff")
         source = Image.open(next(folder.glob(f"{stem}.*")))
         assert result.size == (2 * source.width, 2 * source.height)
-    assert results["rgba.png"].mode == results["la.png"].mode == "RGBA"
-    assert results["grey.png"].mode == "RGB"
+    modes = {name: result.mode for name, result in results.items()}
+    assert (modes["rgba.png"], modes["la.png"]) == ("RGBA", "LA")
+    assert modes["grey.png"] == modes["bilevel.png"] == "L"
     deep = read_picture(out / "deep.png")
     assert deep.bit_depth == 16
     assert np.all(np.rint(deep.rgb.numpy() * 65535) == 1000)

@@ -117,7 +117,17 @@ def write_result(job: Job, picture: Picture, restored: Tensor) -> None:
         bit_depth = 8
     if alpha is not None:
         alpha = resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1]))
-    write_picture(job.target, restored, alpha, bit_depth=bit_depth, icc_profile=picture.icc_profile)
+    if picture.icc_profile is not None and file_format == "BMP":
+        note_about(job, "has a colour profile, which BMP cannot hold: colours will look different")
+    write_picture(
+        job.target,
+        restored,
+        alpha,
+        bit_depth=bit_depth,
+        icc_profile=picture.icc_profile,
+        grey=picture.grey,
+        metadata=picture.metadata,
+    )
 
 
 def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name: str) -> Tensor:

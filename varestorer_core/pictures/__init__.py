@@ -1,13 +1,16 @@
 """Picture files in and out: what the command reads and writes.
 
 `read_picture` returns upright RGB in [0, 1]; `write_picture` writes it back with the alpha channel,
-bit depth and colour profile that it came with. A file appears under its final name whole or not at
+bit depth, colour profile, greyness and metadata that it came with. A file appears under its final name whole or not at
 all.
 """
 
 from __future__ import annotations
 
-from .reading import MAX_PIXELS, READABLE, Picture, read_picture
+from .opening import MAX_PIXELS, READABLE, open_image
+from .picture import Metadata, Picture
+from .reading import read_picture, without_metadata
+from .transparency import fill_hidden
 from .writing import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, check_target, to_uint8, write_picture
 
 __all__ = [
@@ -16,9 +19,13 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "READABLE",
+    "Metadata",
     "Picture",
     "check_target",
+    "fill_hidden",
+    "open_image",
     "read_picture",
     "to_uint8",
+    "without_metadata",
     "write_picture",
 ]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..resize import resize_lanczos
-from .writing import to_uint8, to_uint16
+from .transparency import fill_hidden
+from .writing import to_grey, to_uint8, to_uint16
 
 _Back = Callable[[Tensor], Any]
 
@@ -95,9 +96,10 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
     planes = _in_range(planes.movedim(-1, 0) / top)  # HWC -> CHW
     rgb = planes[:3] if channels >= 3 else planes[:1].expand(3, -1, -1)
     alpha = planes[3:] if channels == 4 else None
+    rgb = rgb if alpha is None else fill_hidden(rgb, alpha)
 
     def back(restored: Tensor) -> np.ndarray:
-        parts = _grey(restored) if channels == 1 else restored
+        parts = to_grey(restored) if channels == 1 else restored
         if alpha is not None:
             parts = torch.cat(
                 [parts, resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1]))]
@@ -125,12 +127,13 @@ def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
     if has_alpha:
         alpha_band = np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32)
         alpha = torch.from_numpy(alpha_band / 255.0)[None]
+        rgb = fill_hidden(rgb, alpha)
     profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
 
     def back(restored: Tensor) -> Image.Image:
         result = Image.fromarray(to_uint8(restored))
         if is_grey:
-            grey = _grey(restored).expand(3, -1, -1)
+            grey = to_grey(restored).expand(3, -1, -1)
             result = Image.fromarray(to_uint8(grey)[..., 0])
         if alpha is not None:
             plane = resize_lanczos(alpha, (restored.shape[-2], restored.shape[-1])).expand(
@@ -142,11 +145,6 @@ def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
         return result
 
     return rgb, back
-
-
-def _grey(rgb: Tensor) -> Tensor:
-    """Return the mean (1, H, W) of three channels; in float64, so that three equal values stay what they are."""
-    return rgb.double().mean(0, keepdim=True).float()
 
 
 def _in_range(values: Tensor) -> Tensor:

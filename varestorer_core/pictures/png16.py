@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -48,19 +49,30 @@ def decode(high: Image.Image, low: Image.Image) -> NDArray[np.uint16]:
     return high_bytes * np.uint16(256) + low_bytes
 
 
-def encode(file: BinaryIO, samples: NDArray[np.uint16], icc_profile: bytes | None = None) -> None:
-    """Write samples (H, W, 1 to 4 channels) as a 16-bit PNG."""
+def encode(
+    file: BinaryIO,
+    samples: NDArray[np.uint16],
+    icc_profile: bytes | None = None,
+    chunks: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """Write samples (H, W, 1 to 4 channels) as a 16-bit PNG.
+
+    Args:
+        chunks: (name, content) of further chunks before the pixels.
+    """
     height, width, channels = samples.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOR_TYPES[channels], 0, 0, 0)
     file.write(_SIGNATURE)
     _write_chunk(file, b"IHDR", header)
     if icc_profile is not None:
         _write_chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
+    for name, content in chunks:
+        _write_chunk(file, name, content)
     compressor = zlib.compressobj(6)
     for start in range(0, height, _BAND):
         above = samples[max(0, start - 1) : start]
         filtered = _filtered(samples[start : start + _BAND], above)
-        if packed := compressor.compress(filtered):  # it gives nothing until it has enough
+        if packed := compressor.compress(filtered):  # it returns nothing until it has enough
             _write_chunk(file, b"IDAT", packed)
     _write_chunk(file, b"IDAT", compressor.flush())
     _write_chunk(file, b"IEND", b"")

@@ -42,8 +42,8 @@ def lab_to_srgb(image: Image.Image) -> Image.Image:
     return _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
 
 
-def grey_to_srgb(samples: NDArray[np.integer], profile: bytes) -> NDArray[np.float32]:
-    """Convert grey samples (H, W) of 8 or 16 bits to sRGB (H, W, 3) in [0, 1] through their
+def grey_to_srgb(samples: NDArray, profile: bytes) -> NDArray[np.float32]:
+    """Convert grey samples (H, W), unsigned integers or float32 in [0, 1], to sRGB (H, W, 3) in [0, 1] through their
     profile.
 
     littlecms gives 8 bits a channel here; between its 256 values the curve is interpolated.
@@ -53,7 +53,8 @@ def grey_to_srgb(samples: NDArray[np.integer], profile: bytes) -> NDArray[np.flo
     """
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     curve = np.asarray(to_srgb(ramp, profile))[0].astype(np.float32) / 255  # (256, 3)
-    position = samples.astype(np.float32) * (255 / np.iinfo(samples.dtype).max)
+    top = 1 if samples.dtype == np.float32 else np.iinfo(samples.dtype).max
+    position = samples.astype(np.float32) * (255 / top)
     channels = [np.interp(position, np.arange(256), curve[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 

@@ -2,210 +2,223 @@
 
 from __future__ import annotations
 
-import struct
+import io
 import warnings
-import zlib
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
-from torch import Tensor
 
 from ..errors import ImageError
-from . import png16, profiles
+from . import jpeg_tail, netpbm, png16, png_chunks, profiles, raw, tiff
+from .color_tags import color_tags
+from .metadata import read_metadata
+from .opening import RAW, check_file, is_tiff, open_image, starts_with, unreadable
+from .picture import Metadata, Picture
+from .samples import Samples, grey_as_rgb, to_tensor, to_unit
+from .transparency import fill_hidden
 
-_ENDINGS = ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .png .ppm .tga .tif .tiff .webp"
-READABLE = frozenset(_ENDINGS.split())
-"""Endings of the files in a folder that are pictures; a file given by name is always tried."""
-
-MAX_PIXELS = 178_956_970
-"""Pictures with more pixels are refused (Pillow's own limit against decompression bombs)."""
-
-# What Pillow's decoders raise on damaged files, by reading and by trying.
-_DECODER_ERRORS = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 _ORIENTATION = 0x0112  # EXIF tag
-_BITS_PER_SAMPLE = 0x0102  # TIFF tag
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as the pipeline takes it, and how its file stored it."""
-
-    rgb: Tensor
-    """(3, H, W) float32 in [0, 1]; for an 8-bit RGB file exactly its values / 255."""
-    alpha: Tensor | None = None
-    """(1, H, W) float32 in [0, 1], not multiplied into `rgb`; None for an opaque format."""
-    bit_depth: int = 8
-    """8 or 16 bits per channel."""
-    icc_profile: bytes | None = None
-    """RGB profile in which `rgb` is to be understood; None means sRGB."""
-    notes: tuple[str, ...] = ()
-    """Remarks that the user should see: what was left out or converted."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.rgb.shape[-2], self.rgb.shape[-1]
+_OFTEN_EMPTY_ALPHA = ("BMP", "DIB", "TGA")
+"""Formats whose programs often leave the fourth channel at 0."""
+_EXCERPT = 200
 
 
 def read_picture(path: str | Path) -> Picture:
-    """Read a picture file in any format that Pillow knows, turned upright by its EXIF orientation.
+    """Read a picture file, turned upright by its EXIF orientation.
 
-    PNG files keep their 16 bits, other formats are read with 8. Of several frames the first is
-    read. Grey pictures come back with three equal channels.
+    PNG, TIFF and Netpbm files keep their 16 bits, other formats are read with 8. Of several frames the first is read,
+    of a TIFF file that starts with a reduced picture the largest.
 
     Raises:
-        ImageError: if the file is missing, no picture, damaged, or larger than `MAX_PIXELS`.
+        ImageError: if the file is missing, no picture, damaged, larger than `opening.MAX_PIXELS`, or of a kind that
+            cannot be read right.
     """
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     try:
         with warnings.catch_warnings():
-            # Our own limit below takes the place of Pillow's warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of damage that does not change the pixels.
+            warnings.simplefilter("ignore")
             return _read(path)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
     except Image.UnidentifiedImageError as error:
+        raise unreadable(path) from error
+    except Exception as error:
+        # Decoders raise errors of every class on damaged files.
+        reason = f"{type(error).__name__}: {error}"[:_EXCERPT]
         raise ImageError(
-            f"{path} is not a picture that can be read. PNG, JPEG, WebP, TIFF and BMP files are."
+            f"{path} is damaged or incomplete and cannot be read ({reason})."
         ) from error
-    except _DECODER_ERRORS as error:
-        raise ImageError(
-            f"{path} is damaged or incomplete and cannot be read ({error})."
-        ) from error
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, a picture file was expected.")
-    if not path.exists():
-        raise ImageError(f"{path} does not exist.")
-    try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes), a picture was expected.")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ImageError(f"{path} cannot be opened: {error.strerror or error}.") from error
-
-
-def _too_large(path: Path, size: tuple[int, int] | None = None) -> ImageError:
-    got = f" ({size[0]} x {size[1]})" if size else ""
-    return ImageError(
-        f"{path} has too many pixels{got}: the limit is {MAX_PIXELS / 1e6:.0f} megapixels. "
-        "Cut or reduce the picture first."
-    )
 
 
 def _read(path: Path) -> Picture:
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large(path, image.size)
-        if not image.width or not image.height:
-            raise ImageError(f"{path} is {image.width} x {image.height}, so it holds no pixels.")
-        frames = getattr(image, "n_frames", 1)
-        notes = [f"holds {frames} frames, only the first is restored"] if frames > 1 else []
-        bit_depth = 16
-        if png16.is_deep(image):
-            with Image.open(path) as low:
-                samples = png16.decode(image, low)
-            rgb, alpha, profile = _deep_channels(samples, image)
-        elif image.mode == "I" or image.mode.startswith("I;16"):
-            rgb, alpha, profile = _deep_channels(_deep_grey(path, image), image)
-        else:
-            rgb, alpha, profile = _channels(path, image, notes)
-            bit_depth = 8
-        orientation = _orientation(image)
+    if path.suffix.lower() in RAW:
+        return _picture(raw.read(path), Metadata())
+    samples = netpbm.read(path)
+    if samples is not None:
+        return _picture(samples, Metadata())
+    if is_tiff(starts_with(path, 4)):
+        return _read_tiff(path)
+    with _opened(path) as image:
+        samples = _decoded(path, image)
+        # Read after decoding: PNG may tell after the pixels, and has been asked for nothing it cannot give.
+        return _picture(samples, read_metadata(image))
+
+
+def _read_tiff(path: Path) -> Picture:
+    reason = ""
+    try:
+        samples = tiff.read(path)
+    except tiff.UnsupportedLayoutError as unsupported:
+        samples, reason = None, str(unsupported)
+    except (ImageError, MemoryError):
+        raise
+    try:
+        image = open_image(path, path)
+    except Image.UnidentifiedImageError as error:
+        if samples is None:
+            raise ImageError(f"{path} is a TIFF file that cannot be read: {reason}.") from error
+        return _picture(samples, Metadata())
+    except Exception:
+        if samples is None:
+            raise
+        return _picture(samples, Metadata())
+    with image:
+        metadata = read_metadata(image)
+        if samples is None:
+            refused = tiff.pillow_reads_right(image)
+            if refused is not None:
+                raise ImageError(
+                    f"{path} cannot be read right: {refused} ({reason}). "
+                    "pip install tifffile imagecodecs, or save it as PNG."
+                )
+            samples = _decoded(path, image)
+            samples.orientation = 1  # Pillow has turned it
+        return _picture(samples, metadata)
+
+
+def _picture(samples: Samples, metadata: Metadata) -> Picture:
+    profile = samples.icc_profile
+    if profile is not None and profiles.color_space(profile) == "GRAY":
+        try:
+            light = profiles.grey_to_srgb(samples.color[..., 0], profile)
+            samples.color, profile = grey_as_rgb(light.mean(axis=2)), None
+        except ImageCms.PyCMSError:
+            pass  # a damaged profile: ignored below, which is said
     if profile is not None and profiles.color_space(profile) != "RGB":
-        notes.append("has a damaged or unsuitable colour profile, which was ignored")
+        samples.notes.append("has a damaged or unsuitable colour profile, which was ignored")
         profile = None
-    rgb = _upright(rgb, orientation)
-    alpha = None if alpha is None else _upright(alpha, orientation)
+    samples.upright()
+    rgb = to_tensor(samples.color)
+    alpha = None if samples.alpha is None else to_tensor(samples.alpha[..., None])
     return Picture(
-        rgb=_to_tensor(rgb),
-        alpha=None if alpha is None else _to_tensor(alpha[..., None]),
-        bit_depth=bit_depth,
+        rgb=rgb if alpha is None else fill_hidden(rgb, alpha),
+        alpha=alpha,
+        bit_depth=samples.bit_depth,
         icc_profile=profile,
-        notes=tuple(notes),
+        notes=tuple(samples.notes),
+        grey=samples.grey,
+        metadata=metadata,
     )
 
 
-# Samples (H, W, 3) and alpha (H, W), each as integers or as float32 in [0, 1]; then the profile.
-_Channels = tuple[NDArray, "NDArray | None", "bytes | None"]
+def _opened(path: Path) -> Image.Image:
+    """Open a picture; a PNG file without its text, where that is more than Pillow reads."""
+    try:
+        return open_image(path, path)
+    except ValueError as error:
+        if "text" not in str(error).lower() or path.suffix.lower() == ".psd":
+            raise
+        content = path.read_bytes()
+        if not content.startswith(png_chunks.SIGNATURE):
+            raise
+        return open_image(io.BytesIO(png_chunks.without_text(content)), path)
 
 
-def _channels(path: Path, image: Image.Image, notes: list[str]) -> _Channels:
-    """Return the channels of a picture with 8 bits or fewer."""
+def _decoded(path: Path, image: Image.Image) -> Samples:
+    """Return the samples of the first frame of an opened picture."""
+    notes = []
+    # Only what is known without reading on: a count of GIF frames reads the whole file.
+    if getattr(image, "n_frames", 1) > 1 if image.format != "GIF" else image.is_animated:  # pyright: ignore
+        notes.append("holds more than one frame, only the first is restored")
+    samples = _deep(path, image)
+    if samples is None:
+        samples = _shallow(path, _loaded(path, image, notes), notes)
+    samples.notes = [*notes, *samples.notes]
+    samples.orientation = _orientation(image)
+    if samples.icc_profile is None:
+        tags = color_tags(image, png_chunks.header_chunks(path))
+        samples.icc_profile = tags.icc_profile
+        if tags.to_srgb_curve is not None:
+            samples.color = tags.to_srgb_curve(to_unit(samples.color))
+        if tags.note is not None:
+            samples.notes.append(tags.note)
+    if samples.grey and profiles.color_space(samples.icc_profile) == "RGB":
+        samples.icc_profile = None  # neutral in every RGB space; a grey file holds no such profile
+    return samples
+
+
+def _deep(path: Path, image: Image.Image) -> Samples | None:
+    """Return the samples of a picture with 16 bits, None for one with fewer."""
+    if png16.is_deep(image):
+        with open_image(path, path) as low:
+            values = png16.decode(image, low)
+    elif image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(
+                f"{path} holds 32-bit integers. Save it with 8 or 16 bits per channel."
+            )
+        values = values.astype(np.uint16)[..., None]
+    else:
+        return None
+    key, alpha = image.info.get("transparency"), None
+    if values.shape[2] in (2, 4):
+        values, alpha = values[..., :-1], values[..., -1]
+    elif key is not None:  # one colour of the picture is transparent
+        alpha = np.where((values == key).all(axis=2), 0, 65535).astype(np.uint16)
+    grey = values.shape[2] == 1
+    color = grey_as_rgb(values[..., 0]) if grey else values
+    return Samples(color, alpha, grey, 16, image.info.get("icc_profile"))
+
+
+def _loaded(path: Path, image: Image.Image, notes: list[str]) -> Image.Image:
+    """Decode a picture; a JPEG file that ends too early, as far as it goes."""
+    try:
+        image.load()
+    except OSError:
+        if image.format not in ("JPEG", "MPO"):
+            raise
+        cut = jpeg_tail.read_cut(path.read_bytes(), lambda content: open_image(content, path))
+        if cut is None:
+            raise
+        notes.append(cut[1])
+        return cut[0]
+    return image
+
+
+def _shallow(path: Path, image: Image.Image, notes: list[str]) -> Samples:
+    """Return the samples of a picture with 8 bits or fewer."""
     if image.mode == "F":
         raise ImageError(
             f"{path} holds floating-point values. Save it with 8 or 16 bits per channel."
         )
-    bits = np.max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 8))
-    if bits > 8:
-        notes.append(f"has {bits} bits per channel, read as 8 (16 bits are kept for PNG only)")
     profile = image.info.get("icc_profile")
     if image.mode == "CMYK":
-        return np.asarray(_cmyk_to_rgb(image, profile, notes)), None, None
+        return Samples(np.asarray(_cmyk_to_rgb(image, profile, notes)))
     if image.mode == "LAB":
         notes.append("is a Lab picture, converted to sRGB")
-        return np.asarray(profiles.lab_to_srgb(image)), None, None
+        return Samples(np.asarray(profiles.lab_to_srgb(image)))
     transparent = "transparency" in image.info or "A" in image.getbands()
-    samples = np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    rgb, alpha = samples[..., :3], samples[..., 3] if transparent else None
-    if image.mode in ("1", "L", "LA"):
-        rgb, profile = _grey_to_rgb(rgb[..., 0], profile)
-    return rgb, alpha, profile
-
-
-def _deep_channels(samples: NDArray[np.uint16], image: Image.Image) -> _Channels:
-    """Return the channels of 16-bit samples (H, W, 1 to 4)."""
-    profile, key = image.info.get("icc_profile"), image.info.get("transparency")
-    alpha = None
-    if samples.shape[2] in (2, 4):
-        samples, alpha = samples[..., :-1], samples[..., -1]
-    elif key is not None:  # one colour of the picture is transparent
-        alpha = np.where((samples == key).all(axis=2), 0, 65535).astype(np.uint16)
-    if samples.shape[2] == 1:
-        rgb, profile = _grey_to_rgb(samples[..., 0], profile)
-        return rgb, alpha, profile
-    return samples, alpha, profile
-
-
-def _deep_grey(path: Path, image: Image.Image) -> NDArray[np.uint16]:
-    """Return the samples (H, W, 1) of a grey picture with 16 bits, which Pillow reads whole."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{path} holds 32-bit integers. Save it with 8 or 16 bits per channel.")
-    return values.astype(np.uint16)[..., None]
-
-
-def _grey_to_rgb(samples: NDArray, profile: bytes | None) -> tuple[NDArray, bytes | None]:
-    """Return grey samples (H, W) as RGB, and the profile that is still to be reckoned with."""
-    if profiles.color_space(profile) == "GRAY":
-        assert profile is not None
-        try:
-            return profiles.grey_to_srgb(samples, profile), None
-        except ImageCms.PyCMSError:
-            pass  # a damaged profile: left to the caller, who says that it was ignored
-    return np.repeat(samples[..., None], 3, axis=2), profile
+    values = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    color, alpha = values[..., :3], values[..., 3] if transparent else None
+    if alpha is not None and not alpha.any() and image.format in _OFTEN_EMPTY_ALPHA:
+        notes.append("is wholly transparent, which is taken for a mistake: read as opaque")
+        alpha = None
+    return Samples(color, alpha, image.mode in ("1", "L", "LA"), icc_profile=profile)
 
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
@@ -227,26 +240,11 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) ->
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except _DECODER_ERRORS:
-        return 1  # damaged EXIF must not cost the picture
+    except Exception as error:  # damaged EXIF must not cost the picture
+        _ = error
+        return 1
 
 
-def _upright(array: NDArray, orientation: int) -> NDArray:
-    """Turn an array (H, W, ...) upright; the numbers 1 to 8 are those of the EXIF standard."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array
-
-
-def _to_tensor(array: NDArray) -> Tensor:
-    """Return (channels, H, W) float32 in [0, 1] of (H, W, channels) samples."""
-    values = array.astype(np.float32)
-    if array.dtype != np.float32:
-        # The same division in the same precision as ComfyUI's loader, so both give the same
-        # numbers.
-        values = values / np.float32(np.iinfo(array.dtype).max)
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+def without_metadata(picture: Picture) -> Picture:
+    """Return a picture that says nothing but its pixels and their colours."""
+    return replace(picture, metadata=Metadata())

@@ -1,25 +1,23 @@
 """Write a picture file, whole or not at all.
 
 The bytes go to a temporary file in the same folder, which takes the final name only when it is
-complete and on the disk. EXIF data is not carried over: its orientation is already applied, its
-thumbnail is old.
+complete and on the disk.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ..atomic import write_atomically
 from ..errors import ImageError
-from . import png16
+from .encoding import encoded
+from .picture import Metadata
 
 FORMATS = {
     ".bmp": "BMP",
@@ -38,12 +36,6 @@ DEEP_FORMATS = frozenset({"PNG"})
 
 _BAND = 256  # rows converted at a time
 _MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
-_OPTIONS = {
-    # Full colour resolution: the default would halve it, which a restored picture shows.
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-    "TIFF": {"compression": "tiff_deflate"},
-}
 
 
 def check_target(path: str | Path, size: tuple[int, int]) -> str:
@@ -75,6 +67,8 @@ def write_picture(
     *,
     bit_depth: int = 8,
     icc_profile: bytes | None = None,
+    grey: bool = False,
+    metadata: Metadata | None = None,
 ) -> None:
     """Write a picture in the format that its file name asks for, replacing what was there.
 
@@ -83,6 +77,8 @@ def write_picture(
         alpha: (1, H, W) in [0, 1], for the formats that hold transparency.
         bit_depth: 8, or 16 for PNG.
         icc_profile: RGB profile to embed; None writes none, which means sRGB.
+        grey: write one channel, the mean of the three, and no profile.
+        metadata: what else to say about the picture, as far as the format can.
 
     Raises:
         ImageError: if the format cannot hold the picture or the file cannot be written.
@@ -98,14 +94,21 @@ def write_picture(
             f"{path} cannot be written with {bit_depth} bits per channel: {file_format} is written "
             f"with 8{', PNG with 8 or 16' if file_format != 'PNG' else ' or 16'}."
         )
-    channels = rgb if alpha is None else torch.cat([rgb, alpha])
+    channels = to_grey(rgb) if grey else rgb
+    channels = channels if alpha is None else torch.cat([channels, alpha])
     if not all(bool(torch.isfinite(channels[:, rows]).all()) for rows in _bands(channels)):
         raise ImageError(
-            f"{path} was not written: the picture has values that are not numbers. "
+            f"{path} was not written: the picture has NaN or infinite values. "
             "Try --dtype fp32; if that does not help, the model file is damaged."
         )
     samples = to_uint8(channels) if bit_depth == 8 else to_uint16(channels)
-    write_atomically(path, _encoded(file_format, samples, icc_profile).getbuffer(), ImageError)
+    content = encoded(file_format, samples, None if grey else icc_profile, metadata or Metadata())
+    write_atomically(path, content.getbuffer(), ImageError)
+
+
+def to_grey(rgb: Tensor) -> Tensor:
+    """Return the mean (1, H, W) of three channels; in float64, so that three equal values stay what they are."""
+    return rgb.double().mean(0, keepdim=True).float()
 
 
 def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
@@ -140,16 +143,3 @@ def _bands(picture: Tensor) -> Iterator[slice]:
     """Yield the rows of a picture (channels, H, W) in bands, so that no copy of all is made."""
     for start in range(0, picture.shape[-2], _BAND):
         yield slice(start, start + _BAND)
-
-
-def _encoded(file_format: str, samples: NDArray, icc_profile: bytes | None) -> io.BytesIO:
-    # In memory first: Pillow tells of a full disk only as "encoder error".
-    file = io.BytesIO()
-    if samples.dtype == np.uint16:
-        png16.encode(file, samples, icc_profile)
-        return file
-    options = dict(_OPTIONS.get(file_format, {}))
-    if icc_profile is not None:
-        options["icc_profile"] = icc_profile
-    Image.fromarray(samples).save(file, format=file_format, **options)
-    return file

@@ -1,0 +1,283 @@
+"""Small picture files that programs in the wild write, and what each must be read as."""
+
+import io
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from varestorer_core.errors import ImageError
+from varestorer_core.pictures import read_picture, to_uint8, write_picture
+
+CASES = Path(__file__).parents[1] / "data" / "pictures"
+BASE = np.asarray(Image.open(CASES / "base.png").convert("RGB")).astype(float)
+GREY = np.asarray(Image.open(CASES / "base.png").convert("L")).astype(float)
+NEAR = 2.0
+
+
+def read(name):
+    return read_picture(CASES / name)
+
+
+def values(picture):
+    """Return (H, W, 3) of 0 to 255."""
+    return picture.rgb.numpy().transpose(1, 2, 0) * 255.0
+
+
+def srgb_values(picture):
+    """Return the colours as sRGB, through the picture's profile."""
+    image = Image.fromarray(to_uint8(picture.rgb))
+    if picture.icc_profile is not None:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(picture.icc_profile))
+        image = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+    return np.asarray(image).astype(float)
+
+
+def distance(a, b):
+    return np.abs(a - b).mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "grey", "bits", "alpha"),
+    [
+        ("base.png", BASE, False, 8, False),
+        ("rgb16_planar.tif", BASE, False, 16, False),
+        ("rgba16_planar.tif", BASE, False, 16, True),
+        ("rgb16planar_be_raw_strip.tif", BASE, False, 16, False),
+        ("miniswhite16.tif", GREY, True, 16, False),
+        ("gray12.tif", GREY, True, 16, False),
+        ("ga16_le_raw_strip.tif", GREY, True, 16, True),
+        ("rgb32f.tif", BASE, False, 16, False),
+        ("gray32f.tif", GREY, True, 16, False),
+        ("rgb16.ppm", BASE, False, 16, False),
+        ("big_ztxt.png", BASE, False, 8, False),
+        ("trunc_tail.jpg", BASE, False, 8, False),
+        ("pages.tif", BASE, False, 8, False),
+        ("dpi300.png", BASE, False, 8, False),
+    ],
+)
+def test_same_picture(name, truth, grey, bits, alpha):
+    if name.endswith(".tif"):
+        pytest.importorskip("tifffile")
+    picture = read(name)
+    limit = 6.0 if name.endswith(".jpg") else NEAR
+    wanted = truth if truth.ndim == 3 else np.repeat(truth[..., None], 3, axis=2)
+    assert distance(values(picture), wanted) <= limit
+    assert (picture.grey, picture.bit_depth) == (grey, bits)
+    assert (picture.alpha is not None) == alpha
+
+
+def test_the_mean_of_12_bits():
+    pytest.importorskip("tifffile")
+    assert read("gray12.tif").rgb.mean().item() == pytest.approx(0.511, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "grey", "bits", "alpha"),
+    [
+        ("tiff_grey8_orient6.tif", True, 8, False),
+        ("tiff_grey16_orient6.tif", True, 16, False),
+        ("tiff_rgba_orient6.tif", False, 8, True),
+    ],
+)
+def test_sides_are_swapped_once(name, grey, bits, alpha):
+    pytest.importorskip("tifffile")
+    picture = read(name)
+    truth = np.rot90(GREY if grey else BASE, -1)
+    truth = np.repeat(truth[..., None], 3, axis=2) if grey else truth
+    assert picture.size == (96, 64)
+    assert distance(values(picture), truth) <= NEAR
+    assert (picture.grey, picture.bit_depth, picture.alpha is not None) == (grey, bits, alpha)
+
+
+@pytest.mark.parametrize("name", ["camera.dng", "camera_1ds.tif", "camera.nef"])
+def test_without_rawpy_raw_files_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    shutil.copy(CASES / "camera.dng", tmp_path / name)
+    with pytest.raises(ImageError, match=r"camera raw file|more than its first page"):
+        read_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["camera.dng", "camera_1ds.tif", "camera.nef"])
+def test_the_preview_of_a_raw_file_is_never_the_picture(tmp_path, name):
+    pytest.importorskip("tifffile")
+    shutil.copy(CASES / "camera.dng", tmp_path / name)
+    pytest.importorskip("rawpy")
+    assert read_picture(tmp_path / name).size == (256, 256)
+
+
+def test_the_larger_page_is_read(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    large = np.asarray(Image.fromarray(BASE.astype(np.uint8)).resize((256, 200)))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(large[::8, ::8], photometric="rgb", subfiletype=1)
+        file.write(large, photometric="rgb")
+    picture = read_picture(tmp_path / "a.tif")
+    assert np.array_equal(to_uint8(picture.rgb), large)
+    assert "reduced" in picture.notes[0]
+
+
+def test_of_several_pages_the_first_is_read_and_said():
+    assert "only the first is restored" in read("pages.tif").notes[0]
+
+
+@pytest.mark.parametrize("name", ["gama_linear8.png", "gama_linear16.png"])
+def test_gamma_keeps_the_colours(name):
+    # Both hold the light of base.png in linear values, up to their rounding.
+    assert distance(srgb_values(read(name)), BASE) <= NEAR
+    assert "gamma 1" in read(name).notes[0]
+
+
+def adobe_space(gamma):
+    from varestorer_core.pictures import icc
+
+    return icc.rgb_profile("reference", icc.ADOBE_PRIMARIES, gamma=gamma)
+
+
+@pytest.mark.parametrize(
+    ("name", "primaries", "gamma"),
+    [
+        ("chrm_adobe.png", ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), None),
+        ("cicp_p3.png", ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), None),
+        ("adobergb_exif.jpg", ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), 563 / 256),
+    ],
+)
+def test_other_primaries_become_a_profile(name, primaries, gamma):
+    """The light of pure colours, by the profile, is that of the primaries told in the file."""
+    picture = read(name)
+    assert picture.icc_profile is not None
+    decoded = np.asarray(Image.open(CASES / name).convert("RGB"))
+    assert np.array_equal(to_uint8(picture.rgb), decoded)
+    lab = ImageCms.createProfile("LAB")
+    source = ImageCms.ImageCmsProfile(io.BytesIO(picture.icc_profile))
+    patches = Image.fromarray(
+        np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [128] * 3]], np.uint8)
+    )
+    found = ImageCms.profileToProfile(patches, source, lab, outputMode="LAB")
+    assert found is not None
+    found = np.asarray(found)[0].astype(float)
+    assert np.abs(found - np.array(list(expected_lab(primaries, gamma)))).max() <= 2
+
+
+def expected_lab(primaries, gamma):
+    """Return Pillow's 8-bit Lab (D50) of red, green, blue, white and middle grey, by the textbook."""
+
+    def xyz(x, y):
+        return np.array([x / y, 1, (1 - x - y) / y])
+
+    white = xyz(0.3127, 0.3290)
+    columns = np.stack([xyz(*p) for p in primaries], axis=1)
+    matrix = columns * np.linalg.solve(columns, white)
+    cone = np.array(
+        [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+    )
+    d50 = np.array([0.9642, 1, 0.8249])
+    adapt = np.linalg.inv(cone) @ np.diag((cone @ d50) / (cone @ white)) @ cone
+    half = 128 / 255
+    half = half**gamma if gamma else ((half + 0.055) / 1.055) ** 2.4
+    for rgb in (*np.eye(3), np.ones(3), np.full(3, half)):
+        ratio = adapt @ matrix @ rgb / d50
+        f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+        a, b = 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
+        a, b = (round(v) % 256 for v in (a, b))  # Pillow holds a and b as signed bytes
+        yield [round((116 * f[1] - 16) * 2.55), a, b]
+
+
+def test_metadata_of_a_camera_file(tmp_path):
+    picture = read("adobergb_exif.jpg")
+    source = Image.open(CASES / "adobergb_exif.jpg").getexif()
+    for name in ("a.jpg", "a.png", "a.tif"):
+        write_picture(tmp_path / name, picture.rgb, metadata=picture.metadata)
+        result = Image.open(tmp_path / name)
+        assert result.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+        found = result.getexif()
+        for tag in (271, 272, 306, 33432):  # maker, model, date, copyright
+            assert found.get(tag) == source.get(tag), (name, tag)
+        if name != "a.tif":  # Pillow writes no inner directory into compressed TIFF
+            assert found.get_ifd(0x8769).get(0x9003) == source.get_ifd(0x8769).get(0x9003)
+        assert found.get(274, 1) == 1
+
+
+@pytest.mark.parametrize("name", ["dpi300.png", "dpi300_icc.jpg"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_resolution_and_profile_are_kept(tmp_path, name, depth):
+    picture = read(name)
+    target = tmp_path / "a.png"
+    write_picture(
+        target,
+        picture.rgb,
+        bit_depth=depth,
+        icc_profile=picture.icc_profile,
+        metadata=picture.metadata,
+    )
+    result = Image.open(target)
+    assert result.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+    source = Image.open(CASES / name)
+    assert result.info.get("icc_profile") == source.info.get("icc_profile")
+
+
+def test_a_file_cut_at_its_end_is_read_and_said():
+    assert "ends too early" in read("trunc_tail.jpg").notes[0]
+
+
+def test_grey_and_fax_are_grey():
+    for name in ("grey_photo.png", "text_g4.tif"):
+        picture = read(name)
+        assert picture.grey
+        assert torch.equal(picture.rgb[0], picture.rgb[1])
+        assert torch.equal(picture.rgb[0], picture.rgb[2])
+    fax = np.asarray(Image.open(CASES / "text_g4.tif").convert("L"))
+    assert np.array_equal(to_uint8(read("text_g4.tif").rgb)[..., 0], fax)
+
+
+def test_an_empty_alpha_channel_counts_as_opaque():
+    picture = read("tga32_noalpha.tga")
+    assert picture.alpha is None
+    assert "wholly transparent" in picture.notes[0]
+
+
+def test_hidden_colours_do_not_reach_the_rim():
+    """A light disc with black hidden around it, on white: as bright as a premultiplied resize."""
+    from varestorer_core.resize import resize_lanczos
+
+    picture = read("cutout_hidden_black.png")
+    size = (192, 192)
+    alpha = resize_lanczos(picture.alpha, size)
+    on_white = resize_lanczos(picture.rgb, size) * alpha + 1 - alpha
+    # The disc has one colour, so multiplying alpha in, resizing and compositing gives this, but for clipping.
+    color = torch.tensor([235, 225, 210]) / 255
+    wanted = color[:, None, None] * alpha + 1 - alpha
+    assert (on_white - wanted).min() > -4 / 255
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names on Unix only")
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="is a pipe"):
+        read_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="device"):
+        read_picture("/dev/zero")
+
+
+def test_postscript_is_never_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(ImageError, match="not a picture that can be read"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_heic_is_read_or_refused_with_the_way_out(tmp_path, monkeypatch):
+    from varestorer_core.pictures import opening
+
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.fromarray(BASE.astype(np.uint8))).save(tmp_path / "a.heic", quality=95)
+    assert distance(values(read_picture(tmp_path / "a.heic")), BASE) < 6
+    monkeypatch.setattr(opening, "_registered", list)
+    with pytest.raises(ImageError, match="pip install pillow-heif"):
+        read_picture(tmp_path / "a.heic")

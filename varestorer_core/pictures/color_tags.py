@@ -1,0 +1,116 @@
+"""Colours that a file describes without an ICC profile: PNG's cICP, sRGB, gAMA and cHRM; EXIF's Adobe RGB mark.
+
+The meaning is kept: other primaries become an equivalent profile, and another transfer curve is converted to that of
+sRGB, on which the model was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import icc, png_chunks
+
+_EXIF_IFD, _INTEROP_IFD, _INTEROP_INDEX = 0x8769, 0xA005, 1
+_PRIMARIES = {1: icc.SRGB_PRIMARIES, 9: icc.BT2020_PRIMARIES, 12: icc.P3_PRIMARIES}
+_NAMES = {9: "BT.2020 with the sRGB curve", 12: "Display P3"}
+_SAME_GAMMA = 0.01
+"""Difference of a gAMA from 1 / 2.2 that counts as rounding."""
+_Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """How samples without a profile are to be understood."""
+
+    icc_profile: bytes | None = None
+    """Of the samples after `to_srgb_curve`; None for the primaries of sRGB."""
+    to_srgb_curve: _Curve | None = None
+    """From samples in [0, 1] to the same light in sRGB's curve; None where they have it."""
+    note: str | None = None
+
+
+def color_tags(image: Image.Image, chunks: dict[bytes, bytes]) -> ColorTags:
+    """Return how an opened picture without an ICC profile tells its colours.
+
+    Args:
+        chunks: of a PNG file, see `png_chunks.header_chunks`; empty for other formats.
+    """
+    try:
+        if len(chunks.get(b"cICP", b"")) == 4:
+            return _from_code_points(*chunks[b"cICP"])
+        if b"sRGB" in chunks:
+            return ColorTags()
+        if b"gAMA" in chunks or b"cHRM" in chunks:
+            return _from_gamma(chunks)
+        if _is_adobe_rgb(image):
+            profile = icc.rgb_profile(
+                "Adobe RGB (1998) compatible", icc.ADOBE_PRIMARIES, gamma=icc.ADOBE_GAMMA
+            )
+            return ColorTags(profile, note="is Adobe RGB by its EXIF data: a profile says so now")
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        pass  # damaged tags must not cost the picture
+    else:
+        return ColorTags()
+    return ColorTags(note="has damaged colour tags, which were ignored")
+
+
+def _from_code_points(primaries: int, transfer: int, matrix: int, full_range: int) -> ColorTags:
+    """See ITU-T H.273 for the numbers."""
+    if matrix != 0 or full_range != 1 or primaries not in _PRIMARIES:
+        return ColorTags(note=f"has colours (cICP primaries {primaries}) that are not converted")
+    profile = None
+    if primaries in _NAMES:
+        profile = icc.rgb_profile(_NAMES[primaries], _PRIMARIES[primaries])
+    note = None if profile is None else f"is {_NAMES[primaries]} by its cICP: a profile says so now"
+    if transfer in (1, 6, 13, 14, 15):  # BT.709 is shown as sRGB is
+        return ColorTags(profile, note=note)
+    if transfer in (4, 5, 8):
+        exponent = {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
+        return ColorTags(profile, _power(exponent), _converted(1 / exponent))
+    return ColorTags(profile, note=f"has a transfer curve (cICP {transfer}) that is not converted")
+
+
+def _from_gamma(chunks: dict[bytes, bytes]) -> ColorTags:
+    profile, curve, note = None, None, None
+    if b"cHRM" in chunks:
+        numbers = [v / 100_000 for v in png_chunks.integers(chunks[b"cHRM"], 8)]
+        white, *primaries = [(numbers[i], numbers[i + 1]) for i in range(0, 8, 2)]
+        standard = np.abs(np.subtract(primaries, icc.SRGB_PRIMARIES)).max() < 0.005
+        if not standard or np.abs(np.subtract(white, icc.D65)).max() > 0.005:
+            red, green, blue = primaries
+            profile = icc.rgb_profile("from cHRM, sRGB curve", (red, green, blue), white)
+            note = "has primaries of its own (cHRM): a profile says so now"
+    if b"gAMA" in chunks:
+        gamma = png_chunks.integers(chunks[b"gAMA"], 1)[0] / 100_000
+        if not 0.05 <= gamma <= 5:
+            raise ValueError(gamma)
+        if abs(gamma - 1 / 2.2) > _SAME_GAMMA:
+            curve, note = _power(1 / gamma), _converted(gamma)
+    return ColorTags(profile, curve, note)
+
+
+def _converted(gamma: float) -> str:
+    return f"has gamma {gamma:.3g} (sRGB has about 0.455), converted to the curve of sRGB"
+
+
+def _power(exponent: float) -> _Curve:
+    def convert(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        light = np.clip(samples, 0, 1) ** np.float32(exponent)
+        # IEC 61966-2-1
+        bright = np.float32(1.055) * light ** np.float32(1 / 2.4) - np.float32(0.055)
+        return np.where(light <= 0.0031308, light * np.float32(12.92), bright).astype(np.float32)
+
+    return convert
+
+
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """See "Design rule for Camera File system" 2.0, DCF optional file: InteropIndex R03."""
+    interop = image.getexif().get_ifd(_EXIF_IFD).get(_INTEROP_IFD)
+    if not isinstance(interop, dict):
+        interop = image.getexif().get_ifd(_INTEROP_IFD)
+    return str(interop.get(_INTEROP_INDEX, "")).strip("\0 ") == "R03"

@@ -1,0 +1,154 @@
+"""Which files are opened as pictures, and by what. Nothing is decoded here.
+
+Pillow is only ever asked for the formats listed here: some of its other ones start external programs (PostScript) or
+are no pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import warnings
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+
+from ..errors import ImageError
+
+_ENDINGS = (
+    ".avif .bmp .dib .gif .heic .heif .ico .jfif .j2k .jp2 .jpe .jpeg .jpg .jxl .mpo .pbm .pcx .pgm .png .pnm .ppm "
+    ".psd .qoi .sgi .tga .tif .tiff .webp"
+)
+_RAW_ENDINGS = ".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw"
+RAW = frozenset(_RAW_ENDINGS.split())
+"""Endings of camera raw files."""
+READABLE = frozenset(_ENDINGS.split()) | RAW
+"""Endings of the files in a folder that are pictures; a file given by name is always tried."""
+_FORMATS = """
+    AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM PSD QOI SGI TGA TIFF WEBP
+"""
+PILLOW_FORMATS = tuple(_FORMATS.split())
+"""The formats that Pillow is asked for, by its own names."""
+_PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
+
+MAX_PIXELS = 2**29
+"""Pictures with more pixels (537 megapixels) are refused before they are decoded. Results have the same limit, so
+every result can be read back."""
+
+_pillow_limit = threading.Lock()
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no regular, non-empty, readable file.
+
+    Raises:
+        ImageError: in one sentence that names the file.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ImageError(f"{path} is a folder, a picture file was expected.")
+        if not stat.S_ISREG(found.st_mode):
+            # Reading from a pipe or a device could wait or go on forever.
+            raise ImageError(
+                f"{path} is a pipe, a socket or a device, a picture file was expected."
+            )
+        if found.st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes), a picture was expected.")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} does not exist.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be opened: {reason}.") from error
+
+
+def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
+    """Open a picture with Pillow: header only, of a known format, within `MAX_PIXELS`.
+
+    Args:
+        source: the file, or its content.
+        name: what messages call it.
+
+    Raises:
+        ImageError: for too many pixels, or none.
+        Exception: whatever Pillow raises for what it cannot open.
+    """
+    _register_plugins()
+    # Pillow's own limit is a global of the process and lower than ours.
+    with _pillow_limit, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(source, formats=[*PILLOW_FORMATS, *_registered()])
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+    try:
+        check_size(name, image.width, image.height)
+    except ImageError:
+        image.close()
+        raise
+    return image
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse a picture without pixels or with more than `MAX_PIXELS`."""
+    if width < 1 or height < 1:
+        raise ImageError(f"{path} is {width} x {height}, so it holds no pixels.")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{path} has too many pixels ({width} x {height}): the limit is "
+            f"{MAX_PIXELS / 1e6:.0f} megapixels. Cut or reduce the picture first."
+        )
+
+
+def unreadable(path: Path) -> ImageError:
+    """Return what to say about a file that nothing here can open."""
+    ending = path.suffix.lower()
+    if ending in (".heic", ".heif") and "HEIF" not in _registered():
+        return ImageError(f"{path} is a HEIC file: pip install pillow-heif to read it.")
+    if ending == ".jxl" and "JXL" not in _registered():
+        return ImageError(f"{path} is a JPEG XL file: pip install pillow-jxl-plugin to read it.")
+    return ImageError(
+        f"{path} is not a picture that can be read. PNG, JPEG, WebP, TIFF and BMP files are."
+    )
+
+
+def starts_with(path: Path, count: int) -> bytes:
+    """Return the first `count` bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def is_tiff(start: bytes) -> bool:
+    """Tell whether a file that starts like this is TIFF or BigTIFF."""
+    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@lru_cache(maxsize=None)
+def _register_plugins() -> None:
+    """Register the Pillow plugins that are installed."""
+    Image.init()
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except Exception as error:  # a plugin that does not load must not cost the other formats
+        _ = error
+    try:
+        import_module("pillow_jxl")
+    except Exception as error:
+        _ = error
+
+
+def _registered() -> list[str]:
+    _register_plugins()
+    return [name for name in _PLUGINS if name in Image.OPEN]
+
+
+def is_hidden(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is hidden, and so never a picture (macOS leaves "._name.png" beside each picture)."""
+    return Path(path).name.startswith(".")

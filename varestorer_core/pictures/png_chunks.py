@@ -1,0 +1,52 @@
+"""The chunks of a PNG file, where Pillow does not tell or refuses what surrounds sound pixels."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_LONGEST = 1 << 16
+"""Bytes of a chunk that `header_chunks` keeps."""
+
+
+def header_chunks(path: Path) -> dict[bytes, bytes]:
+    """Return the content of the small chunks before the pixels; empty for what is no PNG."""
+    chunks: dict[bytes, bytes] = {}
+    with path.open("rb") as file:
+        if file.read(8) != SIGNATURE:
+            return chunks
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            if name in (b"IDAT", b"IEND") or length > 1 << 31:
+                break
+            if length <= _LONGEST:
+                chunks.setdefault(name, file.read(length))
+            else:
+                file.seek(length, 1)
+            file.seek(4, 1)  # checksum
+    return chunks
+
+
+def without_text(content: bytes) -> bytes:
+    """Return a PNG file without its text, of which Pillow refuses large amounts."""
+    parts, place = [content[:8]], 8
+    while place + 8 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, place)
+        end = place + 12 + length
+        if name not in _TEXT:
+            parts.append(content[place:end])
+        place = end
+    return b"".join(parts)
+
+
+def integers(content: bytes, count: int) -> tuple[int, ...]:
+    """Return the first `count` big-endian integers of a chunk.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if len(content) < 4 * count:
+        raise ValueError(f"expected {count} integers, got {len(content)} bytes")
+    return struct.unpack_from(f">{count}I", content)

@@ -1,0 +1,240 @@
+"""TIFF by tifffile, which reads layouts right that Pillow scrambles: planes, turned sides, 9 to 16 bits, inverted grey.
+
+JPEG inside TIFF, CMYK, Lab and YCbCr stay with Pillow, which converts them; `pillow_reads_right` says which of the
+other layouts it can be trusted with where tifffile is not installed.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import ImageError
+from . import raw
+from .opening import check_size
+from .samples import Samples, grey_as_rgb
+
+_MAX_PAGES = 32  # looked at; counting all of a long file takes as long as reading it
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
+_RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, LinearRaw
+_JPEG = (6, 7, 34892, 33007)
+_FLOAT_SLACK = 0.01
+
+
+class UnsupportedLayoutError(Exception):
+    """A layout that is left to Pillow."""
+
+
+def read(path: Path) -> Samples:
+    """Decode the first full-size picture of a TIFF file.
+
+    Raises:
+        ImageError: for what cannot be read right, with the reason.
+        UnsupportedLayoutError: for what tifffile cannot read here, or is not there to read.
+        Exception: whatever tifffile raises on damaged files.
+    """
+    try:
+        import tifffile
+    except ImportError as error:
+        raise UnsupportedLayoutError("tifffile is not installed") from error
+    with tifffile.TiffFile(path) as file:
+        page, notes = _largest(list(islice(file.pages, _MAX_PAGES)))
+        if int(page.photometric) in _RAW_PHOTOMETRICS:
+            return raw.read(path)
+        return _decoded(path, page, notes)
+
+
+def pillow_reads_right(image: Image.Image) -> str | None:
+    """Return None if Pillow reads an opened TIFF right, else the reason to refuse it."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (1,))
+    bits = tuple(bits) if isinstance(bits, tuple) else (bits,)
+    photometric, planar = tags.get(262), tags.get(284, 1)
+    if tags.get(254, 0) & 1:
+        return "its first page is a reduced one"
+    if photometric in _RAW_PHOTOMETRICS or 330 in tags:
+        return "it holds more than its first page shows"
+    if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE):
+        if set(bits) - {1, 2, 4, 8, 16} or set(tags.get(339, (1,))) - {1}:
+            return f"it has {max(bits)} bits per channel of an unusual kind"
+        if max(bits) == 16 and (len(bits) > 1 or photometric != _BLACK_IS_ZERO):
+            return "it has 16 bits per channel"
+        if max(bits) < 8 and len(bits) > 1:
+            return f"it has {max(bits)} bits per channel"
+        if planar == 2 and len(bits) > 1:
+            return "its channels lie in planes"
+    # An uncompressed file is mapped with its sides swapped before it is turned.
+    if tags.get(274, 1) in (5, 6, 7, 8) and tags.get(259, 1) == 1:
+        return "it is stored on its side"
+    return None
+
+
+def _largest(pages: list[Any]) -> tuple[Any, list[str]]:
+    """Return the first page that is a picture of full size, its SubIFDs included, and notes."""
+    first = pages[0]
+    inner = [sub for page in pages for sub in (page.pages or [])]
+    notes = []
+    if first.subfiletype & 1 or inner:
+        whole = [page for page in [*pages, *inner] if not page.subfiletype & 1] or pages
+        best = max(whole, key=lambda page: page.imagewidth * page.imagelength)
+        if best is not first and _area(best) > _area(first):
+            size = f"{best.imagewidth} x {best.imagelength}"
+            notes.append(f"starts with a reduced picture, the one of {size} is restored")
+            return best, notes
+    if sum(not page.subfiletype & 1 for page in pages) > 1:
+        notes.append("holds more than one page, only the first is restored")
+    return first, notes
+
+
+def _area(page: Any) -> int:
+    return page.imagewidth * page.imagelength
+
+
+def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
+    check_size(path, page.imagewidth, page.imagelength)
+    photometric = int(page.photometric)
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE):
+        raise UnsupportedLayoutError(f"photometric {photometric}")
+    if int(page.compression) in _JPEG:
+        raise UnsupportedLayoutError("JPEG")
+    _check_layout(path, page)
+    try:
+        values = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" in str(error):
+            raise UnsupportedLayoutError(
+                "it needs imagecodecs to be read: pip install imagecodecs"
+            ) from error
+        raise
+    values = _channels_last(path, page, values)
+    if photometric == _PALETTE:
+        values = _looked_up(path, page, values[..., 0])
+        bits = 16 if bool((values % 257).any()) else 8
+        values = values if bits == 16 else (values // 257).astype(np.uint8)
+    else:
+        values, bits = _scaled(path, page, values)
+    wanted = 1 if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) else 3
+    color, extra = values[..., :wanted], values[..., wanted:]
+    alpha = None
+    if extra.shape[-1]:
+        color, alpha = _with_alpha(page, color, extra, notes)
+    if photometric == _WHITE_IS_ZERO:
+        color = (1 - color) if color.dtype == np.float32 else np.iinfo(color.dtype).max - color
+    if page.dtype.kind == "f":
+        notes.append("holds floating-point values in [0, 1], taken as 16 bits per channel")
+    orientation = page.tags.get(274)
+    return Samples(
+        color if wanted == 3 else grey_as_rgb(color[..., 0]),
+        alpha,
+        grey=wanted == 1,
+        bit_depth=bits,
+        icc_profile=page.iccprofile,
+        orientation=int(orientation.value) if orientation is not None else 1,
+        notes=notes,
+    )
+
+
+def _check_layout(path: Path, page: Any) -> None:
+    """Refuse, before memory is taken, what is no plain picture or is not all there."""
+    if page.imagedepth != 1 or page.samplesperpixel > 8:
+        raise ImageError(
+            f"{path} holds {page.samplesperpixel} channels and {page.imagedepth} layers. Save it as a plain picture."
+        )
+    if page.is_tiled and page.tilewidth * page.tilelength > max(4 * _area(page), 1 << 22):
+        raise ImageError(f"{path} is damaged: its tiles are far larger than the picture.")
+    size = path.stat().st_size
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if not places or any(
+        count <= 0 or start <= 0 or start + count > size for start, count in places
+    ):
+        raise ImageError(f"{path} is damaged or incomplete: a part of the picture is missing.")
+    if int(page.compression) == 1:
+        need = -(-_area(page) * page.samplesperpixel * _bits(page) // 8)
+        if sum(count for _, count in places) < need:
+            raise ImageError(f"{path} is damaged or incomplete: a part of the picture is missing.")
+
+
+def _bits(page: Any) -> int:
+    bits = page.bitspersample
+    if isinstance(bits, tuple):
+        if len(set(bits)) > 1:
+            raise UnsupportedLayoutError(f"bits per channel {bits}")
+        bits = bits[0]
+    return int(bits)
+
+
+def _channels_last(path: Path, page: Any, values: NDArray) -> NDArray:
+    """Return (H, W, channels), whatever the order in the file."""
+    values = values.reshape(page.shape)
+    axes = page.axes
+    if axes == "SYX":
+        values = np.moveaxis(values, 0, -1)
+    elif axes == "YX":
+        values = values[..., None]
+    elif axes != "YXS":
+        raise ImageError(f"{path} holds a stack of axes {axes}. Save it as a plain picture.")
+    if not 1 <= values.shape[-1] <= 8:
+        raise ImageError(f"{path} holds {values.shape[-1]} channels. Save it as a plain picture.")
+    return values
+
+
+def _scaled(path: Path, page: Any, values: NDArray) -> tuple[NDArray, int]:
+    """Return values over the full range of uint8 or uint16, or float32 in [0, 1]; and 8 or 16."""
+    bits = _bits(page)
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255), 8
+    if values.dtype.kind == "f":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK):  # also refuses NaN
+            raise ImageError(
+                f"{path} holds floating-point values from {low:g} to {high:g}; black must be 0 and white 1. "
+                "Save it with 8 or 16 bits per channel."
+            )
+        return np.clip(values.astype(np.float32), 0, 1), 16
+    if values.dtype.kind != "u" or bits > 16:
+        kind = "signed" if values.dtype.kind == "i" else f"{bits}-bit"
+        raise ImageError(
+            f"{path} holds {kind} integers. Save it with 8 or 16 bits per channel, unsigned."
+        )
+    depth = 8 if bits <= 8 else 16
+    if bits != depth:
+        top = 2**bits - 1
+        values = np.rint(values.astype(np.float64) * ((2**depth - 1) / top))
+    return values.astype(np.uint8 if depth == 8 else np.uint16), depth
+
+
+def _looked_up(path: Path, page: Any, indices: NDArray) -> NDArray:
+    """Return the colours (H, W, 3) uint16 of a palette picture."""
+    palette = page.colormap
+    if palette is None or palette.shape[0] != 3 or int(indices.max()) >= palette.shape[1]:
+        raise ImageError(f"{path} is damaged: its palette does not hold all of its colours.")
+    palette = palette.astype(np.uint16)
+    if palette.max() < 256:  # some programs write 8 bits
+        palette = palette * np.uint16(257)
+    elif not bool((palette & 255).any()):  # others leave the low byte empty
+        palette = (palette >> 8) * np.uint16(257)
+    return palette.T[indices.astype(np.intp)]
+
+
+def _with_alpha(
+    page: Any, color: NDArray, extra: NDArray, notes: list[str]
+) -> tuple[NDArray, NDArray | None]:
+    """Return colours, no alpha multiplied in, and the alpha channel (H, W) if one is declared."""
+    kinds = [int(kind) for kind in page.extrasamples]
+    for index, kind in enumerate(kinds[: extra.shape[-1]]):
+        alpha = extra[..., index]
+        if kind == 2:
+            return color, alpha
+        if kind == 1:
+            unit = alpha.astype(np.float64)[..., None]
+            top = 1.0 if color.dtype == np.float32 else float(np.iinfo(color.dtype).max)
+            plain = np.where(unit > 0, color * (top / np.maximum(unit, 1e-12)), 0)
+            plain = plain if color.dtype == np.float32 else np.rint(plain)
+            return np.clip(plain, 0, top).astype(color.dtype), alpha
+    notes.append("has a further channel that is not declared as transparency: left out")
+    return color, None
