@@ -175,10 +175,10 @@ def test_full_disk_leaves_no_half_file(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     source = picture(tmp_path / "a.png")
-    monkeypatch.setattr("varestorer_core.pictures.writing.os.fsync", full)
+    monkeypatch.setattr("varestorer_core.atomic.os.fsync", full)
     assert run(source, "-o", tmp_path / "out") == 1
     assert list((tmp_path / "out").iterdir()) == []
-    assert "No space left on device" in capsys.readouterr().err
+    assert "the disk is full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
