@@ -1,6 +1,7 @@
 """Which pictures become which files."""
 
 import errno
+import unicodedata
 
 import pytest
 
@@ -70,9 +71,13 @@ def test_a_folder_that_looks_like_a_file_is_a_folder(photos, tmp_path):
         (["photos/a.png"], "photos", "is the folder of a.png itself"),
         (["photos/a.png"], "photos/a.png", "would be overwritten"),
         (["photos"], "out.png", "3 pictures cannot all become"),
-        (["photos/a.png"], "out.gif", "read but not written"),
-        (["photos/a.png"], "photos/notes.txt", "is a file"),
+        (["photos/a.png"], "out.gif", ".gif files are not written"),
+        (["photos/a.png"], "photos/notes.txt", ".txt files are not written"),
         (["empty"], "out", "no pictures in"),
+        (["photos/a.png"], "out.pdf", ".pdf files are not written"),
+        (["photos/a.png"], "out.jxl", ".jxl files are not written"),
+        ([""], "out", "is empty"),
+        (["photos/a.png"], "", "is empty"),
     ],
 )
 def test_what_cannot_work_is_refused(photos, tmp_path, monkeypatch, inputs, output, words):
@@ -104,3 +109,39 @@ def test_output_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written to"):
         check_writable(tmp_path / "file" / "folder")
+
+
+def test_subfolders_appear_again(photos, tmp_path):
+    (photos / "deeper" / "loop").symlink_to(photos)
+    (photos / "deeper" / "page.pdf").touch()
+    (photos / "out").mkdir()
+    (photos / "out" / "earlier.png").touch()
+    jobs, skipped = plan_jobs([str(photos)], str(photos / "out"), recursive=True)
+    targets = {str(job.target.relative_to(photos / "out")) for job in jobs}
+    assert targets == {"a.png", "a_png.png", "b.png", "deeper/c.png"}
+    assert skipped == 3
+
+
+def test_files_that_look_like_pictures_are_named(photos, tmp_path, capsys):
+    (photos / "logo.svg").touch()
+    (photos / "gone.png").symlink_to(photos / "nowhere.png")
+    plan_jobs([str(photos)], str(tmp_path / "out"))
+    told = capsys.readouterr().err
+    assert "logo.svg is vector graphics, which is not read" in told
+    assert "gone.png is a broken link" in told
+
+
+def test_two_encodings_of_one_accent_do_not_collide(tmp_path):
+    names = ("caf\u00e9.png", "cafe\u0301.jpg")
+    for name in names:
+        (tmp_path / name).touch()
+    jobs, _ = plan_jobs([str(tmp_path)], str(tmp_path / "out"))
+    folded = {unicodedata.normalize("NFC", job.target.name) for job in jobs}
+    assert len(folded) == 2
+
+
+def test_names_that_would_be_too_long_are_refused_before_any_work(tmp_path):
+    long = tmp_path / ("a" * 250 + ".png")
+    long.touch()
+    with pytest.raises(UsageError, match="longer than 255 bytes"):
+        plan_jobs([str(long)], str(tmp_path / "out"), compare=True)

@@ -1,6 +1,7 @@
 """`varestorer restore`, with a stand-in for the networks that only enlarges."""
 
 import errno
+import json
 import re
 
 import numpy as np
@@ -254,12 +255,113 @@ def test_folder_that_cannot_be_written_ends_before_any_model_is_loaded(
 def test_results_that_are_too_large_are_refused(tmp_path, monkeypatch, networks, capsys):
     monkeypatch.setattr("varestorer_core.host_memory.MAX_OUTPUT_PIXELS", 100)
     assert run(picture(tmp_path / "a.png"), "-o", tmp_path / "out") == 1
-    assert "would become 40 x 24 pixels" in capsys.readouterr().err
+    assert "40 x 24 pixels" in capsys.readouterr().err
     assert run(picture(tmp_path / "w.png", size=(9000, 1)), "-o", tmp_path / "b.webp") == 1
     assert networks.calls == []
 
 
-def test_debug_shows_where_a_picture_failed(tmp_path, networks):
-    networks.error = VARestorerError("x")
-    with pytest.raises(VARestorerError):
-        run(picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--debug")
+def test_debug_shows_where_a_picture_failed(tmp_path, networks, capsys):
+    networks.error = KeyError("x")
+    source, out = picture(tmp_path / "a.png"), tmp_path / "out"
+    assert run(source, "-o", out) == 1
+    told = capsys.readouterr().err
+    assert "a.png failed: KeyError: 'x'" in told
+    assert "Traceback" not in told
+    assert run(source, "-o", out, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+class Panic(BaseException):
+    """What extensions in Rust raise."""
+
+
+@pytest.mark.parametrize("error", [Panic("x"), RecursionError(), AssertionError(), OSError(5, "x")])
+def test_no_exception_of_a_picture_ends_the_folder(tmp_path, monkeypatch, capsys, error):
+    from varestorer_core import pictures
+
+    def fails_once(path):
+        if path.name == "b.png":
+            raise error
+        return read_picture(path)
+
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    monkeypatch.setattr(pictures, "read_picture", fails_once)
+    assert run(tmp_path, "-o", tmp_path / "out") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert type(error).__name__ in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on_by_content_and_settings(tmp_path, networks):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        picture(folder / name, size=(8 + ord(name[0]) % 7, 6))
+    arguments = (folder, "-o", out, "--skip-existing")
+    assert run(*arguments) == 0
+    assert len(networks.calls) == 3
+    before = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    with (out / ".varestorer-manifest.jsonl").open("ab") as file:
+        file.write(b'{"input": "cut o')  # killed while it wrote
+    assert run(*arguments) == 0
+    assert len(networks.calls) == 3
+    (out / "a.png").write_bytes(b"replaced by another program")
+    picture(folder / "b.png", size=(5, 5))  # the same name, another content
+    assert run(*arguments) == 0
+    assert len(networks.calls) == 5
+    assert (out / "a.png").read_bytes() == before["a.png"]
+    assert Image.open(out / "b.png").size == (10, 10)
+    assert run(*arguments, "--upscale", "3") == 0
+    assert len(networks.calls) == 8
+    records = (out / ".varestorer-manifest.jsonl").read_text().splitlines()
+    assert {"input", "hash", "settings", "result", "seconds", "error"} <= set(
+        json.loads(records[0])
+    )
+
+
+def test_a_failure_is_recorded_and_tried_again(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_text("not a picture")
+    manifest = tmp_path / "run.jsonl"
+    arguments = (folder, "-o", tmp_path / "out", "--skip-existing", "--manifest", manifest)
+    assert run(*arguments) == 1
+    assert "not a picture" in json.loads(manifest.read_text())["error"]
+    picture(folder / "a.png")
+    assert run(*arguments) == 0
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_json_lines(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("not a picture")
+    assert run(tmp_path, "-o", tmp_path / "out", "--json") == 1
+    first, second, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["error"], first["width"]) == (None, 40)
+    assert "not a picture" in second["error"]
+    assert (last["done"], last["failed"]) == (1, 1)
+
+
+def test_metadata_is_kept_or_stripped(tmp_path):
+    source = picture(tmp_path / "a.jpg", dpi=(300, 300))
+    assert run(source, "-o", tmp_path / "b.png") == 0
+    assert run(source, "-o", tmp_path / "c.png", "--strip") == 0
+    assert Image.open(tmp_path / "b.png").info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert "dpi" not in Image.open(tmp_path / "c.png").info
+
+
+def test_neutral_results_for_colour_files_without_colour(tmp_path):
+    Image.open(picture(tmp_path / "g.png", "L")).convert("RGB").save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", "-o", tmp_path / "b.png") == 0
+    assert run(tmp_path / "a.png", "-o", tmp_path / "c.png", "--neutral") == 0
+    assert [Image.open(tmp_path / n).mode for n in ("b.png", "c.png")] == ["RGB", "L"]
+
+
+def test_write_protected_results_are_refused_before_any_work(tmp_path, networks, capsys):
+    source, target = picture(tmp_path / "a.png"), tmp_path / "b.png"
+    target.write_bytes(b"old")
+    target.chmod(0o444)
+    assert run(source, "-o", target) == 1
+    assert "write-protected" in capsys.readouterr().err
+    assert target.read_bytes() == b"old"
+    assert networks.calls == []

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from typing import Any
 
-from ..errors import VARestorerError
 from . import UsageError
+from .batch import Batch, Report
 from .jobs import Job, check_writable, plan_jobs
 from .options import between, integer
-from .restore import note_about, write_result
+from .restore import write_result
 
 PRESETS = (
     "official",
@@ -79,35 +78,24 @@ def run(args: argparse.Namespace) -> int:
             f"--format {args.format} does not agree with {target}. Leave it out: the name decides."
         )
     check_writable(target.parent)
-    failed = 0
-    for index, job in enumerate(jobs):
-        try:
-            height, width = _degrade_file(job, index, args)
-        except (VARestorerError, MemoryError) as error:
-            if args.debug:
-                raise
-            reason = str(error) or "there is not enough memory."
-            print(f"varestorer: {job.source.name} failed: {reason}", file=sys.stderr)
-            failed += 1
-        else:
-            print(f"{job.source} -> {job.target}  {width} x {height}", flush=True)
-    counts = [f"{len(jobs) - failed} degraded"]
-    counts += [f"{failed} failed"] * bool(failed)
-    counts += [f"{skipped} other files skipped"] * bool(skipped)
-    print(", ".join(counts))
-    return 1 if failed else 0
+    batch = Batch("degraded", {}, debug=args.debug)
+    batch.run(jobs, lambda job, index, report: _degrade_file(job, index, args, report))
+    batch.summary(skipped)
+    return 1 if batch.failed else 0
 
 
-def _degrade_file(job: Job, index: int, args: argparse.Namespace) -> tuple[int, int]:
+def _degrade_file(
+    job: Job, index: int, args: argparse.Namespace, report: Report
+) -> tuple[int, int]:
     """Read, degrade and write one picture; return its new (height, width)."""
     from ..degradation import degrade, picture_generator
     from ..pictures import read_picture
 
     picture = read_picture(job.source)
     for note in picture.notes:
-        note_about(job, note)
+        report.note(note)
     generator = picture_generator(args.seed, index)
     lq = degrade(picture.rgb, args.preset, generator, scale=args.scale)
     # Degraded values have 8 bits, so the file needs no more.
-    write_result(job, replace(picture, bit_depth=8), lq)
+    write_result(job, replace(picture, bit_depth=8), lq, report)
     return lq.shape[-2], lq.shape[-1]

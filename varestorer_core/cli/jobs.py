@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..wording import shown
 from . import UsageError
 
 ENDING = ".png"
 """Of results in a folder, unless another is asked for: the only format that keeps every bit,
 transparency and 16 bits."""
+
+_LONGEST_NAME = 255  # bytes, on the usual file systems
+_UNREAD = {
+    **dict.fromkeys((".eps", ".ps", ".ai"), "PostScript"),
+    **dict.fromkeys((".svg", ".wmf", ".emf"), "vector graphics"),
+    **dict.fromkeys(
+        (".exr", ".hdr", ".dds", ".xcf", ".psb", ".kra", ".djvu"), "a picture of another program"
+    ),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "a film"),
+    ".pdf": "a document",
+}
+_DOCUMENTS = frozenset([".csv", ".docx", ".htm", ".html", ".json", ".md", ".odt", ".txt", ".zip"])
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,17 @@ class Job:
 
 
 def plan_jobs(
-    inputs: Sequence[str], output: str, *, compare: bool = False, ending: str = ENDING
+    inputs: Sequence[str],
+    output: str,
+    *,
+    compare: bool = False,
+    ending: str = ENDING,
+    recursive: bool = False,
 ) -> tuple[list[Job], int]:
     """Expand files and folders and give each picture a name of its own in the output.
 
-    Folders are not searched recursively. `output` is a file if it ends like a picture file and
+    Subfolders are searched where `recursive` says so, and appear in the output again. Files of folders that look like
+    pictures but are not read are named on stderr. `output` is a file if it ends like a picture file and
     there is one input picture, else a folder, where results are called like their source with the
     given ending; where two sources share that name, the later ones get their old ending appended.
 
@@ -40,8 +61,13 @@ def plan_jobs(
     Raises:
         UsageError: if there is nothing to do, or a result would replace or join its originals.
     """
-    sources, skipped = collect_pictures(inputs)
+    if not all([*inputs, output]):
+        raise UsageError("an input or output is empty. Give the name of a file or folder.")
     target = Path(output)
+    found = _find(inputs, recursive, target)
+    sources, skipped = list(found.pictures), found.skipped
+    for reason in found.unsupported:
+        print(f"varestorer: note: {shown(reason, 2000)}", file=sys.stderr)
     if not sources:
         left_out = f" ({skipped} other files)" if skipped else ""
         raise UsageError(f"there are no pictures in {', '.join(inputs)}{left_out}.")
@@ -53,8 +79,9 @@ def plan_jobs(
         extra = target.with_name(f"{target.stem}_compare.png") if compare else None
         jobs = [Job(sources[0], target, extra)]
     else:
-        jobs = _jobs_in_folder(sources, target, compare, ending)
+        jobs = _jobs_in_folder(found.pictures, target, compare, ending)
     _protect_sources(jobs)
+    _check_names(jobs)
     return jobs, skipped
 
 
@@ -75,37 +102,85 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def collect_pictures(inputs: Iterable[str]) -> tuple[list[Path], int]:
+def collect_pictures(
+    inputs: Iterable[str], *, recursive: bool = False, without: Path | None = None
+) -> tuple[list[Path], int]:
     """Return the picture files behind the inputs, each once, and the number of other files.
 
     Raises:
         UsageError: if an input does not exist or cannot be listed.
     """
-    from ..pictures import READABLE
+    found = _find(inputs, recursive, without)
+    return list(found.pictures), found.skipped
 
-    found: dict[str, Path] = {}
-    skipped = 0
+
+@dataclass
+class _Found:
+    """What the inputs hold."""
+
+    pictures: dict[Path, Path] = field(default_factory=dict)
+    """Each picture, and where its result goes below the output folder."""
+    skipped: int = 0
+    unsupported: list[str] = field(default_factory=list)
+    """Files that look like pictures but are not read, with the reason."""
+
+
+def _find(inputs: Iterable[str], recursive: bool, without: Path | None) -> _Found:
+    """Look into files and folders. Links to folders are not followed, so no loop is endless."""
+    inputs = list(inputs)
     missing = [name for name in inputs if not Path(name).exists()]
     if missing:
         raise UsageError(f"{', '.join(missing)}: no such file or folder.")
-    for path in map(Path, inputs):
-        if path.is_dir():
-            try:
-                files = sorted(entry for entry in path.iterdir() if entry.is_file())
-            except OSError as error:
-                raise UsageError(f"{path} cannot be listed: {error.strerror or error}.") from error
-            # Hidden files are never pictures (macOS leaves "._name.png" beside each picture).
-            pictures = [
-                entry
-                for entry in files
-                if entry.suffix.lower() in READABLE and not entry.name.startswith(".")
-            ]
-            skipped += len(files) - len(pictures)
-        else:
-            pictures = [path]
-        for picture in pictures:
-            found.setdefault(os.fspath(picture.resolve()), picture)
-    return list(found.values()), skipped
+    found, seen = _Found(), set()
+    for name in inputs:
+        path = Path(name)
+        if not path.is_dir():
+            _add(found, seen, path, Path())
+            continue
+        for folder, folders, files in os.walk(path, onerror=_refuse_folder):
+            below = Path(folder)
+            folders[:] = sorted(
+                folder
+                for folder in folders
+                if recursive and not folder.startswith(".") and not _same(below / folder, without)
+            )
+            for file in sorted(files):
+                _sort_in(found, seen, below / file, below.relative_to(path))
+    return found
+
+
+def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path) -> None:
+    """Take a file of a folder as a picture, or count it as another."""
+    from ..pictures import READABLE
+
+    ending = entry.suffix.lower()
+    # Hidden files are never pictures (macOS leaves "._name.png" beside each picture).
+    if entry.name.startswith("."):
+        found.skipped += 1
+    elif ending in READABLE and entry.is_file():
+        _add(found, seen, entry, below)
+    elif ending in READABLE:
+        found.unsupported.append(f"{entry} is a broken link, or no regular file: skipped")
+        found.skipped += 1
+    else:
+        if ending in _UNREAD:
+            found.unsupported.append(f"{entry} is {_UNREAD[ending]}, which is not read: skipped")
+        found.skipped += 1
+
+
+def _add(found: _Found, seen: set[str], picture: Path, below: Path) -> None:
+    real = os.path.realpath(picture)
+    if real not in seen:
+        seen.add(real)
+        found.pictures[picture] = below
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UsageError(f"{error.filename} cannot be listed: {error.strerror or error}.") from error
+
+
+def _same(folder: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(folder) == os.path.realpath(other)
 
 
 def _is_file_name(target: Path) -> bool:
@@ -116,49 +191,63 @@ def _is_file_name(target: Path) -> bool:
     ending = target.suffix.lower()
     if ending in FORMATS:
         return True
-    if ending in READABLE:
+    if ending in READABLE or ending in _UNREAD or ending in _DOCUMENTS:
         raise UsageError(
-            f"{target}: {ending} files are read but not written. "
-            f"Use one of {', '.join(sorted(FORMATS))}."
+            f"{target}: {ending} files are not written. Use one of {', '.join(sorted(FORMATS))}."
         )
     if target.exists():
         raise UsageError(f"{target} is a file. Give a folder or the name of a picture after -o.")
     return False
 
 
-def _jobs_in_folder(sources: list[Path], folder: Path, compare: bool, ending: str) -> list[Job]:
-    for source in sources:
-        if folder.resolve() in (source.resolve().parent, source.parent.resolve()):
+def _jobs_in_folder(
+    sources: dict[Path, Path], folder: Path, compare: bool, ending: str
+) -> list[Job]:
+    taken: dict[Path, set[str]] = {}
+    jobs = []
+    for source, below in sources.items():
+        place = folder / below
+        if place.resolve() in (source.resolve().parent, source.parent.resolve()):
             raise UsageError(
-                f"{folder} is the folder of {source.name} itself. Give another folder after -o, "
+                f"{place} is the folder of {source.name} itself. Give another folder after -o, "
                 "or the name of a file."
             )
-    taken: set[str] = set()
-    jobs = []
-    for source in sources:
-        stem = _free_stem(source, taken, compare)
-        extra = folder / f"{stem}_compare{ending}" if compare else None
-        jobs.append(Job(source, folder / f"{stem}{ending}", extra))
+        stem = _free_stem(source, taken.setdefault(place, set()), compare)
+        extra = place / f"{stem}_compare{ending}" if compare else None
+        jobs.append(Job(source, place / f"{stem}{ending}", extra))
     return jobs
+
+
+def _check_names(jobs: list[Job]) -> None:
+    for job in jobs:
+        for path in (job.target, job.compare):
+            if path is not None and len(os.fsencode(path.name)) > _LONGEST_NAME:
+                raise UsageError(
+                    f"{job.source}: the name of its result would be longer than {_LONGEST_NAME} bytes. Rename it."
+                )
 
 
 def _free_stem(source: Path, taken: set[str], compare: bool) -> str:
     """Return a stem whose files are not taken yet, and take them.
 
-    Names that differ only in case count as equal, as they are on Windows and macOS.
+    Names that differ only in case, or in how an accent is encoded, count as equal, as they are on Windows and macOS.
     """
     ending = source.suffix.lstrip(".")
     stem, number = source.stem, 1
     while True:
-        names = {stem.casefold()}
+        names = {_folded(stem)}
         if compare:
-            names.add(f"{stem}_compare".casefold())
+            names.add(_folded(f"{stem}_compare"))
         if not names & taken:
             taken |= names
             return stem
         suffix = f"_{ending}" if ending else ""
         stem = f"{source.stem}{suffix}" + (f"_{number}" if number > 1 else "")
         number += 1
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _protect_sources(jobs: list[Job]) -> None:

@@ -13,35 +13,52 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import VARestorerError
 from ..wording import shown
-from . import UsageError, convert, degrade, demo, distill, evaluate, inspect, restore
+from . import UsageError
+from .terminal import guarded_output
 
-_COMMANDS = (demo, restore, inspect, convert, degrade, evaluate, distill)
+_LONGEST = 2000
+"""Characters of a message."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: the program's own); return the exit code."""
-    args = build_parser().parse_args(argv)
+    with guarded_output() as stdout:
+        code = _run(argv)
+    # Results that a full disk did not take are a failure; a reader that went away is none.
+    return 1 if code == 0 and stdout is not None and stdout.lost else code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    debug = False
     try:
+        args = build_parser().parse_args(argv)
+        debug = args.debug
         return args.run(args)
     except KeyboardInterrupt as stop:
         print(f"\nvarestorer: {stop if stop.args else 'interrupted'}", file=sys.stderr)
         return 128 + getattr(stop, "signal_number", signal.SIGINT)
     except VARestorerError as error:
-        if args.debug:
+        if debug:
             raise
-        print(f"varestorer: error: {shown(error, 2000)}", file=sys.stderr)
+        print(f"varestorer: error: {shown(error, _LONGEST)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # A folder that may not be looked into, a drive that is gone: what no place of ours foresaw.
-        if args.debug:
+        # Folders that may not be looked into, names that are too long, links in a circle: whatever asked for them.
+        if debug:
             raise
-        where = shown(error.filename) + ": " if error.filename else ""
-        print(f"varestorer: error: {where}{error.strerror or error}.", file=sys.stderr)
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(
+            f"varestorer: error: {shown(f'{place}{error.strerror or error}', _LONGEST)}.",
+            file=sys.stderr,
+        )
         return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands."""
+    # Here, so that Ctrl-C while they are imported ends in the same way as later.
+    from . import convert, degrade, demo, distill, evaluate, inspect, restore
+
     parser = argparse.ArgumentParser(
         prog="varestorer",
         description="Restore and enlarge degraded photographs with VARestorer, in one pass.",
@@ -50,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"varestorer {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
+    for command in (demo, restore, inspect, convert, degrade, evaluate, distill):
         command.add_parser(commands)
     for subparser in commands.choices.values():
         # Also after the command's name; suppressed so that it does not undo one given before it.

@@ -12,7 +12,7 @@ from .device import DTYPES
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     """Add input, output and every option."""
-    parser.add_argument("input", nargs="+", help="picture, or folder of pictures (not recursive)")
+    parser.add_argument("input", nargs="+", help="picture, or folder of pictures")
     parser.add_argument(
         "-o",
         "--output",
@@ -30,6 +30,32 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_sampling_options(parser)
     add_device_options(parser)
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Add which files are taken, what of them is kept, and how it is told."""
+    group = parser.add_argument_group("files")
+    group.add_argument("--recursive", action="store_true", help="search subfolders, too")
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out pictures whose results a run with the same settings has made from the same content; "
+        "continues a run that was stopped",
+    )
+    group.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="record every picture as a JSON line in this file; --skip-existing has one in the folder of the results",
+    )
+    group.add_argument(
+        "--strip", action="store_true", help="drop resolution, EXIF, XMP and IPTC of the pictures"
+    )
+    group.add_argument(
+        "--neutral",
+        action="store_true",
+        help="give grey results for colour files without colour, as for grey ones",
+    )
+    group.add_argument("--json", action="store_true", help="print a JSON line a picture on stdout")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

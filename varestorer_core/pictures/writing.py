@@ -6,7 +6,7 @@ complete and on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,7 @@ def write_picture(
     icc_profile: bytes | None = None,
     grey: bool = False,
     metadata: Metadata | None = None,
+    on_encoded: Callable[[memoryview], None] | None = None,
 ) -> None:
     """Write a picture in the format that its file name asks for, replacing what was there.
 
@@ -79,6 +80,7 @@ def write_picture(
         icc_profile: RGB profile to embed; None writes none, which means sRGB.
         grey: write one channel, the mean of the three, and no profile.
         metadata: what else to say about the picture, as far as the format can.
+        on_encoded: called with the content of the file before it is written.
 
     Raises:
         ImageError: if the format cannot hold the picture or the file cannot be written.
@@ -103,6 +105,8 @@ def write_picture(
         )
     samples = to_uint8(channels) if bit_depth == 8 else to_uint16(channels)
     content = encoded(file_format, samples, None if grey else icc_profile, metadata or Metadata())
+    if on_encoded is not None:
+        on_encoded(content.getbuffer())
     write_atomically(path, content.getbuffer(), ImageError)
 
 

@@ -1,0 +1,100 @@
+"""Streams and places that refuse: a run goes on, or ends in one sentence."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from varestorer_core.cli import terminal
+from varestorer_core.cli.main import main
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "varestorer_core.cli", *map(os.fspath, arguments)],
+        capture_output=not options,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (20, 12), "orange").save(folder / name)
+    return folder
+
+
+def degrade(photos):
+    return ("degrade", photos, "-o", photos.parent / "out", "--preset", "x4")
+
+
+@pytest.mark.parametrize("reader", ["closed", "full", "gone"])
+def test_a_broken_stdout_does_not_stop_a_batch(photos, reader):
+    if reader == "full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    if reader == "gone":
+        read, write = os.pipe()
+        os.close(read)
+    else:
+        write = os.open("/dev/full" if reader == "full" else os.devnull, os.O_WRONLY)
+    options = {"stdout": write, "stderr": subprocess.PIPE}
+    if reader == "closed":
+        options["preexec_fn"] = lambda: os.close(1)
+    result = command(*degrade(photos), **options)
+    os.close(write)
+    assert sorted(path.name for path in (photos.parent / "out").iterdir()) == ["a.png", "b.png"]
+    assert result.returncode == (1 if reader == "full" else 0)
+    assert b"Error" not in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
+def test_any_encoding_and_any_name(photos):
+    (photos / "a.png").rename(photos / os.fsdecode(b"\xff\xe9.png"))
+    (photos / "b.png").rename(photos / "\u6f22 \x1b[31m.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = command(
+        *degrade(photos), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"\x1b" not in result.stdout
+    assert len(list((photos.parent / "out").iterdir())) == 2
+
+
+def test_folders_that_may_not_be_looked_into(photos, monkeypatch, capsys):
+    def refuse(_path, **_options):
+        raise PermissionError(13, "Permission denied", "locked/a.png")
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    monkeypatch.setattr("os.path.isfile", refuse)
+    inside = "locked/a.png"
+    for arguments in (
+        ["restore", inside, "-o", "out"],
+        ["degrade", inside, "-o", "out", "--preset", "x4"],
+        ["evaluate", inside],
+        ["inspect", inside],
+        ["convert", inside, "-o", "out.safetensors"],
+        ["demo", "-o", "locked/out"],
+    ):
+        assert main(arguments) in (1, 2), arguments
+        told = capsys.readouterr().err
+        assert "Permission denied" in told, arguments
+        assert told.count("\n") == 1, told
+
+
+def test_a_stream_that_fails_drops_what_comes():
+    class Full(io.StringIO):
+        def write(self, _text):
+            raise OSError(28, "No space left on device")
+
+    stream = terminal.GuardedStream(Full())
+    assert stream.write("x") == 1
+    stream.flush()
+    assert stream.lost
