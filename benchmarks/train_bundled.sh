@@ -35,5 +35,4 @@ stage teacher --steps 3000 --learning-rate 1e-3 --ema 0.99
 stage student --steps 4000 --learning-rate 5e-4 --ema 0.998 --degradation "$mix"
 stage student_decoder --steps 1500 --learning-rate 3e-4 --ema 0.998 --degradation "$mix"
 stage crisp_decoder --steps 2500 --learning-rate 2e-4 --ema 0.995 --degradation "$mix"
-"${PYTHON:-python}" -m varestorer_core.cli distill export --out "$run" --threads "$threads" \
-    --note "Trained by benchmarks/train_bundled.sh on photographs; see docs/tiny-model.md"
+stage export --note "Trained by benchmarks/train_bundled.sh on photographs; see docs/tiny-model.md"

@@ -6,11 +6,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from .color_match import ColorMatch
 from .compare import Compare
+from .convert import ConvertModel
 from .decode import DecodeTiled
 from .degrade import Degrade
 from .encode import EncodePyramid
 from .example import ExampleImage
 from .generate import Generate
+from .host.error_names import shorten_error_names
 from .loaders import LoadAdapter, LoadModel, LoadTextEncoder, LoadVAE
 from .restore import Restore
 from .restore_image import RestoreImage
@@ -35,9 +37,11 @@ class VARestorerExtension(ComfyExtension):
             ColorMatch,
             Compare,
             Generate,
+            ConvertModel,
         ]
 
 
 async def comfy_entrypoint() -> VARestorerExtension:
     """Hand the extension to the host."""
+    shorten_error_names()
     return VARestorerExtension()

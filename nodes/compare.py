@@ -25,18 +25,23 @@ class Compare(io.ComfyNode):
             node_id="VARestorerCompare",
             display_name="VARestorer Compare",
             category=CATEGORY,
-            description="Shows two pictures under a slider that can be dragged, and measures how "
-            "close they are when their sizes match.",
+            description="Shows two pictures under a slider, and measures how close the second one is to "
+            "the original, or to the first where their sizes match.",
             inputs=[
                 io.Image.Input(
                     "image_a",
-                    tooltip="Left of the slider: the picture before. Of a batch the first is shown "
-                    "and all are measured.",
+                    tooltip="Left of the slider: the picture before. A batch is paged through.",
                 ),
                 io.Image.Input(
                     "image_b",
-                    tooltip="Right of the slider: the picture after. May have another size; it is "
-                    "then shown as large as the first, and not measured.",
+                    tooltip="Right of the slider: the picture after. May have another size: the first is "
+                    "then shown as large as this one.",
+                ),
+                io.Image.Input(
+                    "original",
+                    optional=True,
+                    tooltip="The picture before any damage, if there is one, of the size of image_b. The "
+                    "scores then say how close image_b is to it.",
                 ),
             ],
             outputs=[
@@ -53,10 +58,16 @@ class Compare(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image_a: Any, image_b: Any) -> io.NodeOutput:
+    def execute(cls, image_a: Tensor, image_b: Tensor, original: Any = None) -> io.NodeOutput:
         first, second = to_pictures(image_a), to_pictures(image_b)
-        scores = describe(first, second)
-        shown = {"a_images": _save(first[0]), "b_images": _save(second[0]), "scores": [scores]}
+        reference = first if original is None else to_pictures(original)
+        scores = describe(reference, second)
+        shown = {
+            "a_images": _save(first),
+            "b_images": _save(second),
+            "original_images": [] if original is None else _save(reference),
+            "scores": [scores],
+        }
         return io.NodeOutput(scores, ui=shown)
 
 
@@ -75,6 +86,6 @@ def describe(first: list[Tensor], second: list[Tensor]) -> str:
     return f"PSNR {decibels:.2f} dB   SSIM {structure:.4f}   GMSD {gradients:.4f}"
 
 
-def _save(picture: Tensor) -> list:
-    """Write a picture (3, H, W) to the host's folder of temporary files, and say where it is."""
-    return ui.PreviewImage(torch.unsqueeze(picture.movedim(0, -1), 0)).values
+def _save(pictures: list[Tensor]) -> list:
+    """Write pictures (3, H, W) to the host's folder of temporary files, and say where they are."""
+    return ui.PreviewImage(torch.stack(pictures).movedim(1, -1)).values

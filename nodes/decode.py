@@ -25,7 +25,7 @@ class DecodeTiled(io.ComfyNode):
             inputs=[
                 io.Latent.Input(
                     "samples",
-                    tooltip="Codes from VARestorer Restore. Of any other latent of this VAE, each sample "
+                    tooltip="Codes from VARestorer Restore Tiles. Of any other latent of this VAE, each sample "
                     "becomes a picture of its own.",
                 ),
                 io.Vae.Input(

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host.degrading import PRESET_NAMES, degrade_images
-from .schema import CATEGORY, where_known
+from .schema import CATEGORY, fixed_seed, where_known
 
 
 class Degrade(io.ComfyNode):
@@ -53,7 +53,7 @@ class Degrade(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
+                    control_after_generate=fixed_seed(),
                     tooltip="Seed of all that is drawn (strength, noise, places), a whole number from "
                     "0 up. Picture i of a batch or list draws by seed and i, whatever else is in "
                     "it.",
@@ -72,10 +72,9 @@ class Degrade(io.ComfyNode):
             **where_known(
                 search_aliases=[
                     "degradation",
-                    "low quality",
-                    "blur",
-                    "noise",
-                    "jpeg artifacts",
+                    "add blur",
+                    "add noise",
+                    "damage picture",
                     "rain",
                     "salt and pepper",
                     "test picture",

@@ -11,9 +11,11 @@ from . import sockets
 from .host.stages import TILE_SIZES, HostStages, encode_image
 from .schema import (
     CATEGORY,
+    chosen_upscale,
     cleaner_input,
     expert,
     setting_input,
+    size_inputs,
     tile_batch_input,
     where_known,
 )
@@ -52,10 +54,11 @@ class EncodePyramid(io.ComfyNode):
                     "512 for the official files, 128 for the bundled ones.",
                 ),
                 tile_batch_input(),
+                *size_inputs(),
             ],
             outputs=[
                 sockets.Pyramid.Output(
-                    "pyramid", tooltip="Bits of all tiles, for VARestorer Restore."
+                    "pyramid", tooltip="Bits of all tiles, for VARestorer Restore Tiles."
                 ),
                 io.Image.Output(
                     "prepared",
@@ -63,7 +66,7 @@ class EncodePyramid(io.ComfyNode):
                     "cleaned if a cleaner is connected.",
                 ),
             ],
-            **where_known(search_aliases=["varestorer encode", "lq pyramid", "upscale", "restore"]),
+            **where_known(search_aliases=["varestorer encode", "lq pyramid", "restore stages"]),
         )
 
     @classmethod
@@ -76,7 +79,11 @@ class EncodePyramid(io.ComfyNode):
         cleaner: Any = None,
         tile_size: str = "auto",
         tile_batch: int = 0,
+        size_by: str = "factor",
+        megapixels: float = 4.0,
+        longer_side: int = 2048,
     ) -> io.NodeOutput:
+        upscale = chosen_upscale(image, size_by, upscale, megapixels, longer_side)
         settings = RestoreSettings(upscale=upscale, overlap=overlap, tile_batch=tile_batch)
         stages = HostStages(vae=vae, cleaner=cleaner, tile_size=tile_size)
         return io.NodeOutput(*encode_image(image, stages, settings))

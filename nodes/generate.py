@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .host.generation import PIXELS, RATIO_NAMES, generate_latent
-from .schema import CATEGORY, expert, where_known
+from .schema import CATEGORY, expert, fixed_seed, where_known
 
 
 class Generate(io.ComfyNode):
@@ -41,7 +41,7 @@ class Generate(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
+                    control_after_generate=fixed_seed(),
                     tooltip="Seed of the draws, a whole number from 0 up; picture i of a batch has "
                     "seed + i. The same on every device up to rounding.",
                 ),

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..varestorer_core.official_files import FLAN_T5_XL, INFINITY_2B, TOKENIZER, VARESTORER
 from . import sockets
 from .host import files
 from .host.adapter import ADAPTER_FOLDER, apply_adapter
@@ -13,11 +14,6 @@ from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
 from .host.vae import VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
-
-_MODEL_SOURCE = "varestorer.pth from huggingface.co/EvanEternal/VARestorer"
-_VAE_SOURCE = "infinity_vae_d32reg.pth from huggingface.co/FoundationVision/Infinity"
-_ADAPTER_SOURCE = "written by `varestorer distill` or `varestorer convert --adapter-only`"
-_TEXT_SOURCE = "flan-t5-xl from huggingface.co/google/flan-t5-xl"
 
 
 class LoadModel(io.ComfyNode):
@@ -35,11 +31,11 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=files.file_names(MODEL_FOLDER, bundled=True),
+                    options=files.file_names(MODEL_FOLDER, VARESTORER, bundled=True),
                     default=files.BUNDLED,
                     tooltip="A file of models/diffusion_models. Its content decides what it is, "
                     "not its name. The bundled tiny model needs no download and shows how "
-                    f"things work; for real quality use {_MODEL_SOURCE}.",
+                    f"things work; for real quality use {VARESTORER.source}.",
                 ),
                 expert(
                     io.Combo.Input,
@@ -55,7 +51,7 @@ class LoadModel(io.ComfyNode):
             outputs=[
                 sockets.Model.Output(
                     "model",
-                    tooltip="The transformer, for VARestorer Restore. Not a diffusion model.",
+                    tooltip="The transformer, for VARestorer Restore & Upscale. Not a diffusion model.",
                 )
             ],
             **where_known(search_aliases=["varestorer", "restoration model", "super resolution"]),
@@ -63,10 +59,7 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str | None = None) -> bool | str:
-        return (
-            files.missing_reason(MODEL_FOLDER, model_name, bundled=True, source=_MODEL_SOURCE)
-            or True
-        )
+        return files.missing_reason(MODEL_FOLDER, model_name, VARESTORER, bundled=True) or True
 
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
@@ -87,10 +80,10 @@ class LoadVAE(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=files.file_names(VAE_FOLDER, bundled=True),
+                    options=files.file_names(VAE_FOLDER, TOKENIZER, bundled=True),
                     default=files.BUNDLED,
                     tooltip="A file of models/vae. It must belong to the model: the bundled one "
-                    f"to the bundled model, {_VAE_SOURCE} to the official model.",
+                    f"to the bundled model, {TOKENIZER.source} to the official model.",
                 ),
             ],
             outputs=[
@@ -107,7 +100,7 @@ class LoadVAE(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
-        return files.missing_reason(VAE_FOLDER, vae_name, bundled=True, source=_VAE_SOURCE) or True
+        return files.missing_reason(VAE_FOLDER, vae_name, TOKENIZER, bundled=True) or True
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
@@ -128,8 +121,8 @@ class LoadTextEncoder(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "clip_name",
-                    options=files.file_names(TEXT_ENCODER_FOLDER, bundled=False),
-                    tooltip=f"A file of models/text_encoders: {_TEXT_SOURCE}. Of a split model "
+                    options=files.file_names(TEXT_ENCODER_FOLDER, FLAN_T5_XL),
+                    tooltip=f"A file of models/text_encoders: {FLAN_T5_XL.source}. Of a split model "
                     "choose any part; the others are read from the same folder. The native CLIP "
                     "loader takes this file for another model, so use this node.",
                 ),
@@ -142,10 +135,7 @@ class LoadTextEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, clip_name: str | None = None) -> bool | str:
-        return (
-            files.missing_reason(TEXT_ENCODER_FOLDER, clip_name, bundled=False, source=_TEXT_SOURCE)
-            or True
-        )
+        return files.missing_reason(TEXT_ENCODER_FOLDER, clip_name, FLAN_T5_XL) or True
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
@@ -162,18 +152,19 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load VARestorer Adapter",
             category=CATEGORY,
             description="Adds a low-rank adapter (LoRA) to a loaded VARestorer model, with a "
-            "strength. Several in a row add up.",
+            f"strength. Reads it out of {VARESTORER.name}, too. Several in a row add up.",
             inputs=[
                 sockets.Model.Input(
                     "model",
                     tooltip="From Load VARestorer Model: the base that the adapter was trained "
-                    "on, such as infinity_2b_reg.pth. varestorer.pth holds its adapter already.",
+                    f"on, such as {INFINITY_2B.name}. {VARESTORER.name} holds its adapter already.",
                 ),
                 io.Combo.Input(
                     "adapter_name",
-                    options=files.file_names(ADAPTER_FOLDER, bundled=False),
-                    tooltip=f"A file of models/loras, {_ADAPTER_SOURCE}. LoRAs of diffusion "
-                    "models do not fit.",
+                    options=files.file_names(ADAPTER_FOLDER, VARESTORER),
+                    tooltip="An adapter in models/loras, such as varestorer distill writes, or a file of "
+                    f"models/diffusion_models with an adapter inside, such as {VARESTORER.name}. LoRAs "
+                    "of diffusion models do not fit.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -196,12 +187,7 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter_name: str | None = None) -> bool | str:
-        return (
-            files.missing_reason(
-                ADAPTER_FOLDER, adapter_name, bundled=False, source=_ADAPTER_SOURCE
-            )
-            or True
-        )
+        return files.missing_reason(ADAPTER_FOLDER, adapter_name, VARESTORER) or True
 
     @classmethod
     def execute(cls, model: Any, adapter_name: str, strength: float) -> io.NodeOutput:

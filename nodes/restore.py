@@ -11,7 +11,9 @@ from . import sockets
 from .host.stages import HostStages, restore_pyramid
 from .schema import (
     CATEGORY,
+    chosen_detail,
     conditioning_input,
+    detail_input,
     seed_input,
     setting_input,
     tile_batch_input,
@@ -26,7 +28,7 @@ class Restore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VARestorerRestore",
-            display_name="VARestorer Restore",
+            display_name="VARestorer Restore Tiles",
             category=CATEGORY,
             description="Restores every tile in one pass: all scales of the pyramid see each "
             "other, and the bits of all scales of the restored tile come out at once.",
@@ -38,7 +40,7 @@ class Restore(io.ComfyNode):
                     "pyramid", tooltip="The encoded tiles, from VARestorer Encode Pyramid."
                 ),
                 seed_input(),
-                setting_input("detail"),
+                detail_input(),
                 setting_input("fidelity"),
                 conditioning_input(),
                 tile_batch_input(),
@@ -48,15 +50,7 @@ class Restore(io.ComfyNode):
                     "samples", tooltip="Codes of every tile, for VARestorer Decode (Tiled)."
                 )
             ],
-            **where_known(
-                search_aliases=[
-                    "varestorer",
-                    "restore photo",
-                    "super resolution",
-                    "one step",
-                    "sharpen",
-                ]
-            ),
+            **where_known(search_aliases=["varestorer stages", "one step", "transformer pass"]),
         )
 
     @classmethod
@@ -70,6 +64,7 @@ class Restore(io.ComfyNode):
         conditioning: list | None = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
+        detail = chosen_detail(model, detail)
         settings = RestoreSettings(
             seed=seed, detail=detail, fidelity=fidelity, tile_batch=tile_batch
         )

@@ -8,13 +8,18 @@ from comfy_api.latest import io
 
 from ..varestorer_core.settings import RestoreSettings
 from . import sockets
+from .host.notices import EMPTY_MASK, notice
 from .host.stages import HostStages, restore_image
 from .schema import (
     CATEGORY,
+    chosen_detail,
+    chosen_upscale,
     cleaner_input,
     conditioning_input,
+    detail_input,
     seed_input,
     setting_input,
+    size_inputs,
     tile_batch_input,
     where_known,
 )
@@ -27,10 +32,10 @@ class RestoreImage(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VARestorerRestoreImage",
-            display_name="VARestorer Restore Image",
+            display_name="VARestorer Restore & Upscale",
             category=CATEGORY,
-            description="Restores and enlarges pictures in one node: resize, clean, tile, encode, "
-            "one pass of the transformer, decode, blend, match colours. With a mask only there.",
+            description="Restores and upscales photos in one node: removes blur, noise and JPEG artifacts "
+            "from low-quality pictures and enlarges them (super resolution). With a mask only there.",
             inputs=[
                 io.Image.Input(
                     "image",
@@ -46,7 +51,7 @@ class RestoreImage(io.ComfyNode):
                 ),
                 setting_input("upscale"),
                 seed_input(),
-                setting_input("detail"),
+                detail_input(),
                 setting_input("fidelity"),
                 setting_input("overlap"),
                 setting_input("color_match"),
@@ -61,6 +66,7 @@ class RestoreImage(io.ComfyNode):
                 conditioning_input(),
                 cleaner_input(),
                 tile_batch_input(),
+                *size_inputs(),
             ],
             outputs=[
                 io.Image.Output(
@@ -72,12 +78,23 @@ class RestoreImage(io.ComfyNode):
             **where_known(
                 search_aliases=[
                     "varestorer",
-                    "restore photo",
                     "upscale",
                     "super resolution",
                     "enhance",
+                    "enlarge",
+                    "restore photo",
+                    "old photo",
+                    "image restoration",
                     "deblur",
+                    "unblur",
                     "denoise",
+                    "jpeg",
+                    "artifact",
+                    "compression",
+                    "low quality",
+                    "face",
+                    "SeedVR2",
+                    "SUPIR",
                 ]
             ),
         )
@@ -99,9 +116,17 @@ class RestoreImage(io.ComfyNode):
         conditioning: list | None = None,
         cleaner: Any = None,
         tile_batch: int = 0,
+        size_by: str = "factor",
+        megapixels: float = 4.0,
+        longer_side: int = 2048,
     ) -> io.NodeOutput:
+        upscale = chosen_upscale(image, size_by, upscale, megapixels, longer_side)
+        detail = chosen_detail(model, detail)
         settings = RestoreSettings(
             upscale, seed, detail, fidelity, overlap, color_match, feather, tile_batch
         )
         stages = HostStages(model=model, vae=vae, conditioning=conditioning, cleaner=cleaner)
-        return io.NodeOutput(restore_image(image, stages, settings, mask))
+        restored = restore_image(image, stages, settings, mask)
+        if mask is not None and not bool((mask > 0).any()):
+            return io.NodeOutput(restored, ui=notice(EMPTY_MASK))
+        return io.NodeOutput(restored)

@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..varestorer_core.config import recommended_detail
+from ..varestorer_core.errors import SettingError
+from ..varestorer_core.resize import SIZE_MODES, upscale_for
 from ..varestorer_core.settings import SETTINGS, default_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 CATEGORY = "image/VARestorer"
+
+AUTO_DETAIL = -1.0
+"""Value of `detail` by which the model decides."""
 
 _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
@@ -80,9 +89,94 @@ def tile_batch_input() -> Any:
     return setting_input("tile_batch", **_folded_away(io.Int.Input))
 
 
+def fixed_seed() -> Any:
+    """Return what makes a seed keep its value after a run, where the host can say so.
+
+    Older hosts can only say that a seed may change; there `web/js/seed.js` sets it to fixed.
+    """
+    control = getattr(io, "ControlAfterGenerate", None)
+    return True if control is None else control.fixed
+
+
 def seed_input() -> Any:
     """Return the seed of nodes that restore."""
-    return setting_input("seed", control_after_generate=True)
+    return setting_input("seed", control_after_generate=fixed_seed())
+
+
+def detail_input() -> Any:
+    """Return the noise scale of nodes that restore, which the model decides by default."""
+    setting = SETTINGS["detail"]
+    return io.Float.Input(
+        "detail",
+        default=AUTO_DETAIL,
+        min=AUTO_DETAIL,
+        max=setting.high,
+        step=setting.step,
+        round=0.001,
+        tooltip=f"{setting.text} A number {setting.range}, or -1 for automatic: 1 for the official "
+        "model, as it was released, and 0 for the bundled one.",
+    )
+
+
+def chosen_detail(model: Any, detail: float) -> float:
+    """Return the noise scale; below 0 it is what the model of a patcher recommends."""
+    return recommended_detail(model.model.config) if detail < 0 else detail
+
+
+def size_inputs() -> list[Any]:
+    """Return the other ways to say how large the result is to be.
+
+    They come last and are optional: prompts from before they existed stay valid.
+    """
+    return [
+        io.Combo.Input(
+            "size_by",
+            options=list(SIZE_MODES),
+            default="factor",
+            optional=True,
+            tooltip="What decides the size of the result. factor: upscale; megapixels: the number of "
+            "its pixels; longer side: its longer side in pixels. The shape stays.",
+        ),
+        io.Float.Input(
+            "megapixels",
+            default=4.0,
+            min=0.01,
+            max=256.0,
+            step=0.5,
+            round=0.01,
+            optional=True,
+            tooltip="Millions of pixels of the result, 0.01 to 256. Has an effect only while size_by "
+            "is megapixels.",
+        ),
+        io.Int.Input(
+            "longer_side",
+            default=2048,
+            min=16,
+            max=32768,
+            step=64,
+            optional=True,
+            tooltip="Longer side of the result in pixels, 16 to 32768. Has an effect only while "
+            "size_by is longer side.",
+        ),
+    ]
+
+
+def chosen_upscale(
+    image: Tensor, size_by: str, upscale: float, megapixels: float, longer_side: int
+) -> float:
+    """Return the enlargement of an IMAGE batch (B, H, W, C) by the inputs of `size_inputs`."""
+    if size_by == "factor" or image.ndim != 4 or 0 in image.shape:
+        return upscale  # such a picture is refused later, with a sentence
+    height, width = image.shape[1:3]
+    chosen = upscale_for(height, width, size_by, megapixels=megapixels, longer_side=longer_side)
+    low, high = SETTINGS["upscale"].low, SETTINGS["upscale"].high
+    assert low is not None and high is not None  # noqa: PT018
+    if not low <= chosen <= high:
+        raise SettingError(
+            f"The picture of {width} x {height} pixels would be enlarged {chosen:.3g} times; {low:g} to "
+            f"{high:g} times is possible. Choose another size, or restore twice in a row."
+        )
+    return chosen
 
 
 def cleaner_input() -> Any:

@@ -141,6 +141,16 @@ VARESTORER_2B = TransformerConfig(
 )
 """The released student: Infinity-2B with rank-32 adapters."""
 
+
+def recommended_detail(config: TransformerConfig) -> float:
+    """Return the noise scale that suits a model.
+
+    The official model was trained and released with sampling at full noise; small ones, such as the
+    bundled one, are sharpest at the most likely bits.
+    """
+    return 1.0 if config.embed_dim >= VARESTORER_2B.embed_dim else 0.0
+
+
 INFINITY_VAE_D32 = TokenizerConfig(codebook_dim=32)
 """The released tokenizer: 32 bits per token, 16 pixels per token."""
 

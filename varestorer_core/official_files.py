@@ -20,6 +20,8 @@ class OfficialFile:
     """owner/name on Hugging Face."""
     folder: str
     """Folder of ComfyUI's models that it belongs in."""
+    subfolder: str = ""
+    """Folder inside the repository."""
     title: str = ""
     """What people call it, where that is not the file's name."""
     markers: tuple[str, ...] = ()
@@ -28,7 +30,8 @@ class OfficialFile:
     @property
     def url(self) -> str:
         """Address for a download."""
-        return f"https://{_SITE}/{self.repository}/resolve/main/{self.name}"
+        path = f"{self.subfolder}/{self.name}" if self.subfolder else self.name
+        return f"https://{_SITE}/{self.repository}/resolve/main/{path}"
 
     @property
     def source(self) -> str:
@@ -45,7 +48,11 @@ def _tokenizer(bits: str) -> OfficialFile:
 
 
 VARESTORER = OfficialFile(
-    "varestorer.pth", "EvanEternal/VARestorer", "diffusion_models", markers=("varestorer",)
+    "varestorer.pth",
+    "EvanEternal/VARestorer",
+    "diffusion_models",
+    subfolder="weights",
+    markers=("varestorer",),
 )
 """The released restorer: Infinity-2B with its rank-32 adapter."""
 INFINITY_2B = OfficialFile(

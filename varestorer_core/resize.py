@@ -23,6 +23,30 @@ def target_size(height: int, width: int, upscale: float) -> tuple[int, int]:
     return max(1, round(height * upscale)), max(1, round(width * upscale))
 
 
+SIZE_MODES = ("factor", "megapixels", "longer side")
+"""How a user says how large the result is to be."""
+
+
+def upscale_for(
+    height: int, width: int, mode: str, *, megapixels: float, longer_side: int
+) -> float:
+    """Return the enlargement of a picture of that size in pixels.
+
+    Args:
+        mode: one of `SIZE_MODES` but factor; it says which of the following counts.
+        megapixels: millions of pixels of the result; met up to rounding of its sides.
+        longer_side: exact number of pixels of the longer side of the result.
+
+    Raises:
+        SettingError: for another mode.
+    """
+    if mode == "megapixels":
+        return math.sqrt(megapixels * 1e6 / (height * width))
+    if mode == "longer side":
+        return longer_side / max(height, width)
+    raise SettingError(f"size_by must be one of {', '.join(SIZE_MODES)}, got {mode!r}.")
+
+
 def resize_lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample an image with an antialiased Lanczos filter.
 

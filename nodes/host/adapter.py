@@ -17,6 +17,7 @@ from .files import read_model
 from .model import SOURCE_HASH
 
 ADAPTER_FOLDER = "loras"
+_FACTORS = (".lora_down.weight", ".lora_up.weight")
 
 
 def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
@@ -29,13 +30,19 @@ def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
     Raises:
         CheckpointError: if the file is not an adapter, or for another model.
     """
+    from ...varestorer_core.checkpoint import unwrap
     from ...varestorer_core.lora.factors import text_biases
     from ...varestorer_core.lora.file import load_adapter
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name)
+    tensors = unwrap(state_dict, name=name)
+    factors = {key: tensor for key, tensor in tensors.items() if key.endswith(_FACTORS)}
+    if factors and len(factors) < len(tensors):
+        # A whole model with an adapter inside, as varestorer.pth is; the metadata is the model's.
+        tensors, metadata = factors, {}
     owners = load_adapter(
-        state_dict,
+        tensors,
         metadata,
         patcher.model.state_dict(),
         patcher.model.config,

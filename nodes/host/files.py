@@ -13,31 +13,52 @@ import folder_paths
 
 from ...varestorer_core.assets import asset_path
 from ...varestorer_core.errors import CheckpointError
+from ...varestorer_core.official_files import VARESTORER, OfficialFile, official_file
 
 BUNDLED = "varestorer-tiny (bundled)"
 """Menu entry of the model that comes with the pack; stored in workflows, so it never changes."""
 
 _EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+"""Files that are not safetensors."""
+_GOES_TO = " -> models/"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
-def file_names(folder: str, *, bundled: bool) -> list[str]:
-    """Return the menu of one of the host's model folders, the bundled model first."""
-    names = [n for n in folder_paths.get_filename_list(folder) if n.lower().endswith(_EXTENSIONS)]
-    return [BUNDLED, *names] if bundled else names
+def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) -> list[str]:
+    """Return the menu of one of the host's model folders, the bundled model first.
+
+    A menu without any entry would be drawn as "undefined": it says instead which file goes where.
+    That is not the file's name alone, or ComfyUI would take the file for present and offer no
+    download. Adapters are also looked for inside models.
+    """
+    names = [
+        name
+        for place in _places(folder)
+        for name in folder_paths.get_filename_list(place)
+        if name.lower().endswith(_EXTENSIONS) and (place == folder or _has_adapter(name))
+    ]
+    names = list(dict.fromkeys(names))
+    if bundled:
+        return [BUNDLED, *names]
+    return names or [f"{official.name}{_GOES_TO}{official.folder}"]
 
 
-def missing_reason(folder: str, name: str | None, *, bundled: bool, source: str) -> str | None:
+def missing_reason(
+    folder: str, name: str | None, official: OfficialFile, *, bundled: bool = False
+) -> str | None:
     """Return why a menu entry cannot be used, in one sentence, or None if it can.
 
     Args:
         name: None if it comes through a link and is not known yet.
-        source: where the official file can be had.
+        official: the usual file of this kind, to be named where the missing file is not a known one.
     """
-    if name is None or (bundled and name == BUNDLED):
+    if name is None or (bundled and name == BUNDLED) or _place_of(folder, name):
         return None
-    if name in folder_paths.get_filename_list(folder):
-        return None
+    name = name.partition(_GOES_TO)[0]
+    # Of a file that belongs in another folder, such as a VAE in the menu of models, the address is
+    # that of the file all the same: it is what the user asked for.
+    source = (official_file(name) or official).source
     choice = f", or choose {BUNDLED!r}" if bundled else ""
     return (
         f"{name!r} is not in models/{folder}. Put it there ({source}) and press R to refresh the "
@@ -45,8 +66,23 @@ def missing_reason(folder: str, name: str | None, *, bundled: bool, source: str)
     )
 
 
+def _has_adapter(name: str) -> bool:
+    """Tell whether a model may have an adapter inside, without opening gigabytes for a menu."""
+    return name.lower().endswith(PICKLES) or official_file(name) is VARESTORER
+
+
+def _places(folder: str) -> tuple[str, ...]:
+    """Return the folders of a menu: that of adapters holds the models that have one inside, too."""
+    return (folder, "diffusion_models") if folder == "loras" else (folder,)
+
+
+def _place_of(folder: str, name: str) -> str | None:
+    """Return the folder that holds a menu entry, or None."""
+    return next((p for p in _places(folder) if name in folder_paths.get_filename_list(p)), None)
+
+
 def read_model(
-    folder: str, name: str, bundled_file: str | None = None
+    folder: str, name: str | None, bundled_file: str | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the weights of a menu entry.
 
@@ -60,12 +96,16 @@ def read_model(
     Raises:
         CheckpointError: if the file is gone, is damaged, or holds more than tensors.
     """
+    if not name:
+        raise CheckpointError(
+            f"No file is chosen. Choose one of models/{folder} in the menu of the loader."
+        )
     if bundled_file is not None and name == BUNDLED:
         return _read(asset_path(bundled_file), name)
     state_dict: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     for part in _all_parts(name):
-        path = folder_paths.get_full_path(folder, part)
+        path = folder_paths.get_full_path(_place_of(folder, part) or folder, part)
         if path is None:
             raise CheckpointError(
                 f"{part} is not in models/{folder}. Put it there, under this name, and try again."
@@ -107,21 +147,15 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         AttributeError,
     ) as error:
         raise CheckpointError(
-            f"{name} cannot be read: it is damaged, incomplete or no model file "
-            f"({_first_line(error)}). Download it again."
+            f"{name} cannot be read: it is damaged, incomplete or not a model file. Download it again."
         ) from error
     except Exception as error:
         # The safetensors reader raises a type of its own, which only its package names.
         if type(error).__name__ != "SafetensorError":
             raise
         raise CheckpointError(
-            f"{name} cannot be read: it is damaged, incomplete or no safetensors file "
-            f"({_first_line(error)}). Download it again."
+            f"{name} cannot be read: it is damaged, incomplete or not a safetensors file. Download it "
+            "again."
         ) from error
     state_dict, metadata = result if wants_metadata else (result, None)
     return state_dict, metadata or {}
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [""])[0][:200]
-    return line if " " in line else f"{type(error).__name__}: {line}"

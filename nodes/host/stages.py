@@ -20,7 +20,7 @@ from .memory import is_oom, load_for_tiles
 from .model import tile_bytes
 from .preview import TilePreview
 from .progress import Progress
-from .vae import VARestorerVAE, require_tokenizer
+from .vae import GEOMETRY_ATTRIBUTE, VARestorerVAE, require_tokenizer
 
 GEOMETRY_KEY = "varestorer"
 """The key under which a LATENT carries the tile geometry and the source pictures."""
@@ -202,7 +202,9 @@ def restore_pyramid(pyramid: Any, stages: HostStages, settings: RestoreSettings)
     Other nodes can work on the elements of any LATENT, so the codes become a tensor here: N d h w values.
     """
     codes = stages.restore(pyramid, settings, on_progress=Progress())
-    return {"samples": to_intermediate(codes[:]), GEOMETRY_KEY: pyramid.geometry}
+    samples = to_intermediate(codes[:])
+    setattr(samples, GEOMETRY_ATTRIBUTE, pyramid.geometry)  # for the native VAE Decode
+    return {"samples": samples, GEOMETRY_KEY: pyramid.geometry}
 
 
 def decode_latent(samples: dict[str, Any], stages: HostStages, settings: RestoreSettings) -> Tensor:
@@ -212,7 +214,15 @@ def decode_latent(samples: dict[str, Any], stages: HostStages, settings: Restore
     geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # from the host's own nodes: every sample is a picture of its own
         return to_intermediate(vae.decode(codes))
+    check_tiles(codes, geometry, vae.tokenizer.config.patch_size)
     return to_image(stages.decode(codes, geometry, settings, on_progress=Progress()))
+
+
+def join_latent(samples: Tensor, geometry: Any, vae: VARestorerVAE) -> Tensor:
+    """Return the IMAGE of the tiles of a restoration, as they are decoded."""
+    settings = RestoreSettings(color_match="none")
+    latent = {"samples": samples, GEOMETRY_KEY: geometry}
+    return decode_latent(latent, HostStages(vae=vae), settings)
 
 
 def choose_schedule(patch_size: int, tile_size: str) -> ScaleSchedule:
@@ -247,6 +257,17 @@ def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | No
         )
     mask = extra.get("attention_mask")
     return features.float(), None if mask is None else mask.reshape(1, -1).bool()
+
+
+def check_tiles(codes: Tensor, geometry: Any, patch_size: int) -> None:
+    """Refuse a LATENT that another node has resized, cropped or cut since it was restored."""
+    side, count = geometry.layouts[0].tile // patch_size, len(geometry.places())
+    if tuple(codes.shape[2:]) != (side, side) or len(codes) != count:
+        raise SettingError(
+            f"The restoration made {count} tiles of {side} x {side} tokens, got {len(codes)} of "
+            f"{codes.shape[3]} x {codes.shape[2]}. A node in between resized, cropped or split the "
+            "latent; decode first, and resize the picture instead."
+        )
 
 
 def check_codes(codes: Tensor, channels: int) -> None:

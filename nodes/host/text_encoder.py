@@ -17,6 +17,7 @@ import comfy.text_encoders.t5
 import torch
 
 from ...varestorer_core.errors import CheckpointError
+from ...varestorer_core.official_files import FLAN_T5_XL
 from .files import read_model
 
 TEXT_ENCODER_FOLDER = "text_encoders"
@@ -100,8 +101,8 @@ def _config(weights: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
 
 def _wrong_file(name: str, problem: str) -> str:
     return (
-        f"{name} is not the encoder of flan-t5-xl ({problem}). Use the safetensors files of "
-        "huggingface.co/google/flan-t5-xl; of a split model, keep all parts in one folder."
+        f"{name} is not the encoder of flan-t5-xl ({problem}). Use the safetensors files: "
+        f"{FLAN_T5_XL.source}. Of a split model, keep all parts in one folder."
     )
 
 

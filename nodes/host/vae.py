@@ -18,6 +18,9 @@ from .memory import make_patcher
 
 VAE_FOLDER = "vae"
 
+GEOMETRY_ATTRIBUTE = "varestorer_geometry"
+"""Attribute of the tensor in a LATENT, which native nodes pass on to the VAE without the rest of the LATENT."""
+
 
 class HostTokenizer(nn.Module):
     """What the host's VAE calls: the tokenizer, encoding in float32 whatever comes in.
@@ -78,6 +81,26 @@ class VARestorerVAE(comfy.sd.VAE):
     def get_sd(self) -> dict[str, Tensor]:
         """Return the weights under the names of the file that they came from."""
         return self.tokenizer.state_dict()
+
+    def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the IMAGE of a latent; tiles of a restoration are joined to the pictures that they are of."""
+        geometry = getattr(samples_in, GEOMETRY_ATTRIBUTE, None)
+        if geometry is None:
+            return super().decode(samples_in, *args, **kwargs)
+        return self.join_tiles(samples_in, geometry)
+
+    def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the same as `decode` in smaller parts, which the tiles of a restoration are already."""
+        geometry = getattr(samples, GEOMETRY_ATTRIBUTE, None)
+        if geometry is None:
+            return super().decode_tiled(samples, *args, **kwargs)
+        return self.join_tiles(samples, geometry)
+
+    def join_tiles(self, samples: Tensor, geometry: Any) -> Tensor:
+        """Return the pictures of tiles as an IMAGE, as VARestorer Decode (Tiled) without a colour match."""
+        from .stages import join_latent  # stages.py is built on this file
+
+        return join_latent(samples, geometry, self)
 
     def encode_bytes(self, pixels: int) -> int:
         """Return the memory for encoding that many pixels, in float32."""

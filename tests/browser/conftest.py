@@ -23,11 +23,7 @@ HOST_NOISE = ("/userdata", "user.css", "favicon.ico")
 LOOKS_UP_SIZES = ("Content Security Policy", "Error fetching file size")
 # The node library of 0.8.0 draws what is being dragged outside of its app; so for the host's own nodes.
 DRAG_PREVIEW = ("$t is not a function", "Proxy.$variant")
-# Our view of a comparison, and the host's own.
-COMPARISONS = (
-    '[role=slider][aria-label="Before and after"]',
-    "[data-testid=image-compare-viewport]",
-)
+COMPARISON = '[role=slider][aria-label="Before and after"]'
 # On a new profile the tutorial would cover the canvas, and the others a corner of it.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -64,6 +60,12 @@ UNGROUPED = """() => app.graph.nodes.filter(node => node.type !== 'MarkdownNote'
         left >= pos[0] && top >= pos[1]
         && left + width <= pos[0] + size[0] && top + height <= pos[1] + size[1])
 }).map(node => node.title)"""
+
+# Names of the nodes that the host's own search finds, best first.
+SEARCH = """words => {
+    const { $pinia } = document.querySelector('#vue-app').__vue_app__.config.globalProperties
+    return $pinia._s.get('nodeDef').nodeSearchService.searchNode(words, []).map(n => n.display_name)
+}"""
 
 
 @contextlib.contextmanager
@@ -167,6 +169,10 @@ class Canvas:
         if message.type == "error" and not noise:
             self.errors.append(f"{message.text} ({where})")
 
+    def search(self, words: str) -> list[str]:
+        """Return the names of the nodes that the host's search finds, best first."""
+        return self.page.evaluate(SEARCH, words)
+
     def add_by_search(self, display_name: str) -> None:
         """Double-click an empty canvas, type a node's name, and take the entry of that name."""
         self.page.evaluate("app.graph.clear()")
@@ -222,10 +228,11 @@ class Canvas:
         self.page.wait_for_function("app.graph.nodes.length > 0")
         self.fit()
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, *, fit: bool = True) -> None:
         """Put a workflow of the pack on the canvas without the way through the templates."""
         self.page.evaluate("graph => app.loadGraphData(graph)", FILES.read(name))
-        self.fit()
+        if fit:
+            self.fit()
 
     def fit(self) -> None:
         """Bring all nodes into view: out of sight they are not drawn and load no pictures."""
@@ -291,9 +298,8 @@ class Canvas:
             timeout=RUN_SECONDS * 1000,
         )
         if "VARestorerCompare" in self.node_types():
-            shown = ", ".join(f"{view} img" for view in COMPARISONS)
             self.page.wait_for_function(
-                f"[...document.querySelectorAll('{shown}')].filter(i => i.naturalWidth > 0).length > 1"
+                f"[...document.querySelectorAll('{COMPARISON} img')].filter(i => i.naturalWidth > 0).length > 1"
             )
 
     def refusal(self) -> str:
@@ -310,7 +316,10 @@ class Canvas:
         dialog.or_(toast).or_(card).first.wait_for()
         if card.is_visible():  # newer hosts: a card, a list, and the words behind a button
             card.click()
-            self.page.get_by_role("button", name="Info for").first.click()
+            info = self.page.get_by_role("button", name="Info for")
+            info.or_(self.page.get_by_text(sentence)).first.wait_for()
+            if info.first.is_visible():
+                info.first.click()
         self.page.get_by_text(sentence).first.wait_for()
 
 

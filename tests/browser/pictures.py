@@ -100,12 +100,12 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
         for number, picture in enumerate(saved):
             row.paste(picture, (number * result.width, 0))
         return square(row)
-    if name in ("big_picture", "restore_then_upscale"):
+    if name in (FILES.BIG, FILES.UPSCALE):
         drawn = square(result)
         inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
         drawn.paste(ImageOps.expand(inset, 2, "white"), (10, 10))
         return drawn
-    if name == "region_mask":
+    if name == FILES.REGION:
         scale = SIDE / 256  # the sides of the mask
         left, top = (widget(prompt, "MaskComposite", axis) for axis in "xy")
         wide, high = (widget(prompt, "SolidMask", side) for side in ("width", "height"))
@@ -113,10 +113,8 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
         drawn = square(result)
         ImageDraw.Draw(drawn).rectangle(box, outline="white", width=2)
         return drawn
-    if name == "prompt_and_adapter":
+    if name == FILES.PROMPT:
         return caption(halves(source, result), f'"{widget(prompt, "CLIPTextEncode", "text")}"')
-    if name == "generate_then_restore":
-        return square(result)
     return halves(source, result)
 
 
@@ -167,7 +165,7 @@ def wait_for_rest(canvas) -> None:
 
 def show_run(host, renderer: str, path: Path) -> None:
     with open_canvas(host, renderer) as canvas:
-        canvas.load("restore_photo")
+        canvas.load(FILES.BEGINNERS)
         canvas.run()
         canvas.wait_for_pictures()
         wait_for_rest(canvas)
@@ -176,7 +174,7 @@ def show_run(host, renderer: str, path: Path) -> None:
 
 def show_missing_file(host, renderer: str, path: Path) -> None:
     with open_canvas(host, renderer) as canvas:
-        canvas.load("restore_photo")
+        canvas.load(FILES.BEGINNERS)
         canvas.choose("VARestorerLoadVAE", "infinity_vae_d32reg.pth")
         canvas.run()
         canvas.read_error("'infinity_vae_d32reg.pth' is not in models/vae.")
@@ -187,7 +185,7 @@ def show_missing_file(host, renderer: str, path: Path) -> None:
 def show_scores(host, renderer: str, path: Path) -> None:
     """Compare the restoration with the original, which has the same size."""
     with open_canvas(host, renderer) as canvas:
-        canvas.load("restore_photo")
+        canvas.load(FILES.BEGINNERS)
         canvas.page.evaluate(COMPARE_WITH_ORIGINAL)
         canvas.run()
         canvas.wait_for_pictures()

@@ -28,15 +28,15 @@ def test_every_node_is_dragged_in_from_the_library(canvas, our_nodes):
     assert not canvas.errors_beyond_the_drag
 
 
-def test_a_missing_model_is_explained_in_our_words(canvas):
-    canvas.open_template("restore_step_by_step")
+def test_a_missing_model_is_explained_in_our_words(canvas, workflow_files):
+    canvas.open_template(workflow_files.STEPS)
     canvas.choose("VARestorerLoadVAE", "gone.safetensors")
     canvas.run()
     canvas.read_error(MISSING.format("vae"))
 
 
-def test_a_missing_model_is_explained_where_the_rest_of_the_workflow_runs(canvas):
-    canvas.open_template("region_mask")
+def test_a_missing_model_is_explained_where_the_rest_of_the_workflow_runs(canvas, workflow_files):
+    canvas.open_template(workflow_files.REGION)
     canvas.choose("VARestorerLoadModel", "gone.safetensors")
     canvas.run()
     canvas.read_error(MISSING.format("diffusion_models"))

@@ -16,10 +16,10 @@ HERE = Path(__file__).parent
 PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 SNAPSHOT = HERE / "schemas.json"
-EXPERT = {"tile_batch", "tile_size", "weight_dtype", "pixels", "top_k"}
+EXPERT = {"dtype", "tile_batch", "tile_size", "weight_dtype", "pixels", "top_k"}
 KEPT = ("default", "min", "max", "step", "round", "options", "control_after_generate")
 """Fields of an input by which a saved workflow could come out differently."""
-FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name"}
+FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name", "file"}
 
 
 @pytest.fixture
@@ -69,7 +69,10 @@ def schema(info: dict) -> dict:
             kind, options = info["input"][group][name]
             entry = {"name": name, "type": kind, "group": group}
             for key in KEPT:
-                if key in options and not (key == "options" and name in FILE_MENUS):
+                if key == "control_after_generate" and key in options:
+                    # "fixed" where the host can say so: what a new node has, not what a saved one means.
+                    entry[key] = bool(options[key])
+                elif key in options and not (key == "options" and name in FILE_MENUS):
                     entry[key] = options[key]
             inputs.append(entry)
     outputs = [list(pair) for pair in zip(info["output_name"], info["output"], strict=True)]
@@ -138,7 +141,9 @@ def test_every_input_and_output_has_a_tooltip(our_nodes):
                     # Nobody reads the upper end of a seed's 64 bits.
                     ends = (options["min"], options["max"])
                     named = [f"{end:g}" for end in ends if end < 2**32]
-                    assert all(re.search(rf"\b{re.escape(end)}\b", tooltip) for end in named), place
+                    assert all(
+                        re.search(rf"(?<![\w-]){re.escape(end)}\b", tooltip) for end in named
+                    ), place
                 if kind == "COMBO" and input_name not in FILE_MENUS:
                     # Of menus of numbers (1:1, 512) the tooltip says the unit.
                     words = [o for o in options["options"] if not re.fullmatch(r"[\d:]+", o)]

@@ -10,19 +10,34 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / "workflows"
 TRANSFORMER = FOLDER.parent / "varestorer_core" / "assets" / "tiny_transformer.safetensors"
 BUNDLED = "varestorer-tiny (bundled)"
+BEGINNERS = "01 Restore a photo"
+OFFICIAL = "02 Restore with the official model"
+REGION = "03 Restore part of a photo"
+BIG = "05 Enlarge a lot by tiles"
+UPSCALE = "06 Restore, then upscale with another model"
+CHECKPOINT = "07 Restore what a checkpoint draws"
+STEPS = "08 Restore step by step"
+PROMPT = "09 Guide by a prompt and an adapter"
+GENERATE = "10 Generate, then restore"
+
+_OF_THE_TEACHER = [
+    "infinity_2b_reg.pth",
+    "infinity_vae_d32reg.pth",
+    "model-00001-of-00002.safetensors",
+    "varestorer.pth",
+]
 NEEDED = {
-    "restore_then_upscale": ["RealESRGAN_x4plus.safetensors"],
-    "checkpoint_then_restore": ["v1-5-pruned-emaonly-fp16.safetensors"],
-    "prompt_and_adapter": [
-        "infinity_vae_d32reg.pth",
-        "infinity_2b_reg.pth",
-        "varestorer_adapter.safetensors",
-        "model-00001-of-00002.safetensors",
-    ],
+    OFFICIAL: ["general_swinir_v1.ckpt", "infinity_vae_d32reg.pth", "varestorer.pth"],
+    UPSCALE: ["RealESRGAN_x4plus.safetensors"],
+    CHECKPOINT: ["v1-5-pruned-emaonly-fp16.safetensors"],
+    PROMPT: _OF_THE_TEACHER,
+    GENERATE: _OF_THE_TEACHER,
 }
 """Files that a workflow asks for and that do not come with the pack; all others run as they are."""
-WITHOUT_STAND_IN = {"checkpoint_then_restore"}
+WITHOUT_STAND_IN = {CHECKPOINT}
 """Nothing small enough for a test takes the place of a checkpoint of the host's."""
+SAVED = Path(__file__).with_name("saved_workflows")
+"""Workflows as earlier versions of the pack saved them, by their names then."""
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 # Weights by which the networks do something that can be looked at: the upscale model interpolates
@@ -33,6 +48,7 @@ from dataclasses import replace
 from pathlib import Path
 from safetensors.torch import save_file
 from varestorer_core.checkpoint import identify, read_checkpoint, save_safetensors
+from varestorer_core.lora.factors import join_adapter
 
 source, folder = Path(sys.argv[1]), Path(sys.argv[2])
 generator = torch.Generator().manual_seed(0)
@@ -60,6 +76,14 @@ for block in range(config.depth):
     adapter[f"{owner}.lora_up.weight"] = noise(config.embed_dim, 2, scale=0.02)
 path = folder / "loras" / "varestorer_adapter.safetensors"
 save_safetensors(adapter, path, kind="adapter", config=replace(config, lora_rank=2))
+# The official file has its adapter inside, as a pickle.
+base = dict(read_checkpoint(source)[0])
+torch.save(join_adapter(base, adapter), folder / "diffusion_models" / "varestorer.pth")
+
+# The cleaner: the same compact network at scale 1, with nothing to add.
+same = {"body.0.weight": first, "body.0.bias": torch.zeros(3), "body.1.weight": torch.ones(3)}
+same |= {"body.2.weight": torch.zeros(3, 3, 3, 3), "body.2.bias": torch.zeros(3)}
+torch.save(same, folder / "upscale_models" / "general_swinir_v1.ckpt")
 
 width, hidden, heads = config.text_channels, 32, 4
 block = "encoder.block.0.layer."
@@ -84,6 +108,10 @@ def read(name: str) -> dict:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
+def read_saved(name: str) -> dict:
+    return json.loads((SAVED / f"{name}.json").read_text())
+
+
 def to_prompt(host, workflow: dict) -> dict:
     """Turn a workflow into API form: widget values are positional, links become pairs."""
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
@@ -100,6 +128,8 @@ def to_prompt(host, workflow: dict) -> dict:
                 continue
             kind, *options = fields[name]
             if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                if not values:  # saved before this input existed: the host fills it in
+                    continue
                 inputs[name] = values.pop(0)
                 if options and options[0].get("control_after_generate"):
                     assert values.pop(0) in ("fixed", "increment", "decrement", "randomize")
@@ -127,14 +157,17 @@ class StandIns:
         self.models = host.base / "models"
         self.source = host.base / "stand-ins"
         if not self.source.exists():
-            for folder in ("upscale_models", "loras", "text_encoders"):
+            for folder in ("upscale_models", "loras", "text_encoders", "diffusion_models"):
                 (self.source / folder).mkdir(parents=True)
             host.python_with_core(_WRITE, TRANSFORMER, self.source)
 
     def put(self) -> None:
-        for path in self.source.rglob("*.safetensors"):
+        for path in self._files():
             shutil.copy(path, self.models / path.relative_to(self.source))
 
     def take(self) -> None:
-        for path in self.source.rglob("*.safetensors"):
+        for path in self._files():
             (self.models / path.relative_to(self.source)).unlink()
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.source.rglob("*") if path.is_file()]

@@ -153,8 +153,6 @@ def test_a_stage_is_not_continued_with_other_shapes(tmp_path):
 def test_a_stage_without_its_predecessor_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="distill tokenizer"):
         run_stage("teacher", settings_for(tmp_path))
-    assert not (tmp_path / "pictures.npy").exists()
-    assert not (tmp_path / "teacher").exists()
 
 
 def test_tokenizer_export_round_trip(tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from varestorer_core.official_files import official_file
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
@@ -73,8 +75,50 @@ def test_nodes_say_which_pack_they_are_from(workflow):
     assert {node["properties"]["cnr_id"] for node in ours} == {"varestorer"}
 
 
+LOADERS = {
+    "VARestorerLoadModel": {"varestorer.pth", "infinity_2b_reg.pth"},
+    "VARestorerLoadVAE": {"infinity_vae_d32reg.pth"},
+    "VARestorerLoadAdapter": {"varestorer.pth"},
+    "VARestorerLoadTextEncoder": {
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    },
+}
+
+
+def test_our_loaders_say_where_the_official_files_can_be_had(workflow):
+    """The list of missing models in ComfyUI offers to download by this what is chosen and not there."""
+    for node in workflow["nodes"]:
+        if node["type"] not in LOADERS:
+            continue
+        models = {model["name"]: model for model in node["properties"]["models"]}
+        assert set(models) == LOADERS[node["type"]]
+        for name, model in models.items():
+            assert model["url"].startswith("https://huggingface.co/")
+            assert model["url"].endswith(f"/{name}")
+            known = official_file(name)
+            assert known is None or (model["url"], model["directory"]) == (known.url, known.folder)
+        chosen = node["widgets_values"][0]
+        assert chosen in models or chosen == "varestorer-tiny (bundled)"
+
+
+def test_a_workflow_is_narrow_and_begins_with_its_note(workflow):
+    """At most 1,500 units wide and right of the side bar, so that it can be read when it opens."""
+    notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    left = min(node["pos"][0] for node in workflow["nodes"])
+    right = max(node["pos"][0] + node["size"][0] for node in workflow["nodes"])
+    right = max(
+        [right, *(x + width for x, _, width, _ in (g["bounding"] for g in workflow["groups"]))]
+    )
+    assert right - left <= 1500
+    assert [note["pos"][0] for note in notes] == [left]
+    view = workflow["extra"]["ds"]
+    assert view["scale"] >= 0.85
+    assert (left + view["offset"][0]) * view["scale"] >= 70
+
+
 def test_native_loaders_say_where_their_files_can_be_had(workflow):
-    """The host offers to download what it misses, by this; our own loaders say it themselves."""
+    """The host offers to download what it misses, by this."""
     for node in workflow["nodes"]:
         if node["type"] in ("UpscaleModelLoader", "CheckpointLoaderSimple"):
             (model,) = node["properties"]["models"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import UsageError
 from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
-from .distill_options import add_training_options
 from .distill_progress import Bars, show_log
-from .distill_reads import TITLES, StageOptions
 from .distill_student import (
     add_full_size_options,
     add_student_options,
@@ -19,13 +19,24 @@ from .distill_student import (
     encode_prompt,
     student_settings,
 )
+from .options import above_zero, between, integer
 
 if TYPE_CHECKING:
     from ..distill.run import RunSettings
 
+_STAGES = (
+    "tokenizer",
+    "teacher",
+    "encoder",
+    "decoder",
+    "student",
+    "student_decoder",
+    "crisp_decoder",
+    "export",
+    "all",
+    "ablation",
+)
 _EPILOG = """\
-`varestorer distill STAGE --help` lists the options of a stage.
-
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
 fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
 --steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
@@ -54,21 +65,127 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
-    for stage, title in TITLES.items():
-        own = stages.add_parser(stage, help=title, description=title[0].upper() + title[1:] + ".")
-        options = StageOptions(own, stage)
-        add_training_options(options)
-        add_student_options(options)
-        add_full_size_options(options)
-        add_ablation_options(options)
-        own.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show where an error comes from",
-        )
-        own.set_defaults(run=run)
+    parser.add_argument("stage", choices=_STAGES, help="what to do")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="training pictures (default: procedural ones)"
+    )
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="pictures to measure on (default: procedural)",
+    )
+    parser.add_argument("--pictures", type=int, default=5000, help="procedural pictures to make")
+    parser.add_argument(
+        "--squares",
+        type=integer(1, None),
+        metavar="N",
+        help="with --data: cut every picture into up to N squares once and add --pictures procedural "
+        "ones (kept in OUT/squares.npy); suits a few hundred photographs",
+    )
+    parser.add_argument(
+        "--validation-pictures",
+        type=integer(1, None),
+        default=80,
+        metavar="N",
+        help="pictures to measure on at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=integer(0, None),
+        default=2,
+        metavar="N",
+        help="processes that generate pictures, and that draw, decode and degrade them ahead of the training step; 0: "
+        "the training process does (default: %(default)s)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
+    parser.add_argument("--steps", type=integer(1, None), help="optimiser steps in all")
+    parser.add_argument(
+        "--stop-at", type=integer(1, None), metavar="STEP", help="pause here; --resume continues"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=above_zero,
+        metavar="N",
+        help="save and stop after so many minutes; --resume continues",
+    )
+    parser.add_argument(
+        "--save-every", type=integer(1, None), metavar="STEPS", help="save so often (default: 200)"
+    )
+    parser.add_argument(
+        "--evaluate-every",
+        type=integer(1, None),
+        metavar="STEPS",
+        help="measure on the validation pictures so often (default: 200)",
+    )
+    parser.add_argument("--batch", type=integer(1, None), help="pictures a step")
+    parser.add_argument("--learning-rate", type=above_zero, help="peak learning rate")
+    parser.add_argument(
+        "--warmup",
+        type=integer(0, None),
+        metavar="STEPS",
+        help="over which the learning rate rises to its peak (default: 50)",
+    )
+    parser.add_argument(
+        "--amp",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="bfloat16 autocast on devices that are faster in it; --no-amp: float32 everywhere",
+    )
+    parser.add_argument(
+        "--accumulate",
+        type=integer(1, None),
+        default=1,
+        metavar="N",
+        help="batches that a step adds up: a larger batch in the same memory",
+    )
+    parser.add_argument(
+        "--ema",
+        type=between(0, 0.99999),
+        default=0.0,
+        metavar="DECAY",
+        help="average the weights over the steps, such as 0.999, and measure and export those; 0: no",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
+    )
+    parser.add_argument("--seed", type=integer(0, 2**31), default=0)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue where the stage stopped")
+    again.add_argument(
+        "--overwrite", action="store_true", help="train the stage from nothing again"
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="continue with other settings than the stage's own, which are noted; export a state that is not the "
+        "run's last",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=integer(1, None), help="CPU threads")
+    parser.add_argument("--note", default="", help="kept in the exported files' metadata")
+    tokenizer = parser.add_argument_group("tokenizer")
+    tokenizer.add_argument(
+        "--commitment",
+        type=between(0, 1e6),
+        metavar="WEIGHT",
+        help="of keeping features near their codes",
+    )
+    tokenizer.add_argument(
+        "--entropy",
+        type=between(0, 1e6),
+        metavar="WEIGHT",
+        help="of bits that are decided and used both ways (default: 0, not shown to help)",
+    )
+    add_student_options(parser)
+    add_full_size_options(parser)
+    add_ablation_options(parser)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,6 +226,8 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     files = base_files(args)
     processes = ALONE
     if args.accelerate:
+        if args.stage not in ("student", "all"):
+            raise UsageError("--accelerate trains the student only.")
         processes = accelerate_processes()
     steps = dict(DEFAULT_STEPS)
     if files is not None or args.stage == "ablation":

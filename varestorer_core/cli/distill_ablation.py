@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import UsageError
-from .distill_reads import StageOptions
 
 if TYPE_CHECKING:
     from ..distill.run import Report, RunSettings
 
 
-def add_ablation_options(parser: StageOptions) -> None:
+def add_ablation_options(parser: argparse.ArgumentParser) -> None:
     """Add what only the ablation reads."""
     group = parser.add_argument_group("ablation")
     group.add_argument(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import UsageError
 from .degrade import PRESETS
-from .distill_reads import StageOptions
 from .options import between, integer
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _FULL_SIZE_BATCH = 1
 _WEIGHT = between(0, 1e6)
 
 
-def add_student_options(parser: StageOptions) -> None:
+def add_student_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how the student trains."""
     group = parser.add_argument_group("encoder and student")
     group.add_argument(
@@ -89,7 +88,7 @@ def add_student_options(parser: StageOptions) -> None:
     ablations.add_argument("--no-kl", action="store_true", help="no teacher; other losses stay")
 
 
-def add_full_size_options(parser: StageOptions) -> None:
+def add_full_size_options(parser: argparse.ArgumentParser) -> None:
     """Add what training adapters on a base from a file needs."""
     from ..schedule import PIXEL_CLASSES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import CheckpointError, SettingError
+from ...errors import SettingError
 from ..held_out import HeldOut
 from ..loop import LoopSettings, Progress, train
 from ..processes import ALONE
@@ -56,7 +56,6 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
         loop = loop_settings(stage, settings)
-        _check_needed(stage, settings)
         if settings.processes.first:
             begin(settings.out / stage, stage_record(stage, settings, loop), settings)
         source = training_source(settings, report)
@@ -67,21 +66,6 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
     if reached < loop.steps:
         _log.info("%s stopped at step %d of %d; --resume continues", stage, reached, loop.steps)
     return reached >= loop.steps
-
-
-def _check_needed(stage: StageName, settings: RunSettings) -> None:
-    """Raise an error if a stage that this one cannot do without was not trained yet: before any picture is drawn."""
-    needed = () if stage == "tokenizer" else ("tokenizer",)
-    if stage == "student":
-        needed = ("tokenizer", "teacher")
-    elif stage in ("student_decoder", "crisp_decoder"):
-        needed = ("tokenizer", "student")
-    for name in () if settings.base is not None else needed:
-        if not (settings.out / name / "state.pt").exists():
-            raise CheckpointError(
-                f"The stage {stage} needs the trained {name}, expected in {settings.out / name / 'state.pt'}. Train it "
-                f"first: varestorer distill {name} --out {settings.out}"
-            )
 
 
 def loop_settings(stage: StageName, settings: RunSettings) -> LoopSettings:

@@ -1,0 +1,76 @@
+"""Converting files of the host's model folders to safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ...varestorer_core.errors import SettingError, VARestorerError
+from ...varestorer_core.official_files import VARESTORER
+from .files import PICKLES
+from .progress import Progress
+
+DTYPES = ("auto", "bf16", "fp16", "fp32", "keep")
+_FOLDERS = ("diffusion_models", "vae", "text_encoders", "upscale_models", "loras")
+_ADAPTERS = "loras"
+
+
+def convertible_files() -> list[str]:
+    """Return the files that are not safetensors yet, as "folder/name"; never an empty menu."""
+    found = [
+        f"{folder}/{name}"
+        for folder in _FOLDERS
+        for name in folder_paths.get_filename_list(folder)
+        if name.lower().endswith(PICKLES)
+    ]
+    return found or [f"{VARESTORER.folder}/{VARESTORER.name}"]
+
+
+def locate(file: str | None) -> Path | None:
+    """Return the path of a menu entry, or None."""
+    folder, _, name = (file or "").partition("/")
+    if folder not in _FOLDERS or name not in folder_paths.get_filename_list(folder):
+        return None
+    path = folder_paths.get_full_path(folder, name)
+    return None if path is None else Path(path)
+
+
+def convert_file(file: str | None, dtype: str, *, adapter_only: bool) -> str:
+    """Write the safetensors of a menu entry beside it, and return "folder/name" of what was written.
+
+    An adapter goes into models/loras, where its loader looks for it.
+
+    Raises:
+        SettingError: if the file is not there, or the result is.
+        CheckpointError: if it cannot be converted.
+    """
+    from ...varestorer_core.checkpoint import convert
+
+    source = locate(file)
+    if source is None:
+        raise SettingError(f"{file!r} is not in the models folder. Press R to refresh the menus.")
+    folder = str(file).partition("/")[0]
+    destination = source.with_suffix(".safetensors")
+    if adapter_only:
+        folder = _ADAPTERS
+        place = Path(folder_paths.get_folder_paths(_ADAPTERS)[0])
+        destination = place / f"{source.stem}_adapter.safetensors"
+    if destination.exists():
+        raise SettingError(
+            f"{destination.name} is in models/{folder} already, and nothing was written. Load that one, or "
+            "move it away."
+        )
+    try:
+        convert(
+            source,
+            destination,
+            dtype=None if dtype == "auto" else dtype,
+            adapter_only=adapter_only,
+            on_progress=Progress(),
+        )
+    except OSError as error:
+        raise VARestorerError(
+            f"{destination.name} cannot be written to models/{folder}: {error.strerror or error}."
+        ) from error
+    return f"{folder}/{destination.name}"

@@ -1,0 +1,16 @@
+"""Sentences that a node has for the user although it did its work."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+EMPTY_MASK = "The mask is empty: nothing was restored."
+
+_LOG = logging.getLogger(__name__)
+
+
+def notice(sentence: str) -> dict[str, Any]:
+    """Log a sentence, and return the `ui` by which `web/js/notices.js` shows it on the node."""
+    _LOG.warning("VARestorer: %s", sentence)
+    return {"varestorer_notice": [sentence]}

@@ -1,0 +1,169 @@
+"""What a new user meets first: search, templates that can be read, missing files, notices and errors."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+OURS = "VARestorer Restore & Upscale"
+# Words that no node of the host owns, and "varestorer" itself.
+WORDS = [
+    "super resolution",
+    "enhance",
+    "restore photo",
+    "old photo",
+    "image restoration",
+    "deblur",
+    "unblur",
+    "artifact",
+    "low quality",
+    "enlarge",
+]
+# Nodes of the host have these in their names, aliases or categories, and may come before ours.
+SHARED_WORDS = ["upscale", "denoise", "jpeg", "compression", "face", "SeedVR2", "SUPIR"]
+
+RUN_WITH_MASK = """value => {
+    app.graph.clear()
+    const add = (type, x, y) => {
+        const node = LiteGraph.createNode(type)
+        node.pos = [x, y]
+        app.graph.add(node)
+        return node
+    }
+    const picture = add('VARestorerExampleImage', 40, 140)
+    const model = add('VARestorerLoadModel', 40, 320)
+    const vae = add('VARestorerLoadVAE', 40, 520)
+    const mask = add('SolidMask', 40, 700)
+    const restore = add('VARestorerRestoreImage', 420, 140)
+    const keep = add('PreviewImage', 820, 140)
+    mask.widgets[0].value = value
+    // Not taken from the cache of another renderer's run, which says nothing.
+    mask.widgets[1].value = 64 + Math.floor(Math.random() * 4000)
+    const slot = name => restore.inputs.findIndex(input => input.name === name)
+    picture.connect(0, restore, slot('image'))
+    model.connect(0, restore, slot('model'))
+    vae.connect(0, restore, slot('vae'))
+    mask.connect(0, restore, slot('mask'))
+    restore.connect(0, keep, 0)
+}"""
+SEEDS = """async ({ seed, detail }) => {
+    const node = app.graph.nodes.find(n => n.type === 'VARestorerRestoreImage')
+    const widget = name => node.widgets.find(w => w.name === name)
+    widget('seed').value = seed
+    widget('detail').value = detail
+    const { output, workflow } = await app.graphToPrompt()
+    return [
+        output[node.id].inputs.seed,
+        workflow.nodes.find(n => String(n.id) === String(node.id)).widgets_values[1],
+        node.widgets[2].value
+    ]
+}"""
+# Where on the screen the nodes begin and end.
+ON_SCREEN = """() => {
+    const { scale, offset } = app.canvas.ds
+    const frame = app.canvas.canvas.getBoundingClientRect()
+    const boxes = app.graph.nodes.map(node => {
+        const [left, top, width] = node.boundingRect
+        return [(left + offset[0]) * scale + frame.left, (left + width + offset[0]) * scale + frame.left]
+    })
+    return { left: Math.min(...boxes.map(b => b[0])), right: Math.max(...boxes.map(b => b[1])), scale }
+}"""
+
+
+def test_words_that_people_type_find_the_all_in_one_node(canvas):
+    """ComfyUI before 0.11 has no aliases; there the name alone is found."""
+    known = canvas.page.evaluate(
+        "'search_aliases' in LiteGraph.registered_node_types.VARestorerRestoreImage.nodeData"
+    )
+    ranks = {}
+    for word in ["varestorer", *WORDS, *SHARED_WORDS] if known else ["varestorer", "upscale"]:
+        names = canvas.search(word)
+        ranks[word] = names.index(OURS) + 1 if OURS in names else None
+    if known:
+        assert ranks["varestorer"] == 1, ranks
+    late = {word: ranks[word] for word in (WORDS if known else []) if (ranks[word] or 99) > 5}
+    assert not late, ranks
+    assert all(ranks.values()), ranks
+
+
+def test_a_template_opens_readable_beside_the_side_bar(canvas, workflow_files):
+    canvas.load(workflow_files.BEGINNERS, fit=False)
+    seen = canvas.page.evaluate(ON_SCREEN)
+    assert seen["scale"] >= 0.85
+    assert seen["left"] > 62  # the side bar is 60 wide
+    assert seen["right"] < 1600
+
+
+def test_the_official_template_names_its_files_where_they_go(canvas, workflow_files):
+    """Newer ComfyUI versions list what is missing, with a button; 0.8.0 offers safetensors only."""
+    canvas.load(workflow_files.OFFICIAL, fit=False)
+    assert not canvas.unknown_nodes()
+    models = canvas.page.evaluate(
+        "app.graph.nodes.flatMap(n => (n.properties.models ?? []).map(m => [m.name, m.directory]))"
+    )
+    for name, folder in [
+        ("varestorer.pth", "diffusion_models"),
+        ("infinity_vae_d32reg.pth", "vae"),
+        ("general_swinir_v1.ckpt", "upscale_models"),
+    ]:
+        assert [name, folder] in models
+    assert sorted(canvas.missing_files()) == sorted(workflow_files.NEEDED[workflow_files.OFFICIAL])
+    details = canvas.page.get_by_test_id("error-overlay-see-errors")
+    if canvas.page.evaluate(
+        "app.extensionManager.setting.get('Comfy.RightSidePanel.ShowErrorsTab') !== undefined"
+    ):
+        details.click()
+        for name in ("varestorer.pth", "infinity_vae_d32reg.pth", "general_swinir_v1.ckpt"):
+            canvas.page.get_by_text(name).filter(visible=True).first.wait_for()
+        canvas.page.get_by_role("button", name="Download").first.wait_for()
+
+
+def test_an_empty_menu_says_which_file_goes_where(canvas):
+    values = canvas.page.evaluate(
+        """['VARestorerLoadTextEncoder', 'VARestorerLoadAdapter'].map(type => {
+            const node = LiteGraph.createNode(type)
+            app.graph.add(node)
+            return node.widgets[0].value
+        })"""
+    )
+    assert values == [
+        "model-00001-of-00002.safetensors -> models/text_encoders",
+        "varestorer.pth -> models/diffusion_models",
+    ]
+
+
+def test_an_empty_mask_is_said_and_a_seed_without_effect_is_left_out(canvas):
+    canvas.page.evaluate(RUN_WITH_MASK, 0)
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": 0}) == [0, 77, "fixed"]
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": -1}) == [0, 77, "fixed"]
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": 0.5}) == [77, 77, "fixed"]
+    canvas.fit()
+    canvas.run()
+    sentence = "The mask is empty: nothing was restored."
+    canvas.page.locator(".p-toast-message").filter(has_text=sentence).first.wait_for()
+    canvas.page.get_by_role("status").filter(has_text=sentence, visible=True).first.wait_for()
+    assert sentence in canvas.host.log
+    assert not canvas.errors
+
+
+def test_an_error_begins_with_a_short_name_and_our_sentence(canvas):
+    """No path of modules before the sentence."""
+    canvas.page.evaluate(RUN_WITH_MASK, 1)
+    canvas.page.evaluate(
+        """() => {
+            const node = app.graph.nodes.find(n => n.type === 'VARestorerRestoreImage')
+            node.widgets.find(w => w.name === 'overlap').value = 128
+        }"""
+    )
+    canvas.fit()
+    canvas.page.evaluate(
+        """() => {
+            window.failed = null
+            app.api.addEventListener('execution_error', event => { window.failed = event.detail })
+        }"""
+    )
+    canvas.run()
+    canvas.page.wait_for_function("window.failed")
+    failed = canvas.page.evaluate("window.failed")
+    assert failed["exception_type"] == "SettingError"
+    assert "overlap" in failed["exception_message"].lower()
+    canvas.read_error(failed["exception_message"].strip()[:40])

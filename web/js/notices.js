@@ -1,0 +1,60 @@
+// Sentences of a node that did its work and has something to say, such as that a mask was empty: a message, and a
+// line on the node until it runs again.
+
+import { api } from "../../../scripts/api.js"
+import { app } from "../../../scripts/app.js"
+
+const SPEAKERS = ["VARestorerRestoreImage", "VARestorerConvertModel"]
+const KEY = "varestorer_notice"
+const STYLE = "font:12px sans-serif; padding:4px; text-align:center; white-space:pre-wrap; color:#ffb347;"
+const HEIGHT = 36
+const SHOWN_MS = 15_000
+
+// Made with the node: Nodes 2.0 of older hosts does not draw a widget that comes later.
+function addLine(node) {
+  const element = Object.assign(document.createElement("div"), { role: "status" })
+  element.style.cssText = STYLE
+  const height = () => (element.textContent ? HEIGHT : 0)
+  const options = { serialize: false, hideOnZoom: false, hideInPanel: true, getMinHeight: height, getMaxHeight: height }
+  // The panel of older hosts lists every widget but those for the classic canvas.
+  Object.defineProperty(options, "canvasOnly", { get: () => !LiteGraph.vueNodesMode, enumerable: true })
+  const widget = node.addDOMWidget(KEY, KEY, element, options)
+  widget.serialize = false
+  return element
+}
+
+function write(node, element, sentences) {
+  const grows = sentences.length && !element.textContent
+  element.textContent = sentences.join("\n")
+  element.hidden = !sentences.length
+  const height = node.computeSize()[1]
+  if (grows && node.size[1] < height) node.setSize([node.size[0], height])
+  for (const detail of sentences) {
+    app.extensionManager.toast.add({ severity: "warn", summary: node.title, detail, life: SHOWN_MS })
+  }
+  app.graph.setDirtyCanvas(true, true)
+}
+
+const lines = new WeakMap()
+
+app.registerExtension({
+  name: "VARestorer.Notices",
+  setup() {
+    // A node that runs without a notice sends nothing, so its line goes when it begins. From the cache it stays.
+    api.addEventListener("executing", ({ detail }) => {
+      const node = app.graph.getNodeById(detail)
+      if (lines.get(node)?.textContent) write(node, lines.get(node), [])
+    })
+  },
+  nodeCreated(node) {
+    if (!SPEAKERS.includes(node.comfyClass)) return
+    const element = addLine(node)
+    lines.set(node, element)
+    element.hidden = true
+    const before = node.onExecuted
+    node.onExecuted = function (output) {
+      before?.apply(this, arguments)
+      write(this, element, output?.[KEY] ?? [])
+    }
+  }
+})
