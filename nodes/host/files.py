@@ -58,10 +58,12 @@ def missing_reason(
     name = name.partition(_GOES_TO)[0]
     # Of a file that belongs in another folder, such as a VAE in the menu of models, the address is
     # that of the file all the same: it is what the user asked for.
-    source = (official_file(name) or official).source
+    known = official_file(name)
+    source = (known or official).source
+    place = known.folder if known and known.folder in _places(folder) else folder
     choice = f", or choose {BUNDLED!r}" if bundled else ""
     return (
-        f"{name!r} is not in models/{folder}. Put it there ({source}) and press R to refresh the "
+        f"{name!r} is not in models/{place}. Put it there ({source}) and press R to refresh the "
         f"menus{choice}."
     )
 
