@@ -5,17 +5,23 @@
 
 With --cleaner a SwinIR of the official shape comes first, which needs spandrel.
 
+With --compare every stage is timed with the CPU kernels and without them, in turn in one run.
+
 Random weights are fine: no stage's work depends on values. Cost is also given as seconds times the matrix rate
 measured just before and after each stage, which makes machines comparable, busy ones too. On a CPU both are
-of processor time. The last line of the output is one JSON document.
+of processor time. The CPU kernels that were chosen are printed. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
+from contextlib import nullcontext
+from functools import cache
+from unittest import mock
 
 import torch
 from measure import DTYPES, clock, matrix_rate, peak_memory
@@ -23,7 +29,7 @@ from swinir import random_cleaner
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
-from varestorer_core.kernels import memory_kept
+from varestorer_core.kernels import kernel_choices, memory_kept
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.precision import decoder_dtype
@@ -39,6 +45,11 @@ def flops(config, tokens, logits):
     return linears + head + attention
 
 
+def without_kernels():
+    """Return the context in which the plain networks run."""
+    return mock.patch.dict(os.environ, VARESTORER_CPU_KERNELS="off")
+
+
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser(
@@ -50,6 +61,11 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cleaner", action="store_true", help="clean the tile first")
     parser.add_argument("--repeats", type=int, default=1, help="counted runs after one warm-up")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also time every stage with the CPU kernels off, in turn with the counted runs",
+    )
     parser.add_argument("--no-warm-up", action="store_true", help="count the first run already")
     args = parser.parse_args()
     device, dtype = torch.device(args.device), DTYPES[args.dtype]
@@ -78,13 +94,19 @@ def main():
     )
     runs = []
 
+    def rate_now():
+        return matrix_rate(device, dtype, side=512 if args.compare else 2048)
+
+    if args.compare:  # within one run the rate cancels
+        rate_now = cache(rate_now)
+
     def timed(times, name, work):
-        before = matrix_rate(device, dtype)
+        before = rate_now()
         begun, used = time.perf_counter(), clock(device)
         result = work()
         used = clock(device) - used
         seconds_of_wall = time.perf_counter() - begun
-        rate = (before + matrix_rate(device, dtype)) / 2
+        rate = (before + rate_now()) / 2
         times[name] = (seconds_of_wall, used * rate, rate)
         return result
 
@@ -103,7 +125,14 @@ def main():
     with memory_kept():  # as from tile to tile of a picture
         if not args.no_warm_up:
             run()
-        runs = [run() for _ in range(args.repeats)]
+            with without_kernels() if args.compare else nullcontext():
+                run()
+        runs, plain = [], []
+        for _ in range(args.repeats):
+            runs.append(run())
+            if args.compare:
+                with without_kernels():
+                    plain.append(run())
     middle = {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
     seconds |= {name: wall for name, (wall, _, _) in middle.items()}
     costs = {name: cost for name, (_, cost, _) in middle.items()}
@@ -115,7 +144,21 @@ def main():
         cost = f"{costs[name] / 1e12:8.2f} TFLOP at the matrix rate" if name in costs else ""
         print(f"{name:20} {value:8.2f} s {cost}")
     print(f"matrix rate {rate / 1e9:.0f} GFLOP/s in {args.dtype}, peak memory {host / 1e9:.1f} GB")
+    kernels = kernel_choices()
+    for path, choice in kernels.items():
+        print(
+            f"{path}: {choice['kernel']} runs, ours takes {choice['time_ratio']} of PyTorch's time"
+        )
+    # The shortest of each: other programs only make a run longer.
+    shares = {
+        name: round(min(r[name][1] for r in runs) / min(r[name][1] for r in plain), 3)
+        for name in (runs[0] if plain else ())
+    }
+    for name, share in shares.items():
+        print(f"{name:20} {share:8.2f} of the time without CPU kernels")
     report = {
+        "cpu_kernels": kernels,
+        "time_over_time_without_cpu_kernels": shares,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "tflop_at_matrix_rate": {name: round(value / 1e12, 3) for name, value in costs.items()},
         "together_tflop_at_matrix_rate": round(sum(costs.values()) / 1e12, 3),

@@ -39,6 +39,15 @@ def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
     return foreign_layers(device)
 
 
+def kernel_choices() -> dict[str, dict[str, object]]:
+    """Return which CPU kernels have been chosen so far in this process, and how fast ours were; see `cpu.choices`."""
+    try:
+        from .cpu import choices
+    except ModuleNotFoundError:
+        return {}
+    return choices()
+
+
 @contextmanager
 def memory_kept() -> Iterator[None]:
     """Within this block, passes on a CPU leave the memory of their largest feature maps to the next pass."""

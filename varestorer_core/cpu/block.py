@@ -31,7 +31,7 @@ from ..models.cache import KVCache
 from ..models.rope import apply_rope
 from ..models.transformer import VARTransformer
 from .attention import attention
-from .folding import FoldedText, fold
+from .folding import FoldedText
 from .fused import fused_linear, linear
 from .residual import advance
 from .rows import by_rows, by_rows_of_layers, overwrite_by_rows
@@ -142,7 +142,7 @@ class FastCrossAttention(CrossAttention):
         kv = super().keys_values(text)
         if not runs_on(text) or not _is_softmax(self.attention):
             return kv
-        return fold(self.mat_q, self.proj, kv) or kv
+        return FoldedText(kv.keys, kv.values, kv)
 
 
 def _is_softmax(attend: AttentionFn) -> bool:
@@ -158,8 +158,8 @@ def _attend(
 
 
 def _cross_attention(ca: CrossAttention, x: Tensor, text: TextKV, mask: Tensor | None) -> Tensor:
-    if isinstance(text, FoldedText):
-        return text.folded.attend(x, mask)
+    if isinstance(text, FoldedText) and (folded := text.folded(ca.mat_q, ca.proj)) is not None:
+        return folded.attend(x, mask)
     q = linear(ca.mat_q, x).unflatten(-1, (ca.num_heads, -1)).transpose(1, 2)
     out = _attend(ca, q, text.keys, text.values, mask)
     return linear(ca.proj, out.transpose(1, 2).flatten(2))

@@ -15,7 +15,7 @@ Only on CPUs, where it has been measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +32,21 @@ _MOST = 0.75
 
 @dataclass(frozen=True)
 class FoldedText(TextKV):
-    """One block's keys and values of one prompt, and their folded form beside them."""
+    """One block's keys and values, folded when they are first used on a CPU."""
 
-    folded: Folded
+    prompt: TextKV
+    """Keys and values as they were computed, before any `map`."""
+    _made: list[Folded | None] = field(default_factory=list)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> FoldedText:
-        """Return the same with another batch: the folded form of the only prompt serves any."""
-        return FoldedText(change(self.keys), change(self.values), self.folded)
+        """Return the same with another batch: the folded form of an only prompt serves any."""
+        return FoldedText(change(self.keys), change(self.values), self.prompt, self._made)
+
+    def folded(self, mat_q: nn.Module, proj: nn.Module) -> Folded | None:
+        """Return the folded form between two linear layers, made once; None where there is none, see `fold`."""
+        if not self._made:
+            self._made.append(fold(mat_q, proj, self.prompt))
+        return self._made[0]
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,10 @@ class Folded:
         return _multiply(scores.softmax(-1).flatten(-2), self.values, self.value_bias)
 
 
-def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> FoldedText | None:
+def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> Folded | None:
     """Return the folded form of keys and values (1, H, T, c) between two linear layers of width H c, or None.
 
-    None where it would not pay, and for layers that are more than one product, as those with an adapter apart.
+    None where it is not faster, and for layers that are more than one product, such as those with an adapter.
     """
     k, v = kv.keys, kv.values
     batch, heads, rows, size = k.shape
@@ -89,14 +97,13 @@ def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> FoldedText | None:
     if b_in is not None:
         key_bias = torch.einsum("htc,hc->ht", k.float(), b_in.float().unflatten(0, (heads, size)))
     values = torch.bmm(w_out.unflatten(1, (heads, size)).transpose(0, 1), v.transpose(1, 2))
-    folded = Folded(
+    return Folded(
         keys.flatten(0, 1),
         key_bias.flatten() * scale,
         values.transpose(0, 1).flatten(1),
         b_out,
         heads,
     )
-    return FoldedText(kv.keys, kv.values, folded)
 
 
 def _trials(dtype: torch.dtype, width: int, heads: int, rows: int) -> tuple[Trial, Trial]:

@@ -11,7 +11,9 @@ from varestorer_core.cpu.fused import linear_weights
 from varestorer_core.lora.layer import LoRALinear
 from varestorer_core.models.attention import attention
 from varestorer_core.models.block import CrossAttention
+from varestorer_core.schedule import get_schedule
 
+SCHEDULE = get_schedule(1.0, "0.06M")
 CONFIG = TransformerConfig(
     embed_dim=128, depth=1, num_heads=4, codebook_dim=8, text_channels=32, ffn_dim=64
 )
@@ -47,9 +49,10 @@ def test_a_folded_prompt_gives_the_same_in_float32(masked, batch):
     if mask is not None:
         mask[..., 6:] = float("-inf")
     folded = module.keys_values(text).map(lambda t: t.expand(batch, -1, -1, -1))
-    assert isinstance(folded, FoldedText)
     expected = module(x, folded, mask)  # by the keys and values, as plain layers do
-    assert torch.allclose(folded.folded.attend(x, mask), expected, atol=2e-6)
+    assert torch.allclose(
+        folded.folded(module.mat_q, module.proj).attend(x, mask), expected, atol=2e-6
+    )
 
 
 def test_a_folded_prompt_is_as_close_in_bfloat16():
@@ -59,8 +62,9 @@ def test_a_folded_prompt_is_as_close_in_bfloat16():
     text, x = torch.randn(1, 20, 128).bfloat16(), torch.randn(1, 600, 128).bfloat16()
     expected = exact(x.float(), exact.keys_values(text.float()), None)
     kv = half.keys_values(text)
-    if isinstance(kv, FoldedText):
-        plain, folded = half(x, kv, None), kv.folded.attend(x, None)
+    folded = kv.folded(half.mat_q, half.proj)
+    if folded is not None:
+        plain, folded = half(x, kv, None), folded.attend(x, None)
         errors = [(out.float() - expected).norm() for out in (plain, folded)]
         assert errors[1] < 1.2 * errors[0]
 
@@ -77,7 +81,8 @@ def test_keys_and_values_stay_apart_where_folding_would_not_do(case):
     if case == "own attention":
         module = layer(attend=plain_attention)
     with torch.inference_mode(case != "gradient"), torch.set_grad_enabled(case == "gradient"):
-        assert not isinstance(module.keys_values(text), FoldedText)
+        kv = module.keys_values(text)
+        assert not isinstance(kv, FoldedText) or kv.folded(module.mat_q, module.proj) is None
 
 
 def test_weights_are_those_that_a_layer_multiplies_with():
@@ -93,7 +98,14 @@ def test_weights_are_those_that_a_layer_multiplies_with():
 
 
 def test_a_whole_model_folds_its_prompt_once(make_transformer):
-    text = accelerate(make_transformer()).encode_text()
-    assert all(isinstance(block.text, FoldedText) for block in text.blocks)
-    expanded = text.expand(3).blocks
-    assert all(a.text.folded is b.text.folded for a, b in zip(expanded, text.blocks, strict=True))
+    model = accelerate(make_transformer())
+    text = model.encode_text()
+    tokens = torch.randn(3, SCHEDULE.num_tokens - 1, 6)
+    model(tokens, text, SCHEDULE)
+    first = [
+        of.text.folded(block.ca.mat_q, block.ca.proj)
+        for of, block in zip(text.blocks, model.blocks, strict=True)
+    ]
+    model(tokens, text.expand(3), SCHEDULE)
+    assert all(of.text._made == [folded] for of, folded in zip(text.blocks, first, strict=True))
+    assert None not in first
