@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from .errors import SettingError
+from .precision import has_fast_bfloat16
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -39,7 +40,10 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the type of the transformer's matrices; "auto" is bf16 on CUDA devices that have it, else fp32.
+    """Return the type of the transformer's matrices, of a name in `DTYPES` or "auto".
+
+    "auto" is bf16 on CUDA devices that multiply it, fp16 on older ones, and fp32 on all others. In fp16 the matrices
+    and what they multiply have a range to 65,504; the residual stream and the norms stay in float32.
 
     Raises:
         SettingError: for a name that is not in `DTYPES`.
@@ -47,8 +51,9 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(name, torch.dtype):
         return name
     if name == "auto":
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float16
     if name not in DTYPES:
         raise SettingError(f"dtype must be auto, {', '.join(DTYPES)}, got {name!r}.")
     return DTYPES[name]

@@ -15,6 +15,7 @@ from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpo
 from .checkpoint.identify import SOURCES, describe_kind
 from .checkpoint.save import BASE_SHA256, sha256
 from .cleaner import Cleaner, load_cleaner
+from .compiling import check_compiling, compile_networks
 from .config import TransformerConfig
 from .devices import choose_device, choose_dtype
 from .errors import CheckpointError, SettingError
@@ -41,6 +42,7 @@ def load_restorer(
     prompt: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    compile: bool = False,  # noqa: A002 (the name of torch's own)
     settings: RestoreSettings | None = None,
 ) -> Restorer:
     """Load the networks of a restoration, the largest last; what can be wrong is found before that.
@@ -55,17 +57,20 @@ def load_restorer(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
             the decoder follows where the device is fast in it.
+        compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
         settings: that the restorer is to run with; what does not fit the files is refused early.
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
-        SettingError: for files that do not belong together, a device that is not there, or an overlap as
-            large as a tile.
+        SettingError: for files that do not belong together, a device that is not there or cannot compile, or an
+            overlap as large as a tile.
     """
     if (prompt is None) != (text_encoder is None):
         raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
+    if compile:
+        check_compiling(device)
     model_path = Path(model) if model is not None else asset_path(TINY_TRANSFORMER)
     vae_path = Path(vae) if vae is not None else asset_path(TINY_TOKENIZER)
     tensors, metadata = read_checkpoint(model_path, kind="transformer")
@@ -103,6 +108,8 @@ def load_restorer(
         _apply_adapter(transformer, Path(path), strength, model_path, metadata)
     with torch.inference_mode():
         text = transformer.encode_text(features, mask, device=device)
+    if compile:
+        compile_networks(transformer, tokenizer)
     return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
 
 

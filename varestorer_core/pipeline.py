@@ -249,8 +249,8 @@ def check_finite(values: Tensor, network: str) -> None:
     """
     if not bool(torch.isfinite(values).all()):
         raise VARestorerError(
-            f"The {network} returned NaN or infinite values. Load the model in bf16 or fp32 instead of fp16; if it is "
-            "already, the file is damaged."
+            f"The {network} returned NaN or infinite values. In fp16, values above 65,504 overflow: load the model in "
+            "bf16 or fp32. If it is loaded so already, the file is damaged."
         )
 
 

@@ -72,6 +72,8 @@ def load_model(name: str, weight_dtype: str) -> Any:
     # Younger hosts remember the types before the weights move about.
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(model)
+    # The host's TorchCompileModel asks for the module of this name. Not a submodule: it would be its own.
+    model.__dict__["diffusion_model"] = model
     patcher = make_patcher(model, load_device, offload_device)
     patcher.set_attachments(SOURCE_HASH, metadata.get("varestorer.source_sha256", ""))
     return patcher
@@ -90,6 +92,11 @@ def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
             f"the device {device} cannot hold weights in {name}. Set weight_dtype of Load VARestorer "
             "Model to default."
         ) from error
+
+
+def compile_options(patcher: Any) -> dict[str, Any] | None:
+    """Return the options of `torch.compile` that the host's TorchCompileModel put on a model, or None."""
+    return patcher.model_options.get("torch_compile_kwargs")
 
 
 def tile_bytes(transformer: Any, tokens: int) -> int:

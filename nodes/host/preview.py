@@ -95,7 +95,11 @@ class TilePreview:
 
 def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return an image (C, H, W) averaged down to a size."""
-    return image if image.shape[-2:] == size else F.interpolate(image[None], size, mode="area")[0]
+    if image.shape[-2:] == size:
+        return image
+    if image.device.type == "mps":  # which does not average areas whose sides do not divide
+        image = image.cpu()
+    return F.interpolate(image[None], size, mode="area")[0]
 
 
 def _samples(image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ...varestorer_core.settings import RestoreSettings
 from .cleaner import loaded_cleaner
 from .images import join_alpha, to_alpha, to_image, to_intermediate, to_pictures
 from .memory import is_oom, load_for_tiles
-from .model import tile_bytes
+from .model import compile_options, tile_bytes
 from .preview import TilePreview
 from .progress import Progress
 from .vae import GEOMETRY_ATTRIBUTE, VARestorerVAE, require_tokenizer
@@ -64,8 +64,11 @@ class HostStages:
 
     def check(self, settings: RestoreSettings) -> None:
         """Refuse what the later stages would refuse, before the first one works for them."""
+        from ...varestorer_core.compiling import check_compiling
         from ...varestorer_core.pipeline import check_bits, check_overlap
 
+        if compile_options(self._model) is not None:
+            check_compiling(self._model.load_device)
         config = self._model.model.config
         check_bits(self.vae.latent_channels, config)
         text_features(self._conditioning, config.text_channels)
@@ -109,6 +112,7 @@ class HostStages:
         on_progress: Callable[..., None] | None = None,
     ) -> Any:
         """See the core's `Stages.restore`."""
+        from ...varestorer_core.compiling import compiled
         from ...varestorer_core.pipeline import check_pyramid, restore_codes
 
         patcher, transformer = self._model, self._model.model
@@ -128,16 +132,17 @@ class HostStages:
         if features is not None:
             features = features.to(device)
             mask = None if mask is None else mask.to(device)
-        return restore_codes(
-            transformer,
-            pyramid,
-            transformer.encode_text(features, mask, device=device),
-            settings,
-            tile_batch=batch,
-            device=device,
-            is_oom=is_oom,
-            on_progress=on_progress,
-        )
+        with compiled(transformer, compile_options(patcher)):
+            return restore_codes(
+                transformer,
+                pyramid,
+                transformer.encode_text(features, mask, device=device),
+                settings,
+                tile_batch=batch,
+                device=device,
+                is_oom=is_oom,
+                on_progress=on_progress,
+            )
 
     def decode(
         self,

@@ -65,6 +65,11 @@ def _attention(query, key, value, attn_mask=None, *args, **kwargs):
             raise RuntimeError(f"query, key and value must have one type, got {types}")
         if attn_mask is not None and attn_mask.dtype not in types:
             raise RuntimeError(f"invalid dtype for bias: {attn_mask.dtype} beside {types}")
+    if (
+        query.device.type == "mps"
+    ):  # whose kernel PyTorch looks up by the device before any tensor is asked
+        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        return (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ value
     return _fused(query, key, value, attn_mask, *args, **kwargs)
 
 

@@ -133,3 +133,17 @@ def test_other_devices_take_as_many_as_asked(device):
 def test_batch_is_checked():
     with pytest.raises(SettingError, match="at least 1, got 0"):
         run_batched(4, 0, limited(9, []))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Could not allocate tensor with 805306368 bytes. There is not enough GPU video memory available!",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+        "Native API failed. Native API returns: 40 (UR_RESULT_ERROR_OUT_OF_RESOURCES)",
+    ],
+)
+def test_texts_of_other_back_ends(text):
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(ValueError(text))

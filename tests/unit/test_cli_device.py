@@ -1,6 +1,7 @@
 """Devices, number types and the memory line."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from varestorer_core.cli import UsageError
 from varestorer_core.cli.device import device_and_dtype, peak_memory
 from varestorer_core.devices import choose_device, choose_dtype
 from varestorer_core.errors import SettingError
+from varestorer_core.precision import decoder_dtype
 
 CPU = torch.device("cpu")
 
@@ -42,10 +44,23 @@ def test_types(monkeypatch):
     assert choose_dtype("auto", CPU) == torch.float32
     assert choose_dtype("bf16", CPU) == torch.bfloat16
     assert choose_dtype("fp32", CPU) == torch.float32
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert choose_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float32
+    assert choose_dtype("fp16", CPU) == torch.float16
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_cards_that_only_emulate_bfloat16_take_float16(monkeypatch, emulated):
+    asked = []
+
+    def is_supported(including_emulation=True):
+        return including_emulation or not emulated
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    device = torch.device("cuda:1")
+    expected = torch.float16 if emulated else torch.bfloat16
+    assert choose_dtype("auto", device) == expected
+    assert asked == [device]
+    assert decoder_dtype(torch.bfloat16, device) == (torch.float32 if emulated else torch.bfloat16)
 
 
 def test_memory_line():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import varestorer_core
+from varestorer_core.assets import asset_path
 from varestorer_core.cli import UsageError, degrade, demo, evaluate, main, restore
 from varestorer_core.errors import CheckpointError
 
@@ -109,3 +110,19 @@ def test_every_option_is_documented():
 @pytest.mark.parametrize("arguments", [["--debug", "demo"], ["demo", "--debug"], ["demo"]])
 def test_debug_may_stand_before_or_after_the_command(arguments):
     assert main.build_parser().parse_args(arguments).debug == ("--debug" in arguments)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory."), None])
+def test_memory_that_runs_out_while_loading_is_a_sentence(tmp_path, monkeypatch, capsys, error):
+    def load(*args, **kwargs):
+        raise error or RuntimeError("another reason")
+
+    monkeypatch.setattr("varestorer_core.loading.load_restorer", load)
+    picture = asset_path("demo_lq.png")
+    arguments = ["restore", str(picture), "-o", str(tmp_path / "out.png"), "--device", "cpu"]
+    if error is None:
+        with pytest.raises(RuntimeError, match="another reason"):
+            main.main(arguments)
+        return
+    assert main.main(arguments) == 1
+    assert "there is not enough memory on the device" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from . import UsageError
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("auto", "fp32", "bf16")
+DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

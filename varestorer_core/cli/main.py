@@ -52,6 +52,13 @@ def _run(argv: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
+    except (MemoryError, RuntimeError) as error:
+        from ..tiles.batching import is_out_of_memory
+
+        if args.debug or not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+            raise
+        print(f"varestorer: error: {_OUT_OF_MEMORY}", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,4 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_OUT_OF_MEMORY = (
+    "there is not enough memory on the device. Close other programs that use it, choose a smaller type (--dtype bf16) "
+    "or batch, or run with --device cpu."
+)
 _DEBUG_HELP = "show where an error comes from"

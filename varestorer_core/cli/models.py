@@ -60,7 +60,12 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
 
 
 def load_models(
-    files: ModelFiles, settings: RestoreSettings, *, device: torch.device, dtype: torch.dtype
+    files: ModelFiles,
+    settings: RestoreSettings,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    compile: bool = False,  # noqa: A002 (the name of torch's own)
 ) -> Restorer:
     """Return the restorer of the files that were named; see `loading.load_restorer`.
 
@@ -80,6 +85,7 @@ def load_models(
             prompt=files.prompt,
             device=device,
             dtype=dtype,
+            compile=compile,
             settings=settings,
         )
     except SettingError as error:

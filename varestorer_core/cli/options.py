@@ -30,6 +30,11 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_sampling_options(parser)
     add_device_options(parser)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the networks with torch.compile: the first tiles take a minute or more longer, all others less",
+    )
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +143,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="type of the transformer's weights; auto is bf16 on CUDA, else fp32",
+        help="type of the transformer's matrices; auto is bf16 on CUDA devices that multiply it, fp16 on older ones, "
+        "else fp32",
     )
     add_setting(group, "tile_batch", metavar="N")
 

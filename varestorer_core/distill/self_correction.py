@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.bsq import add_scale, bits_to_codes, codes_to_bits
+from ..models.bsq import add_scale, bits_to_codes, codes_to_bits, where_areas_are_averaged
 from ..schedule import ScaleSchedule
 
 MOST_FLIPS = 0.3
@@ -29,7 +29,8 @@ def flipped_pyramid(
         (target, seen), each (B, L, d) bool: the bits to predict and the bits that the input is made of.
         They are equal, and equal to those of `quantize`, for `most_flips` 0.
     """
-    batch = features.shape[0]
+    batch, device = features.shape[0], features.device
+    features = where_areas_are_averaged(features)
     summed = torch.zeros_like(features)
     targets, seen = [], []
     for scale_idx, grid in enumerate(schedule.grids):
@@ -43,4 +44,4 @@ def flipped_pyramid(
         summed = add_scale(summed, bits_to_codes(wrong), schedule, scale_idx)
         targets.append(bits)
         seen.append(wrong)
-    return torch.cat(targets, dim=1), torch.cat(seen, dim=1)
+    return torch.cat(targets, dim=1).to(device), torch.cat(seen, dim=1).to(device)

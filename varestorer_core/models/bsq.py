@@ -63,7 +63,8 @@ def quantize(
             f"Features must lie on the schedule's last grid {schedule.last_grid}, got {tuple(features.shape[-2:])}. "
             "Encode a picture of the size schedule.pixel_size(patch_size)."
         )
-    d = features.shape[1]
+    d, device = features.shape[1], features.device
+    features = where_areas_are_averaged(features)
     summed = torch.zeros_like(features)
     bits = []
     for scale_idx, grid in enumerate(schedule.grids):
@@ -77,7 +78,12 @@ def quantize(
             codes = unit + (codes - unit).detach()
         bits.append(signs.flatten(2).transpose(1, 2))
         summed = summed + resize(codes, schedule.last_grid)
-    return QuantizedPyramid(torch.cat(bits, dim=1), summed)
+    return QuantizedPyramid(torch.cat(bits, dim=1).to(device), summed.to(device))
+
+
+def where_areas_are_averaged(features: Tensor) -> Tensor:
+    """Return features on a device that averages areas whose sides do not divide: the CPU instead of Apple's GPUs."""
+    return features.cpu() if features.device.type == "mps" else features
 
 
 def dequantize(bits: Tensor, schedule: ScaleSchedule) -> Tensor:

@@ -15,6 +15,22 @@ AUTO_BATCH = 4
 """Tiles per pass where nobody says how many: with the 3,545 tokens of an official tile, more gain little."""
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "not enough gpu video memory",  # DirectML
+    "could not allocate tensor with",  # DirectML
+    "out_of_device_memory",  # Level Zero
+    "out_of_host_memory",
+    "out_of_resources",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed",
+)
+"""What back ends say when memory runs out, in lower case."""
+
+
 def tiles_at_once(device: torch.device | str, tile_batch: int) -> int:
     """Return how many tiles to run together on a device: as many as asked (0: `AUTO_BATCH`), but one on a CPU.
 
@@ -31,9 +47,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # Some back ends and the CPU allocator raise a plain RuntimeError: words are all there is.
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "not enough memory" in text or "allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def run_batched(

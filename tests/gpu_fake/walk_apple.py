@@ -1,0 +1,39 @@
+"""Restoring on a pretended Apple GPU: only operators that PyTorch has there, on sizes that they take."""
+
+import small
+import torch
+from pretended import PretendedDevice
+
+from varestorer_core.loaded import LoadedStages
+from varestorer_core.models.bsq import quantize
+from varestorer_core.restorer import Restorer
+from varestorer_core.schedule import get_schedule
+
+_NAMES = """
+    _native_batch_norm_legit _safe_softmax _softmax _to_copy _unsafe_view add add_ addcmul addmm all arange
+    baddbmm bmm cat clamp clamp_min clone constant_pad_nd convolution copy_ div embedding empty empty_like eq
+    exp fill_ full full_like gelu gt index index_select linalg_vector_norm logical_not lt masked_fill_ mean mm
+    mul native_group_norm native_layer_norm neg ones ones_like pow relu repeat_interleave rsqrt scalar_tensor
+    sigmoid silu stack sub tanh upsample_bilinear2d upsample_nearest2d where zeros zeros_like
+"""
+AVAILABLE = {f"aten::{name}" for name in _NAMES.split()}
+"""Operators that PyTorch implements for MPS without conditions on sizes."""
+
+
+def test_a_restoration():
+    with PretendedDevice("mps") as device:
+        model = small.transformer(device="mps", lq_prior=True)
+        stages = LoadedStages(model, small.tokenizer(device="mps"), device="mps")
+        picture = small.pictures(32, 64)[0]
+        result = Restorer(stages).restore(
+            picture, upscale=1.0, overlap=0, detail=0.5, fidelity=0.5, tile_batch=2
+        )
+    assert torch.isfinite(result).all()
+    assert set(device.operators) <= AVAILABLE, set(device.operators) - AVAILABLE
+
+
+def test_quantised_features_are_on_the_device():
+    with PretendedDevice("mps"):
+        schedule = get_schedule(1.0, "0.06M")
+        found = quantize(torch.randn(1, 6, 16, 16).to("mps"), schedule)
+        assert found.bits.device.type == found.summed_codes.device.type == "mps"
