@@ -77,6 +77,27 @@ def write_atomically(
         file.write(content)
 
 
+def reserve(path: Path) -> None:
+    """Make the disk keep room for the whole of a file that is written through a map.
+
+    Writing to a hole of a sparse file ends the process (SIGBUS) where the disk is full.
+
+    Raises:
+        VARestorerError: if there is not enough room; the file is removed.
+    """
+    size = path.stat().st_size
+    try:
+        _check_space(path, size)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as problem:
+        if problem.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+            return
+        path.unlink(missing_ok=True)
+        raise VARestorerError(_write_problem(path, size, problem)) from problem
+
+
 def remove_abandoned(path: Path) -> None:
     """Remove the temporary files that killed processes left while they wrote to `path`."""
     pattern = re.compile(rf"\.{re.escape(_stem(path.name))}\.(\d+)-[0-9a-f]{{8}}\.tmp")

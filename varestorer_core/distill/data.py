@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..atomic import reserve
 from ..errors import ImageError, SettingError
 from .decode import open_picture, picture_files
 from .procedural import generate_picture
@@ -60,6 +61,7 @@ def procedural_pictures(
         # First, so that an old note never speaks for the new, still empty pictures.
         note.unlink(missing_ok=True)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(path)
     draw = partial(generate_picture, seed, size=size)
     pool = (
         ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),))

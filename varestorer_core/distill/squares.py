@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import reserve
 from .data import Progress, folder_pictures
 from .decode import folder_identity, picture_files
 from .procedural import generate_picture
@@ -58,6 +59,7 @@ def mixed_squares(
     shape = (len(photographs) + procedural, size, size, 3)
     partial = path.with_name(path.name + ".partial")
     squares = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    reserve(partial)
     squares[: len(photographs)] = photographs
     for index in range(procedural):
         squares[len(photographs) + index] = generate_picture(seed, index, size=size)

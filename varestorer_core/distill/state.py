@@ -7,7 +7,6 @@ of threads: everything random is drawn from a generator that depends on the run'
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..atomic import atomic_file
+from ..errors import CheckpointError, VARestorerError
 from .ema import WeightAverage
 
 _log = logging.getLogger(__name__)
@@ -121,16 +121,11 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with atomic_file(path) as file:
             torch.save(content, file)
-            # Otherwise the new name could reach the disk before the bytes do.
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, VARestorerError) as error:
         raise CheckpointError(
             f"{path} cannot be written: {error}. A file of that name is left as it was; make room or choose another "
             "folder, and continue with --resume."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..train_student import StudentSettings, StudentStage
 from ..train_teacher import TeacherStage
 from ..train_tokenizer import TokenizerStage
 from .config import with_own_config
+from .lock import locked
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
 from .record import begin, stage_record
@@ -42,6 +44,7 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after the state has been saved.
+        SettingError: if another process works in the run's folder.
     """
     if settings.base is not None and stage in OPTIONAL:
         raise SettingError(
@@ -53,6 +56,11 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
             f"With --base and --vae there is no {stage} to train: both come from files. Train the student, or "
             "the encoder before it; leave --base and --vae out to train from nothing."
         )
+    with locked(settings.out) if settings.processes.first else nullcontext():
+        return _run_stage(stage, settings, report)
+
+
+def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -> bool:
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
         loop = loop_settings(stage, settings)
