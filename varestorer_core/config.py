@@ -77,6 +77,9 @@ class TransformerConfig:
 
     Its own are those of the finest scale: a token then finds the LQ code of its place at its own coordinates.
     """
+    cross_scale: bool = True
+    """Whether every scale sees all others; False for a student that was trained like the teacher, without sight of
+    finer scales and of the appended LQ code map (an ablation of the paper)."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,10 @@ def _apply_adapter(
     base = model_metadata.get("varestorer.source_sha256", "")
     if BASE_SHA256 in metadata and not base:
         base = sha256(model_path)
+    trained = identify(tensors, metadata).config
+    if isinstance(trained, TransformerConfig) and not trained.cross_scale:
+        # A student that was trained without sight of finer scales restores so.
+        transformer.config = replace(transformer.config, cross_scale=False)
     owners = load_adapter(
         tensors,
         metadata,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from varestorer_core.checkpoint import load_transformer
+from varestorer_core.checkpoint import load_transformer, read_checkpoint
 from varestorer_core.distill.adapters import (
     adapters_of,
     save_activations,
@@ -18,12 +18,16 @@ from varestorer_core.distill.adapters import (
 )
 from varestorer_core.distill.held_out import HeldOut
 from varestorer_core.distill.loop import LoopSettings, train
+from varestorer_core.distill.losses import log_odds
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.processes import Processes, accelerate_processes
+from varestorer_core.distill.run import STAGES, run_export, run_stage
 from varestorer_core.distill.sources import Squares
 from varestorer_core.distill.train_student import StudentSettings, StudentStage
-from varestorer_core.errors import SettingError
+from varestorer_core.errors import CheckpointError, SettingError
+from varestorer_core.loading import load_restorer
 from varestorer_core.lora.factors import merge_adapter
+from varestorer_core.lora.file import load_adapter
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.masks import block_causal_mask
 from varestorer_core.schedule import get_schedule
@@ -210,3 +214,40 @@ def test_accelerate_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
     with pytest.raises(SettingError, match="Install varestorer\\[train\\]"):
         accelerate_processes()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_student_without_cross_scale_attention_restores_without_it(tmp_path, micro_run, rank):
+    settings = micro_run(
+        tmp_path, steps=dict.fromkeys(STAGES, 1), validation_pictures=1,
+        student_settings=StudentSettings(batch=1, causal=True, lora_rank=rank),
+    )  # fmt: skip
+    for stage in ("tokenizer", "teacher", "student"):
+        run_stage(stage, settings)
+    paths = {path.name: path for path in run_export(settings, note="")}
+    vae = paths["tiny_tokenizer.safetensors"]
+    if rank:
+        base, adapters = paths["tiny_base.safetensors"], [paths["tiny_adapter.safetensors"]]
+        with pytest.raises(CheckpointError, match="used without cross-scale attention"):
+            load_adapter(
+                *read_checkpoint(adapters[0]), load_transformer(*read_checkpoint(base)).state_dict(),
+                settings.transformer,
+            )  # fmt: skip
+    else:
+        base, adapters = paths["tiny_transformer.safetensors"], []
+    loaded = load_restorer(base, vae, adapters=adapters, device="cpu", dtype="fp32")
+    transformer = loaded.stages.transformer
+    assert not transformer.config.cross_scale
+    bits = bits_of()
+    other = bits.clone()
+    start = SCHEDULE.spans[-1][0]
+    other[:, start:] = ~other[:, start:]
+    answers = [
+        log_odds(
+            transformer(
+                pyramid_tokens(b, SCHEDULE, "long"), transformer.encode_text(), SCHEDULE, lq_bits=b
+            )
+        )[:, :start]
+        for b in (bits, other)
+    ]
+    assert torch.equal(*answers)

@@ -50,7 +50,9 @@ def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> Transform
     if not values:
         return replace(config, pixel_class=_RELEASED.get(config.codebook_dim, config.pixel_class))
     declared = transformer_config(values)
-    return _agreed(replace(config, pixel_class=declared.pixel_class), declared)
+    # No shape tells these.
+    told = {name: getattr(declared, name) for name in ("pixel_class", "lq_rows", "cross_scale")}
+    return _agreed(replace(config, **told), declared)
 
 
 def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerConfig:

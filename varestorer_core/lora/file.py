@@ -24,6 +24,7 @@ from .factors import LowRank, low_ranks, split_adapter
 from .spellings import our_spelling
 
 # What a base may have or lack whatever the adapter was trained with.
+_SCALES = {True: "with", False: "without"}
 _FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}
 
 
@@ -88,6 +89,11 @@ def load_adapter(
 def _check_config(made_for: TransformerConfig, config: TransformerConfig, name: str) -> None:
     for entry in fields(config):
         expected, found = getattr(made_for, entry.name), getattr(config, entry.name)
+        if entry.name == "cross_scale" and expected != found:
+            raise CheckpointError(
+                f"{name} is for a model that is used {_SCALES[expected]} cross-scale attention, but this one works "
+                f"{_SCALES[found]} it. Use it alone on its base, by `varestorer restore --adapter`."
+            )
         if entry.name not in _FREE_FIELDS and expected != found:
             raise CheckpointError(
                 f"{name} is for another model: one with {entry.name} {expected}, but this one has "

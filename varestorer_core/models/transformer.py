@@ -23,7 +23,7 @@ from ..schedule import ScaleSchedule
 from .adaptive_norm import HeadNorm
 from .attention import AttentionFn, attention
 from .block import Block
-from .masks import additive_mask
+from .masks import additive_mask, block_causal_mask
 from .rope import rope_table
 from .sampling import favour_bits
 from .text_conditioning import TextContext
@@ -141,7 +141,8 @@ class VARTransformer(nn.Module):
         Args:
             tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or L + h*w ("long").
             text: from `encode_text`, of one prompt or of B prompts.
-            mask: None for the student; `block_causal_mask(schedule)` for the teacher.
+            mask: None for the student; `block_causal_mask(schedule)` for the teacher. A student whose configuration
+                is without `cross_scale` always works like the teacher, on the short pyramid.
             lq_bits: (B, L, d) bits of the LQ pyramid; required if the configuration has `lq_prior`.
 
         Returns:
@@ -150,6 +151,12 @@ class VARTransformer(nn.Module):
         Raises:
             ValueError: if the tokens do not fit the schedule or the model.
         """
+        if not self.config.cross_scale:
+            # The long pyramid begins with the short one.
+            tokens, mask = (
+                tokens[:, : schedule.num_tokens - 1],
+                block_causal_mask(schedule, tokens.device),
+            )
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
         text = text.expand(x.shape[0])

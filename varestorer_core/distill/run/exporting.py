@@ -53,17 +53,21 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
         _log.warning("the student that is exported is of little use: its %s", problem)
     rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
     written = []
+    # A student that was trained without cross-scale attention carries that, and restores so.
+    cross_scale = not training.get("settings", {}).get("causal", False)
     if rank == 0:
+        student = trained_student(settings)
+        student.config = dataclasses.replace(student.config, cross_scale=cross_scale)
         written.append(
             export_model(
-                trained_student(settings),
+                student,
                 folder / f"{name}_transformer.safetensors",
                 note,
                 training,
             )
         )
     else:
-        config = dataclasses.replace(settings.transformer, lora_rank=rank)
+        config = dataclasses.replace(settings.transformer, lora_rank=rank, cross_scale=cross_scale)
         if record:
             # Whatever tile it was trained on, it belongs to the base, which names its own.
             config = dataclasses.replace(config, pixel_class=record["base"]["pixel_class"])
