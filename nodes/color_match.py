@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from .host.recolor import recolor
 from .schema import CATEGORY, setting_input, where_known
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ColorMatch(io.ComfyNode):
@@ -38,5 +41,5 @@ class ColorMatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: Any, source: Any, method: str) -> io.NodeOutput:
+    def execute(cls, image: Tensor, source: Tensor, method: str) -> io.NodeOutput:
         return io.NodeOutput(recolor(image, source, method))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
@@ -58,7 +56,9 @@ class Compare(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image_a: Tensor, image_b: Tensor, original: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, image_a: Tensor, image_b: Tensor, original: Tensor | None = None
+    ) -> io.NodeOutput:
         first, second = to_pictures(image_a), to_pictures(image_b)
         reference = first if original is None else to_pictures(original)
         scores = describe(reference, second)

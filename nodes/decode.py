@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..varestorer_core.settings import RestoreSettings
 from .host.stages import HostStages, decode_latent
 from .schema import CATEGORY, setting_input, tile_batch_input, where_known
+
+if TYPE_CHECKING:
+    from .host.vae import VARestorerVAE
 
 
 class DecodeTiled(io.ComfyNode):
@@ -42,7 +45,7 @@ class DecodeTiled(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, samples: dict, vae: Any, color_match: str, tile_batch: int = 0
+        cls, samples: dict, vae: VARestorerVAE, color_match: str, tile_batch: int = 0
     ) -> io.NodeOutput:
         settings = RestoreSettings(color_match=color_match, tile_batch=tile_batch)
         return io.NodeOutput(decode_latent(samples, HostStages(vae=vae), settings))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from .host.degrading import PRESET_NAMES, degrade_images
 from .schema import CATEGORY, fixed_seed, where_known
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Degrade(io.ComfyNode):
@@ -84,6 +87,6 @@ class Degrade(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: list[Any], preset: list[str], scale: list[float], seed: list[int]
+        cls, image: list[Tensor], preset: list[str], scale: list[float], seed: list[int]
     ) -> io.NodeOutput:
         return io.NodeOutput(degrade_images(image, preset, scale, seed))

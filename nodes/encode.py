@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -19,6 +19,11 @@ from .schema import (
     tile_batch_input,
     where_known,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .host.vae import VARestorerVAE
 
 
 class EncodePyramid(io.ComfyNode):
@@ -72,8 +77,8 @@ class EncodePyramid(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        image: Any,
-        vae: Any,
+        image: Tensor,
+        vae: VARestorerVAE,
         upscale: float,
         overlap: int,
         cleaner: Any = None,

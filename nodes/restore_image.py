@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -23,6 +23,11 @@ from .schema import (
     tile_batch_input,
     where_known,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .host.vae import VARestorerVAE
 
 
 class RestoreImage(io.ComfyNode):
@@ -102,16 +107,16 @@ class RestoreImage(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        image: Any,
+        image: Tensor,
         model: Any,
-        vae: Any,
+        vae: VARestorerVAE,
         upscale: float,
         seed: int,
         detail: float,
         fidelity: float,
         overlap: int,
         color_match: str,
-        mask: Any = None,
+        mask: Tensor | None = None,
         feather: int = 16,
         conditioning: list | None = None,
         cleaner: Any = None,

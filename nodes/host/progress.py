@@ -19,9 +19,8 @@ class Progress:
     def __call__(self, done: int, total: int, preview: Any = None) -> None:
         """Move the bar, and show a preview as the host takes it: (format, image, longest side)."""
         mm.throw_exception_if_processing_interrupted()
-        if self._bar is None:
-            self._bar = comfy.utils.ProgressBar(total)
-        self._bar.update_absolute(done, total, preview)
+        bar = self._bar = self._bar or comfy.utils.ProgressBar(total)
+        bar.update_absolute(done, total, preview)
 
     def part(self, index: int, parts: int) -> Callable[..., None]:
         """Return the callback of one of several parts of equal length that share the bar."""

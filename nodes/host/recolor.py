@@ -25,8 +25,8 @@ def recolor(image: Tensor, source: Tensor, method: str) -> Tensor:
             f"expected one source for all pictures, or one for each of the {len(pictures)}, got "
             f"{len(sources)}. Repeat or cut the batch of sources."
         )
-    size = tuple(pictures[0].shape[-2:])
-    sources = [resize_lanczos(picture, size) for picture in sources]
+    height, width = pictures[0].shape[-2:]
+    sources = [resize_lanczos(picture, (height, width)) for picture in sources]
     progress = Progress()
     matched = []
     for index, picture in enumerate(pictures):

@@ -129,7 +129,7 @@ class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
 
     def __init__(self, tokenizer_data: dict | None = None, **_: Any):
         # The host also passes a folder of embeddings, which are for other text encoders.
-        from transformers import T5TokenizerFast
+        from transformers import T5TokenizerFast  # pyright: ignore[reportMissingImports]
 
         folder = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer"
         super().__init__(

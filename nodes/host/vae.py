@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as mm
 import comfy.ops
@@ -15,6 +15,9 @@ from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import decoder_bytes, encoder_bytes
 from .files import read_model
 from .memory import make_patcher
+
+if TYPE_CHECKING:
+    from ...varestorer_core.models.tokenizer import VisualTokenizer
 
 VAE_FOLDER = "vae"
 
@@ -29,7 +32,9 @@ class HostTokenizer(nn.Module):
     runs in the type of its input.
     """
 
-    def __init__(self, tokenizer: nn.Module):
+    tokenizer: VisualTokenizer
+
+    def __init__(self, tokenizer: VisualTokenizer):
         super().__init__()
         self.tokenizer = tokenizer
 
@@ -50,7 +55,7 @@ class VARestorerVAE(comfy.sd.VAE):
     would lack what the next version adds.
     """
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: VisualTokenizer):
         super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})
         config = tokenizer.config
         self.first_stage_model = HostTokenizer(tokenizer).eval()
@@ -74,7 +79,7 @@ class VARestorerVAE(comfy.sd.VAE):
         self.model_size()
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> VisualTokenizer:
         """The core's VisualTokenizer."""
         return self.first_stage_model.tokenizer
 
