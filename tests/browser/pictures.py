@@ -59,6 +59,8 @@ def load_conftest():
 
 TESTS = load_conftest()
 FILES = TESTS.FILES
+SHOWN_AS_GRAPH = {FILES.OFFICIAL, FILES.CHECKPOINT, FILES.GENERATE}
+"""Workflows whose pictures the small files cannot draw, or would draw as no model of that name does."""
 
 
 def square(picture: Image.Image) -> Image.Image:
@@ -75,15 +77,14 @@ def halves(before: Image.Image, after: Image.Image) -> Image.Image:
 
 
 def caption(picture: Image.Image, text: str) -> Image.Image:
-    """Write a line or more over the lower edge."""
+    """Write a line or more over the upper edge: ComfyUI puts badges into the lower right corner."""
     lines, font = [""], ImageFont.load_default(22)
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         lines = [*lines[:-1], longer] if font.getlength(longer) < SIDE - 32 else [*lines, word]
-    top = SIDE - 28 * len(lines) - 20
     draw = ImageDraw.Draw(picture)
-    draw.rectangle([0, top, SIDE, SIDE], BACKGROUND)
-    draw.multiline_text((16, top + 8), "\n".join(lines), "white", font, spacing=6)
+    draw.rectangle([0, 0, SIDE, 28 * len(lines) + 20], BACKGROUND)
+    draw.multiline_text((16, 8), "\n".join(lines), "white", font, spacing=6)
     return picture
 
 
@@ -92,18 +93,28 @@ def widget(prompt: dict, class_type: str, name: str):
     return [n["inputs"][name] for n in prompt.values() if n["class_type"] == class_type][-1]
 
 
+def drawn_or_halves(name: str, source: Image.Image, result: Image.Image) -> Image.Image:
+    """Show the result around the source where it is much larger, else half of each."""
+    if name != FILES.UPSCALE:
+        return halves(source, result)
+    drawn = square(result)
+    inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
+    drawn.paste(ImageOps.expand(inset, 2, "white"), (10, SIDE - inset.height - 14))
+    return drawn
+
+
 def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.Image:
     """Show what a workflow is about by what it made of the example picture."""
     source, result = Image.open(SOURCE), saved[0]
-    if name == "batch":
+    if name == FILES.MANY:
         row = Image.new("RGB", (sum(p.width for p in saved), result.height))
         for number, picture in enumerate(saved):
             row.paste(picture, (number * result.width, 0))
         return square(row)
-    if name in (FILES.BIG, FILES.UPSCALE):
+    if name == FILES.BIG:
         drawn = square(result)
         inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
-        drawn.paste(ImageOps.expand(inset, 2, "white"), (10, 10))
+        drawn.paste(ImageOps.expand(inset, 2, "white"), (10, SIDE - inset.height - 14))
         return drawn
     if name == FILES.REGION:
         scale = SIDE / 256  # the sides of the mask
@@ -113,6 +124,12 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
         drawn = square(result)
         ImageDraw.Draw(drawn).rectangle(box, outline="white", width=2)
         return drawn
+    titles = {
+        FILES.UPSCALE: "restored, then upscaled x4",
+        FILES.STEPS: "encode, restore, decode",
+    }
+    if name in titles:
+        return caption(drawn_or_halves(name, source, result), titles[name])
     if name == FILES.PROMPT:
         return caption(halves(source, result), f'"{widget(prompt, "CLIPTextEncode", "text")}"')
     return halves(source, result)
@@ -121,7 +138,7 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
 def draw_thumbnails(host) -> None:
     """Run every workflow that can run, and draw the others from the canvas."""
     FILES.StandIns(host).put()
-    for name in sorted(set(FILES.names()) - FILES.WITHOUT_STAND_IN):
+    for name in sorted(set(FILES.names()) - SHOWN_AS_GRAPH):
         prompt = FILES.to_prompt(host, FILES.read(name))
         if name in FILES.NEEDED:
             prompt = FILES.take_bundled(prompt)
@@ -196,15 +213,42 @@ def show_scores(host, renderer: str, path: Path) -> None:
 
 def show_workflow(host, renderer: str, name: str, path: Path) -> None:
     """Draw the graph of a workflow that cannot run, in the square of a thumbnail."""
-    for file in FILES.NEEDED[
-        name
-    ]:  # empty ones, or the host reports over the graph that they are missing
-        host.model_file("checkpoints", file).parent.mkdir(exist_ok=True)
-        host.model_file("checkpoints", file).touch()
+    for node in FILES.read(name)["nodes"]:
+        for model in node["properties"].get("models", []):
+            # Empty ones, or the host reports over the graph that they are missing.
+            path = host.model_file(model["directory"], model["name"])
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
     with open_canvas(host, renderer) as canvas:
         canvas.load(name)
         wait_for_rest(canvas)
         save_screenshot(canvas, path, canvas.page.evaluate(BOX_OF_GROUPS))
+
+
+def show_first_session(host, renderer: str) -> None:
+    """Record what a newcomer does first: a template, Run, the slider, then the official template."""
+    with open_canvas(host, renderer) as canvas:
+
+        def record(number: int, what: str) -> None:
+            canvas.page.wait_for_load_state("networkidle")
+            save_screenshot(canvas, IMAGES / f"first-session-{number}-{what}.jpg")
+
+        canvas.page.get_by_role("button", name="Templates").first.click()
+        dialog = canvas.page.get_by_role("dialog")
+        dialog.get_by_text(TESTS.HOST_TESTS.PACK_FOLDER, exact=True).first.click()
+        dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").wait_for()
+        record(1, "templates")
+        dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").click()
+        canvas.page.wait_for_function("app.graph.nodes.length > 0")
+        canvas.run()
+        canvas.wait_for_pictures()
+        box = canvas.page.locator(TESTS.COMPARISON).bounding_box()
+        canvas.page.mouse.move(box["x"] + 0.65 * box["width"], box["y"] + box["height"] / 2)
+        record(2, "compare")
+        canvas.load(FILES.OFFICIAL, fit=False)
+        canvas.page.get_by_test_id("error-overlay-see-errors").click()
+        canvas.page.get_by_role("button", name="Download").first.wait_for()
+        record(3, "download")
 
 
 def main() -> None:
@@ -217,7 +261,8 @@ def main() -> None:
     old, new = hosts[0], hosts[-1]
     try:
         draw_thumbnails(new)
-        for name in FILES.WITHOUT_STAND_IN:
+        show_first_session(new, "nodes2")
+        for name in SHOWN_AS_GRAPH:
             show_workflow(new, "nodes2", name, FILES.FOLDER / f"{name}.jpg")
         show_run(new, "nodes2", IMAGES / "restore-photo.jpg")
         show_run(old, "canvas", IMAGES / "restore-photo-classic.jpg")
