@@ -190,7 +190,7 @@ def test_templates_are_offered_with_thumbnails(host):
     listed = host.get("/api/workflow_templates")[PACK_FOLDER]
     assert set(listed) == {path.stem for path in (PACK / "workflows").glob("*.json")}
     for name in listed:
-        address = f"/api/workflow_templates/{quote(PACK_FOLDER)}/{name}"
+        address = f"/api/workflow_templates/{quote(PACK_FOLDER)}/{quote(name)}"
         assert host.get(address + ".json")["nodes"]
         assert host.fetch(address + ".jpg").startswith(b"\xff\xd8")
 
