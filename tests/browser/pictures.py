@@ -77,14 +77,15 @@ def halves(before: Image.Image, after: Image.Image) -> Image.Image:
 
 
 def caption(picture: Image.Image, text: str) -> Image.Image:
-    """Write a line or more over the upper edge: ComfyUI puts badges into the lower right corner."""
+    """Write a line or more over the lower edge: ComfyUI puts a badge in the upper left corner."""
     lines, font = [""], ImageFont.load_default(22)
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         lines = [*lines[:-1], longer] if font.getlength(longer) < SIDE - 32 else [*lines, word]
     draw = ImageDraw.Draw(picture)
-    draw.rectangle([0, 0, SIDE, 28 * len(lines) + 20], BACKGROUND)
-    draw.multiline_text((16, 8), "\n".join(lines), "white", font, spacing=6)
+    top = SIDE - 28 * len(lines) - 20
+    draw.rectangle([0, top, SIDE, SIDE], BACKGROUND)
+    draw.multiline_text((16, top + 8), "\n".join(lines), "white", font, spacing=6)
     return picture
 
 
@@ -99,7 +100,7 @@ def drawn_or_halves(name: str, source: Image.Image, result: Image.Image) -> Imag
         return halves(source, result)
     drawn = square(result)
     inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
-    drawn.paste(ImageOps.expand(inset, 2, "white"), (10, SIDE - inset.height - 14))
+    drawn.paste(ImageOps.expand(inset, 2, "white"), (SIDE - inset.width - 14, 10))
     return drawn
 
 
@@ -114,7 +115,7 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
     if name == FILES.BIG:
         drawn = square(result)
         inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
-        drawn.paste(ImageOps.expand(inset, 2, "white"), (10, SIDE - inset.height - 14))
+        drawn.paste(ImageOps.expand(inset, 2, "white"), (SIDE - inset.width - 14, 10))
         return drawn
     if name == FILES.REGION:
         scale = SIDE / 256  # the sides of the mask
