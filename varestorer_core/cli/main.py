@@ -55,7 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MemoryError, RuntimeError) as error:
         from ..tiles.batching import is_out_of_memory
 
-        if args.debug or not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+        if debug or not (isinstance(error, MemoryError) or is_out_of_memory(error)):
             raise
         print(f"varestorer: error: {_OUT_OF_MEMORY}", file=sys.stderr)
         return 1
