@@ -11,6 +11,8 @@ from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 from torch import Tensor
 
+from ...varestorer_core.tiles.tiling import inside
+
 MOST_PREVIEWS = 20
 """Per run: more are not worth their time to the eye, and a run of many tiles is not slowed."""
 
@@ -68,11 +70,13 @@ class TilePreview:
         if picture != self._shown:
             self._start(picture, scale)
         y, x = layout.positions[number]
-        bottom, right = min(y + layout.tile, layout.height), min(x + layout.tile, layout.width)
-        top, left, low, far = (round(edge * scale) for edge in (y, x, bottom, right))
+        rows, above = inside(y, layout.height, layout.tile)
+        columns, before = inside(x, layout.width, layout.tile)
+        edges = (rows.start, columns.start, rows.stop, columns.stop)
+        top, left, low, far = (round(edge * scale) for edge in edges)
         if low == top or far == left:
             return  # too thin to be seen
-        part = tile[:, : bottom - y, : right - x]
+        part = tile[:, above, before]
         place = self._canvas[top:low, left:far]
         small = _shrink(part, (low - top, far - left)).add(1).div(2)
         if self._mask is None:

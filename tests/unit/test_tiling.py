@@ -29,8 +29,8 @@ CASES = [
 ]
 
 
-def starts(length, tile, overlap):
-    return list(plan_tiles(length, 1, tile, overlap).rows)
+def starts(length, tile, overlap, ring=0):
+    return list(plan_tiles(length, 1, tile, overlap, ring).rows)
 
 
 @pytest.mark.parametrize(("height", "width", "tile", "overlap"), CASES)
@@ -38,12 +38,13 @@ def test_tiles_cover_with_overlap_and_spread_evenly(height, width, tile, overlap
     layout = plan_tiles(height, width, tile, overlap)
     for edges, length in ((layout.rows, height), (layout.columns, width)):
         gaps = [after - before for before, after in pairwise(edges)]
-        assert edges[0] == 0
-        assert edges[-1] == max(0, length - tile)
+        ring = tile // 8 if length > tile else (tile - length) // 2
+        assert edges[0] == (-ring if length > tile else (length - tile) // 2)
+        assert edges[-1] == (length + ring - tile if length > tile else (length - tile) // 2)
         assert all(gap <= tile - overlap for gap in gaps)
         assert not gaps or max(gaps) - min(gaps) <= 1
         # One tile fewer could not keep the overlap.
-        assert len(edges) == 1 or (len(edges) - 2) * (tile - overlap) < length - tile
+        assert len(edges) == 1 or (len(edges) - 2) * (tile - overlap) < length + 2 * ring - tile
     assert len(layout) == len(layout.rows) * len(layout.columns)
 
 
@@ -52,6 +53,13 @@ def test_fewest_tiles():
     assert starts(896, 512, 128) == [0, 384]
     assert starts(897, 512, 128) == [0, 192, 385]
     assert starts(1024, 512, 0) == [0, 512]
+
+
+def test_a_ring_surrounds_the_picture_but_not_where_one_tile_fits():
+    assert starts(512, 512, 128, 32) == [0]
+    assert starts(832, 512, 128, 32) == [-32, 352]
+    assert starts(833, 512, 128, 32) == [-32, 160, 353]
+    assert starts(300, 512, 128, 32) == [-106]
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 64), (64, 65), (64, -1)])
@@ -90,18 +98,18 @@ def test_extracted_tiles_are_the_picture():
     tiles = extract_tiles(image, layout)
     assert tiles.shape == (len(layout), 3, 32, 32)
     for tile, (y, x) in zip(tiles, layout.positions, strict=True):
-        assert torch.equal(tile, image[:, y : y + 32, x : x + 32])
+        rows, columns = bounce_indices(y, 32, 50), bounce_indices(x, 32, 70)
+        assert torch.equal(tile, image[:, rows][:, :, columns])
     assert torch.equal(extract_tiles(image, layout, 2, 4), tiles[2:4])
     with pytest.raises(ValueError, match="50 x 70"):
         extract_tiles(image[:, :49], layout)
 
 
-def test_short_sides_are_reflected_at_bottom_and_right():
+def test_short_sides_are_reflected_on_both_sides():
     image = torch.arange(6.0).view(1, 2, 3)
     (tile,) = extract_tiles(image, plan_tiles(2, 3, 6, 2))
-    columns = torch.tensor([0, 1, 2, 1, 0, 1])
-    assert torch.equal(tile[0, 0], columns.float())
-    assert torch.equal(tile[0, :, 0], torch.tensor([0.0, 3, 0, 3, 0, 3]))
+    assert tile[0, 0].tolist() == [2, 1, 0, 1, 2, 1]  # the picture begins at column 2, row 2
+    assert tile[0, :, 2].tolist() == [0, 3, 0, 3, 0, 3]
     (tile,) = extract_tiles(image[:, :1, :1] + 5, plan_tiles(1, 1, 4, 0))
     assert torch.equal(tile, torch.full((1, 4, 4), 5.0))
 
@@ -124,7 +132,7 @@ def test_constant_and_picture_come_back(height, width, tile, overlap):
 
 
 def test_seam_is_a_monotone_cross_fade_over_the_actual_overlap():
-    layout = plan_tiles(32, 50, 32, 4)  # two columns, 14 pixels in common
+    layout = plan_tiles(32, 50, 32, 4, ring=0)  # two columns, 14 pixels in common
     merger = TileMerger(layout)
     merger.add(0, torch.zeros(1, 32, 32))
     merger.add(1, torch.ones(1, 32, 32))

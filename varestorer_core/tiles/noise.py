@@ -38,8 +38,9 @@ def tile_noise(
     numbers = []
     for scale, (height, width) in enumerate(schedule.grids):
         top, left = round(origin[0] * height), round(origin[1] * width)
-        rows = np.arange(top, top + height, dtype=np.uint64)[:, None, None]
-        columns = np.arange(left, left + width, dtype=np.uint64)[:, None]
+        # Tiles reach beyond the picture: negative places wrap, which a hash does not mind.
+        rows = np.arange(top, top + height).astype(np.uint64)[:, None, None]
+        columns = np.arange(left, left + width).astype(np.uint64)[:, None]
         field = np.uint64(_mix(seed, scale))
         for index in (rows, columns, bits):
             field = _hash(field + index * np.uint64(_GOLDEN))
