@@ -11,38 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
+from .grids import GRIDS
+
 PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 """Pixel class to number of scales."""
 
-# Grids (h, w) of the ratios h/w >= 1. Those below 1 are the same with h and w swapped.
-_TALL: dict[float, tuple[tuple[int, int], ...]] = {
-    1.0: tuple((n, n) for n in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)),
-    1.25: ((1, 1), (2, 2), (3, 3), *((5 * n, 4 * n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 11, 14))),
-    1.333: ((1, 1), (2, 2), *((4 * n, 3 * n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 18))),
-    1.5: ((1, 1), (2, 2), *((3 * n, 2 * n) for n in (1, 2, 3, 5, 7, 9, 11, 13, 16, 21, 26))),
-    1.75: (
-        *((1, 1), (2, 2), (3, 3), (7, 4), (11, 6), (14, 8), (21, 12)),
-        *((28, 16), (35, 20), (42, 24), (56, 32), (70, 40), (84, 48)),
-    ),
-    2.0: ((1, 1), (2, 2), *((2 * n, n) for n in (2, 3, 5, 8, 11, 15, 19, 23, 30, 37, 45))),
-    2.5: ((1, 1), (2, 2), *((5 * n, 2 * n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20))),
-    3.0: ((1, 1), (2, 2), (6, 2), *((3 * n, n) for n in (3, 5, 7, 9, 12, 15, 18, 24, 30, 37))),
-}
-# Ratios below 1 are named by the inverse cut to three decimals, as in the official tables.
-_INVERSE = {1.25: 0.8, 1.333: 0.75, 1.5: 0.666, 1.75: 0.571, 2.0: 0.5, 2.5: 0.4, 3.0: 0.333}
-
-
-def _all_ratios() -> dict[float, tuple[tuple[int, int], ...]]:
-    table: dict[float, tuple[tuple[int, int], ...]] = {}
-    for ratio, grids in _TALL.items():
-        table[ratio] = grids
-        if ratio in _INVERSE:
-            table[_INVERSE[ratio]] = tuple((w, h) for h, w in grids)
-    return table
-
-
-_GRIDS = _all_ratios()
-RATIOS: tuple[float, ...] = tuple(_GRIDS)
+RATIOS: tuple[float, ...] = tuple(GRIDS)
 """Height/width ratios that have a schedule, in the order in which ties of `nearest_ratio` resolve."""
 
 
@@ -101,7 +75,7 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
     Raises:
         ValueError: if there is no such ratio or class.
     """
-    if ratio not in _GRIDS:
+    if ratio not in GRIDS:
         raise ValueError(
             f"ratio must be one of {', '.join(map(str, RATIOS))}, got {ratio}. Use nearest_ratio(height, width)."
         )
@@ -109,7 +83,7 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
         raise ValueError(
             f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {pixel_class!r}."
         )
-    grids = _GRIDS[ratio]
+    grids = GRIDS[ratio]
     return ScaleSchedule(ratio, pixel_class, grids[: PIXEL_CLASSES[pixel_class]], grids)
 
 

@@ -6,6 +6,7 @@ from varestorer_core.models.adaptive_norm import modulate
 from varestorer_core.models.attention import attention
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.masks import block_causal_mask
+from varestorer_core.models.rope import apply_rope
 from varestorer_core.models.text_conditioning import TextContext
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.schedule import get_schedule
@@ -169,3 +170,10 @@ def test_one_prompt_and_a_prompt_each_modulate_alike():
     x, scale, shift = torch.randn(3, 5, 16), torch.randn(1, 1, 16), torch.randn(1, 1, 16)
     each = modulate(x, scale.expand(3, -1, -1), shift.expand(3, -1, -1))
     assert torch.allclose(modulate(x, scale, shift), each, atol=1e-6)
+
+
+def test_the_rotation_that_compilers_and_other_devices_run_is_the_same(monkeypatch):
+    x, angle = torch.randn(2, 7, 3, 8), torch.randn(1, 7, 1, 4)
+    turned = apply_rope(x, angle.cos(), angle.sin())
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.allclose(apply_rope(x, angle.cos(), angle.sin()), turned, atol=1e-6)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.block import TextKV
+from ..models.block_context import TextKV
 from .fused import linear_weights
 from .onednn import has_products, product, uses_products
 from .speed import Trial, is_faster, name_of, ramp

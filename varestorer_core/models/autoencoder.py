@@ -7,6 +7,7 @@ Parameter names follow the checkpoint's flattened spelling (`conv1.weight`, not 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import pairwise
 from typing import Any
 
@@ -43,8 +44,8 @@ class ResidualBlock(nn.Module):
 def _blocks(
     channels: int, width: int, count: int, groups: int, operations: Any, **factory: Any
 ) -> list[ResidualBlock]:
-    widths = [channels] + [width] * count
-    return [ResidualBlock(*pair, groups, operations, **factory) for pair in pairwise(widths)]
+    pairs = pairwise([channels] + [width] * count)
+    return [ResidualBlock(*pair, groups, operations, **factory) for pair in pairs]
 
 
 class Downsample(nn.Module):
@@ -69,32 +70,15 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class _Level(nn.Module):
+def _level(blocks: list[ResidualBlock], **resample: nn.Module) -> nn.Sequential:
     """The residual blocks of one resolution and, except at the ends, the resampling after them."""
-
-    def __init__(self, blocks: list[ResidualBlock], **resample: nn.Module):
-        super().__init__()
-        self.block = nn.ModuleList(blocks)
-        for name, module in resample.items():
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor) -> Tensor:
-        resample = [module for name, module in self.named_children() if name != "block"]
-        for module in (*self.block, *resample):
-            x = module(x)
-        return x
+    return nn.Sequential(OrderedDict(block=nn.Sequential(*blocks), **resample))
 
 
-class _Middle(nn.Module):
+def _middle(channels: int, groups: int, operations: Any, **factory: Any) -> nn.Sequential:
     """The two residual blocks at the coarsest resolution."""
-
-    def __init__(self, channels: int, groups: int, operations: Any, **factory: Any):
-        super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, groups, operations, **factory)
-        self.block_2 = ResidualBlock(channels, channels, groups, operations, **factory)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.block_1(x))
+    blocks = _blocks(channels, channels, 2, groups, operations, **factory)
+    return nn.Sequential(OrderedDict(zip(("block_1", "block_2"), blocks, strict=True)))
 
 
 class Encoder(nn.Module):
@@ -110,8 +94,8 @@ class Encoder(nn.Module):
             blocks = _blocks(channels, width, config.num_res_blocks, groups, operations, **factory)
             channels, last = width, i == len(widths) - 1
             resample = {} if last else {"downsample": Downsample(channels, operations, **factory)}
-            self.down.append(_Level(blocks, **resample))
-        self.mid = _Middle(channels, groups, operations, **factory)
+            self.down.append(_level(blocks, **resample))
+        self.mid = _middle(channels, groups, operations, **factory)
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
         self.conv_out = operations.Conv2d(channels, config.codebook_dim, 3, padding=1, **factory)
 
@@ -131,7 +115,7 @@ class Decoder(nn.Module):
         widths = [config.base_channels * m for m in config.channel_multipliers]
         groups, channels = config.norm_groups, widths[-1]
         self.conv_in = operations.Conv2d(config.codebook_dim, channels, 3, padding=1, **factory)
-        self.mid = _Middle(channels, groups, operations, **factory)
+        self.mid = _middle(channels, groups, operations, **factory)
         # Checkpoints number the levels by resolution, finest first; they run coarsest first.
         self.up = nn.ModuleList()
         for i, width in reversed(list(enumerate(widths))):
@@ -139,7 +123,7 @@ class Decoder(nn.Module):
             blocks = _blocks(channels, width, count, groups, operations, **factory)
             channels = width
             resample = {"upsample": Upsample(channels, operations, **factory)} if i > 0 else {}
-            self.up.insert(0, _Level(blocks, **resample))
+            self.up.insert(0, _level(blocks, **resample))
         self.norm_out = operations.GroupNorm(groups, channels, eps=_EPS, **factory)
         self.conv_out = operations.Conv2d(channels, 3, 3, padding=1, **factory)
 

@@ -66,14 +66,12 @@ def rope_table(
 def _full_table(
     schedule: ScaleSchedule, head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    # Kept on its device: each copy from the host would have to be waited for.
-    # Not in inference mode: autograd refuses tensors that were made there.
+    # Kept on its device: a copy needs a wait. Not in inference mode: autograd refuses tensors made there.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
         frequencies = 1.0 / _THETA**exponent  # (head_dim / 4,)
-        coordinates = grid_coordinates(schedule)
         # (rows, head_dim / 2): y, then x
-        angles = (coordinates[:, :, None] * frequencies).flatten(1)
+        angles = (grid_coordinates(schedule)[:, :, None] * frequencies).flatten(1)
         return angles.cos().to(device), angles.sin().to(device)
 
 

@@ -32,7 +32,7 @@ def sample_bits(logits: Tensor, noise: Tensor | None = None, noise_scale: float 
 def favour_bits(logits: Tensor, bits: Tensor, log_odds: float | Tensor) -> Tensor:
     """Shift logits (B, L, d, 2) by `log_odds` in favour of bits (B, L, d).
 
-    Bayes' rule with a prior: the log-odds of each given bit grow by that amount.
+    Bayes' rule: a prior adds to the log-odds of each bit.
     """
     shift = 0.5 * log_odds * (bits.to(logits) * 2 - 1)
     return logits + torch.stack((-shift, shift), dim=-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from .block import BlockContext
+from .block_context import BlockContext
 
 
 @dataclass(frozen=True)
