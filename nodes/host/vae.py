@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as mm
@@ -86,6 +88,25 @@ class VARestorerVAE(comfy.sd.VAE):
     def get_sd(self) -> dict[str, Tensor]:
         """Return the weights under the names of the file that they came from."""
         return self.tokenizer.state_dict()
+
+    def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the raw features of an IMAGE, whose pixels reach the encoder in float32."""
+        with self._pixels_in_float32():
+            return super().encode(pixel_samples, *args, **kwargs)
+
+    def encode_tiled(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the same as `encode`, computed in parts that the host joins."""
+        with self._pixels_in_float32():
+            return super().encode_tiled(pixel_samples, *args, **kwargs)
+
+    @contextmanager
+    def _pixels_in_float32(self) -> Iterator[None]:
+        """Let the host hand over pixels in float32: it rounds them to `vae_dtype`, and bf16 moves the bits of ties."""
+        decoding, self.vae_dtype = self.vae_dtype, torch.float32
+        try:
+            yield
+        finally:
+            self.vae_dtype = decoding
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the IMAGE of a latent; tiles of a restoration are joined to the pictures that they are of."""
