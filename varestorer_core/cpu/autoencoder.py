@@ -13,8 +13,29 @@ from ..models.autoencoder import Decoder, Downsample, Encoder, ResidualBlock, Up
 from .fused import convolution_weights
 from .maps import done_with, is_in_pass, maps_used_again, new_map
 from .resampling import doubled, doubled_taps, doubles_at_once, halved
+from .speed import Trial, is_faster, name_of, power_of_two, ramp
 from .strips import convolve_activated, convolve_whole, pays_in_strips, pointwise
 from .switch import runs_on
+
+
+def _laid_out(x: Tensor, channels: int) -> Tensor:
+    """Return x with the channels last in memory if layers of that many channels are faster so."""
+    channels = min(128, power_of_two(channels))
+    sample = f"{name_of(x.dtype)}, {channels} channels"
+    if not is_faster("channels last", sample, lambda: _layout_trials(x.dtype, channels)):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _layout_trials(dtype: torch.dtype, channels: int) -> tuple[Trial, Trial]:
+    x, weight = ramp(1, channels, 32, 32, dtype=dtype), ramp(channels, channels, 3, 3, dtype=dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    groups = min(32, channels)
+
+    def layers(x: Tensor) -> Tensor:
+        return F.conv2d(F.silu(F.group_norm(x, groups)), weight, padding=1)
+
+    return lambda: layers(last), lambda: layers(x)
 
 
 class FastResidualBlock(ResidualBlock):
@@ -76,22 +97,22 @@ class FastUpsample(Upsample):
 
 
 class FastEncoder(Encoder):
-    """One pass with the channels last, in memory that is used again."""
+    """One pass in the faster layout, in memory that is used again."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
         with maps_used_again(x):
-            return super().forward(x.contiguous(memory_format=torch.channels_last))
+            return super().forward(_laid_out(x, self.conv_in.out_channels))
 
 
 class FastDecoder(Decoder):
-    """One pass with the channels last, in memory that is used again, the last layers strip by strip."""
+    """One pass in the faster layout, in memory that is used again, the last layers strip by strip."""
 
     def forward(self, codes: Tensor) -> Tensor:
         if not runs_on(codes):
             return super().forward(codes)
-        codes = codes.contiguous(memory_format=torch.channels_last)
+        codes = _laid_out(codes, self.conv_out.in_channels)
         with maps_used_again(codes):
             x = self.mid(self.conv_in(codes))
             for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
