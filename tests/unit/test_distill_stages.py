@@ -75,12 +75,28 @@ def weights_of(folder, part: str = "modules") -> dict[str, torch.Tensor]:
     return {f"{m}.{k}": v for m, part in state.items() for k, v in part.items()}
 
 
+def equal(a, b):
+    """Tell whether two parts of a state are the same; an adversary's holds its optimiser, too."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(value, b[name]) for name, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
 def test_every_stage_resumes_to_the_same_numbers(tmp_path):
-    averaged = {"ema": 0.6, "accumulate": 2}
+    averaged = {
+        "ema": 0.6,
+        "accumulate": 2,
+        "steps": dict.fromkeys(STAGES, 2),
+        "validation_pictures": 1,
+    }
     whole, halves = (settings_for(tmp_path / name, **averaged) for name in ("whole", "halves"))
     for stage in STAGES:
         run_stage(stage, whole)
-        run_stage(stage, dataclasses.replace(halves, stop_at=2))
+        run_stage(stage, dataclasses.replace(halves, stop_at=1))
         run_stage(stage, dataclasses.replace(halves, resume=True))
         for part in ("modules", "ema"):
             expected, got = (
@@ -89,7 +105,7 @@ def test_every_stage_resumes_to_the_same_numbers(tmp_path):
             )
             assert expected.keys() == got.keys()
             for name, value in expected.items():
-                assert torch.equal(value, got[name]), (stage, part, name)
+                assert equal(value, got[name]), (stage, part, name)
     assert list((whole.out / "tokenizer" / "sheets").glob("*.png"))
     assert list((whole.out / "student" / "sheets").glob("*.png"))
     with (whole.out / "student" / "log.csv").open() as file:
@@ -100,7 +116,7 @@ def test_every_stage_resumes_to_the_same_numbers(tmp_path):
     assert not torch.equal(raw["student.word_embed.weight"], result["word_embed.weight"])
     average = weights_of(whole.out / "student", "ema")["student.word_embed.weight"]
     assert torch.equal(average, result["word_embed.weight"])
-    plain, adapted = trained_tokenizer(whole), adapted_tokenizer(whole)
+    plain, adapted = trained_tokenizer(whole), adapted_tokenizer(whole, before="decoder")
     assert torch.equal(plain.decoder.conv_in.weight, adapted.decoder.conv_in.weight)
     assert not torch.equal(plain.encoder.conv_in.weight, adapted.encoder.conv_in.weight)
 
@@ -125,7 +141,7 @@ def test_every_stage_leaves_the_batch_that_it_failed_on(tmp_path):
         with pytest.raises(TrainingError, match="bad_batch"):
             run_stage(stage, wild)
         kept = torch.load(tmp_path / stage / "bad_batch.pt", weights_only=True)
-        names = {"clean", "lq"} if stage in ("encoder", "student") else {"clean"}
+        names = {"clean"} if stage in ("tokenizer", "teacher") else {"clean", "lq"}
         assert kept["batches"][0].keys() == names
         for pictures in kept["batches"][0].values():
             assert pictures.shape[1] == 3
@@ -175,7 +191,7 @@ def test_adapter_run_trains_and_exports_only_adapters(tmp_path):
     for stage in STAGES:
         run_stage(stage, settings)
     assert all(".lora_" in name for name in weights_of(tmp_path / "student"))
-    base, path, _ = run_export(settings, note="")
+    base, path, *_ = run_export(settings, note="")
     assert base.name == "tiny_base.safetensors"
     with safe_open(path, "pt") as file:
         assert file.metadata()["varestorer.kind"] == "adapter"
