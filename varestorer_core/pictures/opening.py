@@ -39,6 +39,10 @@ MAX_PIXELS = 2**29
 """Pictures with more pixels (537 megapixels) are refused before they are decoded. Results have the same limit, so
 every result can be read back."""
 
+_LARGE = 2**26
+_MOST_PIXELS_A_BYTE = 20_000
+"""Beyond what any format stores of a picture with content: such a file asks for memory and holds nothing."""
+
 _pillow_limit = threading.Lock()
 
 
@@ -97,13 +101,18 @@ def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Refuse a picture without pixels or with more than `MAX_PIXELS`."""
+    """Refuse a picture without pixels, with more than `MAX_PIXELS`, or with far more than its file can hold."""
     if width < 1 or height < 1:
         raise ImageError(f"{path} is {width} x {height}, so it holds no pixels.")
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{path} has too many pixels ({width} x {height}): the limit is "
             f"{MAX_PIXELS / 1e6:.0f} megapixels. Cut or reduce the picture first."
+        )
+    num_bytes = path.stat().st_size
+    if width * height > max(_LARGE, num_bytes * _MOST_PIXELS_A_BYTE):
+        raise ImageError(
+            f"{path} is damaged: {num_bytes} bytes cannot hold {width} x {height} pixels."
         )
 
 
