@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from textwrap import shorten
 from typing import Any
 
@@ -18,21 +17,10 @@ from torch import Tensor, nn
 
 from ..atomic import atomic_file
 from ..errors import CheckpointError, VARestorerError
+from ..wording import shown
 from .ema import WeightAverage
 
 _log = logging.getLogger(__name__)
-
-_DAMAGED = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    UnpicklingError,
-    ValueError,
-)
-"""What loading a damaged file raises."""
 
 
 def save_state(
@@ -85,9 +73,9 @@ def load_state(
         elif "ema" in state:
             _log.warning("%s holds averaged weights, which are dropped without --ema", path)
         return int(state["step"])
-    except _DAMAGED as error:
+    except Exception as error:  # what a damaged file raises is anybody's guess
         # PyTorch lists every tensor that differs, over pages.
-        reason = shorten(str(error), 300, placeholder=" ...")
+        reason = shown(shorten(str(error), 300, placeholder=" ..."), 300)
         raise CheckpointError(
             f"{path} cannot be continued: {reason}. It must come from the same stage and configuration; "
             "give --overwrite instead of --resume to train from nothing again."
@@ -102,7 +90,7 @@ def state_step(path: Path) -> int:
     """
     try:
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
-    except _DAMAGED as error:
+    except Exception as error:  # what a damaged file raises is anybody's guess
         raise CheckpointError(
             f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or give --overwrite, to "
             "train this stage again."
