@@ -1,5 +1,6 @@
 """Damaging inputs: the same seed damages alike on every machine."""
 
+import copy
 import json
 import random
 
@@ -57,7 +58,7 @@ def damaged_values(values, random_state):
             if isinstance(node, dict) and random_state.random() < 0.2:
                 del node[key]
             else:
-                node[key] = random_state.choice(STRANGE)
+                node[key] = copy.deepcopy(random_state.choice(STRANGE))
             break
     return values
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..atomic import atomic_file
 from ..errors import CheckpointError, VARestorerError
+from ..wording import shown
 
 MAX_HEADER = 100_000_000  # the format's own limit
 
@@ -76,7 +77,7 @@ def read_safetensors(
             return {name: file.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path.name} is a damaged safetensors file ({error}). Download it again."
+            f"{path.name} is a damaged safetensors file ({shown(error)}). Download it again."
         ) from error
 
 
