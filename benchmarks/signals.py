@@ -110,13 +110,15 @@ def command_of(name: str, folder: Path) -> tuple[list[str], Path]:
     arguments = ["distill", "tokenizer", "--out", str(folder), "--config", str(config)]
     arguments += [
         "--pictures",
-        "8",
+        "4",
         "--steps",
-        "40",
+        "12",
         "--batch",
         "2",
         "--save-every",
-        "5",
+        "3",
+        "--validation-pictures",
+        "1",
         "--resume",
     ]
     return arguments, folder / "tokenizer" / "state.pt"

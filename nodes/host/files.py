@@ -131,6 +131,10 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     read = comfy.utils.load_torch_file
     wants_metadata = "return_metadata" in inspect.signature(read).parameters
     options = {"return_metadata": True} if wants_metadata else {}
+    if _is_misnamed(path):
+        from ...varestorer_core.checkpoint.files import read_file
+
+        return read_file(path)
     try:
         result = read(str(path), safe_load=True, **options)
     except UnpicklingError as error:
@@ -161,3 +165,12 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
     state_dict, metadata = result if wants_metadata else (result, None)
     return state_dict, metadata or {}
+
+
+def _is_misnamed(path: Path) -> bool:
+    """Tell whether a file has another format than the host, which goes by the ending, takes it for."""
+    from ...varestorer_core.checkpoint.files import file_format
+
+    named_safetensors = path.suffix.lower() in (".safetensors", ".sft")
+    found = file_format(path)
+    return bool(found) and (found == "safetensors") != named_safetensors

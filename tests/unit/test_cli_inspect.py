@@ -94,3 +94,29 @@ def test_unreadable_file_is_one_sentence(tmp_path, capsys):
     path.write_bytes(b"")
     assert main(["inspect", str(path)]) == 1
     assert "x.pth is empty" in capsys.readouterr().err
+
+
+def test_what_a_terminal_could_act_on_is_escaped(tmp_path, capsys, make_transformer):
+    path = tmp_path / "a.safetensors"
+    model = make_transformer()
+    note = "ok\x1b[2A\x1b[2K\x1b]0;pwned\x07\nproblems  none found"
+    save_safetensors(model.state_dict(), path, kind="transformer", config=model.config, note=note)
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "ok\\x1b[2A" in out
+    assert len([line for line in out.splitlines() if line.startswith("problems")]) == 1
+
+
+def test_a_damaged_record_of_a_zip_is_found(tmp_path, capsys, make_transformer):
+    path = tmp_path / "a.pth"
+    state = make_transformer(pixel_class="0.25M").state_dict()
+    torch.save(state, path)
+    assert main(["inspect", str(path)]) == 0
+    raw = bytearray(path.read_bytes())
+    place = raw.find(state["word_embed.weight"].numpy().tobytes())
+    assert place > 0
+    raw[place] ^= 1  # the last bit of a value: still a number
+    path.write_bytes(raw)
+    assert main(["inspect", str(path)]) == 1
+    assert "does not have its checksum" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..lora.factors import low_ranks, split_adapter
 from ..lora.spellings import our_spelling
+from ..wording import shown
 from .border import damage_named
 from .check import (
     expected_parameters,
@@ -20,9 +21,10 @@ from .check import (
     unused_note,
     value_problems,
 )
-from .files import read_checkpoint
+from .files import file_format, read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
+from .pickles import damaged_record
 
 _TEXT_BIAS = ".ca.v_bias"
 
@@ -48,7 +50,7 @@ def examine(path: str | Path) -> Report:
     tensors, metadata = read_checkpoint(path)
     tensors = our_spelling(tensors)
     info = identify(tensors, metadata)
-    problems = list(info.problems) + value_problems(tensors)
+    problems = list(info.problems) + value_problems(tensors) + _checksum_problems(path)
     details = dict(info.details)
     try:
         tensors = rename_tensors(tensors, info.kind)
@@ -62,6 +64,19 @@ def examine(path: str | Path) -> Report:
         details["role"] = _role(tensors)
     info = replace(info, details=details, problems=tuple(dict.fromkeys(problems)))
     return Report(path=path, size=_size(path), metadata=metadata, info=info)
+
+
+def _checksum_problems(path: Path) -> list[str]:
+    """Return a sentence if a record of a zipped checkpoint is not what was written."""
+    if not path.is_file() or file_format(path) != "zip":
+        return []
+    with damage_named(path.name):
+        record = damaged_record(path)
+    if record is None:
+        return []
+    return [
+        f"The record {shown(record)} does not have its checksum: the file was damaged on its way. Download it again."
+    ]
 
 
 def network_problems(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> list[str]:

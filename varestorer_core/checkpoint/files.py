@@ -53,7 +53,7 @@ def read_checkpoint(
         _check_file(path)
         if path.name.endswith(".index.json"):
             return _read_shards(path)
-        loaded, metadata = _read_file(path)
+        loaded, metadata = read_file(path)
         return unwrap(loaded, kind, name=path.name, consume=True), metadata
 
 
@@ -72,8 +72,8 @@ def file_format(path: Path) -> str:
     return "pickle" if head[:1] == b"\x80" else ""
 
 
-def _read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[Any, dict[str, str]]:
-    """Open one file by the reader of the format that it has, whatever it is called."""
+def read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[Any, dict[str, str]]:
+    """Return what one file holds, as it is, and its metadata: by the format that it has, whatever it is called."""
     found = file_format(path)
     if found in ("zip", "pickle"):
         return read_pickle(path, zipped=found == "zip"), {}
@@ -148,7 +148,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"{shard.name} is missing next to {index.name}. Download all parts of the model."
             )
         _check_file(shard)
-        loaded, _ = _read_file(shard, lambda key: key in wanted)
+        loaded, _ = read_file(shard, lambda key: key in wanted)
         part = unwrap(loaded, name=shard.name, consume=True)
         tensors.update((key, value) for key, value in part.items() if key in wanted)
     missing = [key for key in wanted if key not in tensors]

@@ -6,9 +6,12 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..wording import LONGEST, shown
+
 if TYPE_CHECKING:
     from ..checkpoint.examine import Report
 
+_PROBLEM = 1000  # characters: sentences of ours may be longer than texts of files
 _SHOWN = ("format", "varestorer.config", "varestorer.kind", "varestorer.v_bias")
 """Metadata that the report has in other words."""
 
@@ -79,8 +82,12 @@ def as_text(report: Report) -> str:
         *(("problem", problem) for problem in facts["problems"]),
         *([] if facts["problems"] else [("problems", "none found")]),
     ]
-    width = max(len(key) for key, _ in rows)
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)
+    width = max(len(shown(key)) for key, _ in rows)
+    # Metadata and names are a stranger's: a terminal must not obey them.
+    return "\n".join(
+        f"{shown(key):<{width}}  {shown(value, _PROBLEM if key == 'problem' else LONGEST)}"
+        for key, value in rows
+    )
 
 
 def _size(num_bytes: int) -> str:
