@@ -1,0 +1,40 @@
+"""A folder that may not be looked into: every command says so in one sentence."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from varestorer_core.cli.main import main
+
+COMMANDS = {
+    "restore": ["restore", "{closed}/a.png", "-o", "{out}/b.png"],
+    "restore, output": ["restore", "{picture}", "-o", "{closed}/b.png"],
+    "inspect": ["inspect", "{closed}/a.pth"],
+    "convert": ["convert", "{closed}/a.pth", "-o", "{out}/b.safetensors"],
+    "degrade": ["degrade", "{closed}/a.png", "--preset", "mild", "-o", "{out}/b.png"],
+    "evaluate": ["evaluate", "{closed}/folder", "--out", "{out}/e"],
+    "distill": ["distill", "tokenizer", "--out", "{closed}/run", "--steps", "1"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_parent_folder_without_permission_is_one_sentence(tmp_path, monkeypatch, capsys, name):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    picture = Path(__file__).parents[2] / "varestorer_core" / "assets" / "demo_lq.png"
+    ask = Path.stat
+
+    def stat(path, **options):
+        # As the system answers to everybody but root, who may run the tests.
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return ask(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    words = {"closed": closed, "out": tmp_path, "picture": picture}
+    code = main([word.format(**words) for word in COMMANDS[name]])
+    said = capsys.readouterr().err
+    assert code in (1, 2)
+    assert "ermission denied" in said
+    assert "Traceback" not in said
