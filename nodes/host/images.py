@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ...varestorer_core.assets import asset_path
 from ...varestorer_core.errors import ImageError
-from ...varestorer_core.pictures import fill_hidden
 from ...varestorer_core.resize import resize_lanczos
 
 
@@ -47,6 +46,9 @@ def to_pictures(image: Tensor) -> list[Tensor]:
     pictures = torch.empty(len(pixels), 3, *pixels.shape[1:3])
     pictures.copy_(pixels[..., :3].movedim(-1, 1)).clamp_(0, 1)  # BHWC -> BCHW
     alphas = to_alpha(image)
+    # Here and not above: it brings the readers of picture files along, which a host need not load to start.
+    from ...varestorer_core.pictures import fill_hidden
+
     return list(pictures) if alphas is None else list(map(fill_hidden, pictures, alphas))
 
 

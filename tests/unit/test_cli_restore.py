@@ -211,7 +211,7 @@ def test_interrupting_ends_with_130_and_leaves_nothing(tmp_path, networks):
         ("--seed -1", "must be from 0"),
         ("--overlap -1", "must be from 0 to 512"),
         ("--tile-batch -1", "must be from 0 to 64"),
-        ("--dtype fp16", "invalid choice"),
+        ("--dtype fp8", "invalid choice"),
         ("--color-match hue", "invalid choice"),
         ("--prompt dog", "only together with --text-encoder"),
         ("--text-encoder .", "only together with --prompt"),

@@ -69,7 +69,7 @@ def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
 ):
     """The bundled model's: bits of a byte each and codes would weigh 2.8 outputs by themselves."""
     monkeypatch.setattr("varestorer_core.color._BAND", 2**12)
-    schedule, d, kept = get_schedule(1.0, "0.25M"), 64, []
+    schedule, d, kept, unpacked = get_schedule(1.0, "0.25M"), 64, [], []
 
     def work():
         pyramid = encode_pyramid(
@@ -82,6 +82,7 @@ def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
         restored = TileBits(*pyramid.bits.shape)
         # No tensors, so what they hold is not counted while they work.
         kept.append(pyramid.bits.nbytes + restored.nbytes)
+        unpacked.append(2 * len(pyramid.bits) * schedule.num_tokens * d)
         geometry = pyramid.geometry
         decode_tiles(
             lambda part: torch.zeros(len(part), 3, 128, 128),
@@ -91,4 +92,4 @@ def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
         )
 
     assert peak_bytes(work) + kept[0] < 3 * OUTPUT
-    assert kept[0] < 0.3 * OUTPUT
+    assert kept[0] <= unpacked[0] / 8  # whatever the number of tiles
