@@ -10,10 +10,10 @@ from varestorer_core.restorer import Restorer
 from varestorer_core.schedule import get_schedule
 
 _NAMES = """
-    _native_batch_norm_legit _safe_softmax _softmax _to_copy _unsafe_view add add_ addcmul addmm all arange
+    _native_batch_norm_legit _safe_softmax _softmax _to_copy _unsafe_view abs add add_ addcmul addmm all arange
     baddbmm bmm cat clamp clamp_min clone constant_pad_nd convolution copy_ div embedding empty empty_like eq
     exp fill_ full full_like gelu gt index index_select linalg_vector_norm logical_not lt masked_fill_ mean mm
-    mul native_group_norm native_layer_norm neg ones ones_like pow relu repeat_interleave rsqrt scalar_tensor
+    mul native_group_norm native_layer_norm ne neg ones ones_like pow relu repeat_interleave rsqrt scalar_tensor
     sigmoid silu stack sub tanh upsample_bilinear2d upsample_nearest2d where zeros zeros_like
 """
 AVAILABLE = {f"aten::{name}" for name in _NAMES.split()}
