@@ -14,8 +14,8 @@ pytestmark = pytest.mark.host
 PREVIEW_IMAGE = 1
 JPEG = 1
 MOST_PREVIEWS = 20
-TILES = 9
-"""Of the example at three times its size: 384 pixels, tiles of 128 that share 0 to 64."""
+TILES = 16
+"""Of the example at three times its size: 384 pixels and the ring, tiles of 128 that share 0 to 64."""
 
 
 def watch(host, prompt: dict, method: str) -> tuple[list[Image.Image], dict]:
@@ -77,13 +77,13 @@ def test_a_big_picture_is_shown_small_and_not_too_often(host):
 
 def test_outside_of_a_mask_the_preview_shows_the_source(host):
     prompt = host.whole(upscale=4.0, overlap=0, seed=3, feather=0, tile_batch=1)
-    # Within the upper half: two rows of four tiles.
+    # Within the upper half: two rows of five tiles, which begin 16 pixels outside of the picture.
     prompt["mask"] = {
         "class_type": "TestMask",
-        "inputs": {"top": 0, "bottom": 15, "left": 0, "right": 56},
+        "inputs": {"top": 0, "bottom": 14, "left": 0, "right": 56},
     }
     prompt["restore"]["inputs"]["mask"] = ["mask", 0]
     previews, arrays = watch(host, prompt, "auto")
-    assert len(previews) == 7
+    assert len(previews) == 9
     source = arrays["keep"][0, 256:]
     assert np.abs(pixels(previews[-1])[256:] - source).mean() < 0.02

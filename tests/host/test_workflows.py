@@ -32,13 +32,23 @@ def stand_ins(host):
     files.take()
 
 
+def not_chosen(prompt: dict) -> set:
+    """Return the nodes that only feed the branch which a switch does not take: the host leaves them out."""
+    idle = set()
+    for node in prompt.values():
+        if node["class_type"] == "ComfySwitchNode":
+            other = "on_false" if node["inputs"]["switch"] else "on_true"
+            idle.add(node["inputs"][other][0])
+    return idle
+
+
 def run(host, prompt: dict) -> list:
     """Run a prompt, check that a second run takes all from the cache, and return what was saved."""
     record = host.run(prompt)
     (saver,) = (name for name, node in prompt.items() if node["class_type"] == "SaveImage")
     messages = host.run(prompt)["status"]["messages"]
     (cached,) = (data["nodes"] for kind, data in messages if kind == "execution_cached")
-    assert set(cached) == set(prompt)
+    assert set(cached) == set(prompt) - not_chosen(prompt)
     return host.pictures(record, saver)
 
 
