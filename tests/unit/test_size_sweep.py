@@ -1,8 +1,8 @@
 """Every width and height from 1 to 70, and large odd ones, at five enlargements: exact size, no exception.
 
 The networks are stand-ins that keep the mean colours of patches, so that thousands of sizes fit into a test; what
-decides the size (resizing, tiling, blending, colour matching, masks) is the real thing. Up to enlargement 1 all
-4,900 pairs of sides are restored, above it every side with seven others. A sample goes through the bundled model.
+decides the size (resizing, tiling, blending, colour matching, masks) is the real thing. Every side is restored with
+seven others; up to enlargement 1 the slow tests add all 4,900 pairs. A sample goes through the bundled model.
 """
 
 import pytest
@@ -63,9 +63,15 @@ def check(restorer, sizes, upscale, **settings):
         assert bool(((picture >= 0) & (picture <= 1)).all()), f"values out of range for {size}"
 
 
-@pytest.mark.parametrize("upscale", UPSCALES)
-def test_every_size_up_to_70(stand_in, upscale):
-    thin = 1 if upscale <= 1 else 10
+@pytest.mark.parametrize(
+    ("upscale", "thin"),
+    [
+        *((upscale, 10) for upscale in UPSCALES),
+        pytest.param(0.25, 1, marks=pytest.mark.slow),
+        pytest.param(1.0, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_every_side_up_to_70(stand_in, upscale, thin):
     for height in range(1, LONGEST + 1):
         widths = (w for w in range(1, LONGEST + 1) if (height + w) % thin == 0)
         # Methods and overlaps in turn: each meets every residue of the sides.

@@ -105,7 +105,8 @@ def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
     _check_layout(path, page)
     try:
         values = page.asarray()
-    except ValueError as error:
+    # tifffile raises either, depending on what needs imagecodecs: the compression or the packing of bits.
+    except (ValueError, NotImplementedError) as error:
         if "imagecodecs" in str(error):
             raise UnsupportedLayoutError(
                 "it needs imagecodecs to be read: pip install imagecodecs"
