@@ -19,18 +19,20 @@ from varestorer_core.models.transformer import VARTransformer
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def commands(tmp_path):
-    """Return the arguments of every command that the script runs, by stage."""
+@pytest.fixture(params=["", "start.safetensors"])
+def commands(tmp_path, request):
+    """Return the arguments of every command that the script runs, by stage; from nothing and from a tokenizer file."""
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\nprintf '%s\\t' \"$@\" >> $RECORD; echo >> $RECORD\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     record = tmp_path / "record"
-    environment = {**os.environ, "PYTHON": str(fake), "RECORD": str(record)}
+    environment = {**os.environ, "PYTHON": str(fake), "RECORD": str(record), "INIT": request.param}
     script = [str(BENCHMARKS / "train_bundled.sh"), "DATA", "RUN"]
     subprocess.run(script, check=True, env=environment)
     lines = [line.rstrip("\t").split("\t") for line in record.read_text().splitlines()]
-    return {line[3]: line[4:] for line in lines}
+    arguments = {line[3]: line[4:] for line in lines}
+    assert ("--init" in arguments["tokenizer"]) == bool(request.param)
+    return arguments
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")

@@ -19,6 +19,7 @@ from .distill_student import (
     encode_prompt,
     student_settings,
 )
+from .distill_tokenizer import add_tokenizer_options, check_init
 from .options import above_zero, between, integer
 
 if TYPE_CHECKING:
@@ -169,19 +170,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--threads", type=integer(1, None), help="CPU threads")
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
-    tokenizer = parser.add_argument_group("tokenizer")
-    tokenizer.add_argument(
-        "--commitment",
-        type=between(0, 1e6),
-        metavar="WEIGHT",
-        help="of keeping features near their codes",
-    )
-    tokenizer.add_argument(
-        "--entropy",
-        type=between(0, 1e6),
-        metavar="WEIGHT",
-        help="of bits that are decided and used both ways (default: 0, not shown to help)",
-    )
+    add_tokenizer_options(parser)
     add_student_options(parser)
     add_full_size_options(parser)
     add_ablation_options(parser)
@@ -224,6 +213,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     from ..distill.run import DEFAULT_STEPS, FULL_SIZE_STEPS, RunSettings, load_config
 
     files = base_files(args)
+    check_init(args)
     processes = ALONE
     if args.accelerate:
         if args.stage not in ("student", "all"):
@@ -262,6 +252,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         save_every=args.save_every,
         evaluate_every=args.evaluate_every,
         given_config=args.config,
+        init=args.init,
         base=files,
         processes=processes,
     )

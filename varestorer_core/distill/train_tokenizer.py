@@ -27,6 +27,7 @@ from .losses import feature_distance, reconstruction_loss
 from .mixed import mixed_precision
 from .skip_start import SkipSettings, SkipStage
 from .stage import Losses
+from .warm_start import start_from_file
 
 TINY_TOKENIZER = TokenizerConfig(
     codebook_dim=64,
@@ -67,7 +68,7 @@ def prefix_schedule(schedule: ScaleSchedule, num_scales: int) -> ScaleSchedule:
 
 
 class TokenizerStage:
-    """Trains a tokenizer, after `start` has trained its skip path."""
+    """Trains a tokenizer, after `start` has trained its skip path, or from the weights of a file."""
 
     def __init__(
         self,
@@ -77,15 +78,19 @@ class TokenizerStage:
         *,
         settings: TokenizerSettings | None = None,
         device: str = "cpu",
+        init: Path | None = None,
     ):
         """Make a new tokenizer; it starts at random values until `start` has run.
 
         Args:
             held_out: clean pictures of the size of a tile.
+            init: file of a tokenizer to start from instead; see `warm_start`. `start` is then None.
         """
         self.settings = settings or TokenizerSettings()
         self.held_out = held_out
         self.tokenizer = VisualTokenizer(config)
+        if init is not None:
+            start_from_file(self.tokenizer, init, loop.seed)
         # Channels-last convolutions are a tenth faster on the CPU at these widths.
         self.tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.whole = get_schedule(1.0, self.settings.pixel_class)
@@ -94,9 +99,11 @@ class TokenizerStage:
         skip = dataclasses.replace(
             self.settings.skip, steps=min(self.settings.skip.steps, loop.steps)
         )
-        self.start = SkipStage(
-            self.tokenizer, self.small, loop.seed, settings=skip, amp=self.settings.amp
-        )
+        self.start = None
+        if init is None:
+            self.start = SkipStage(
+                self.tokenizer, self.small, loop.seed, settings=skip, amp=self.settings.amp
+            )
         self.modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
 
     @property

@@ -26,6 +26,7 @@ from ...errors import CheckpointError
 from ..decode import folder_identity, picture_files
 from ..loop import LoopSettings
 from ..state import state_step
+from ..warm_start import init_record
 from .pictures import held_out_files
 from .settings import STAGES, RunSettings, StageName
 
@@ -61,6 +62,7 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
         "tokenizer": to_dict(settings.tokenizer),
         "transformer": to_dict(settings.transformer),
         "processes": settings.processes.count,
+        "init": init_record(settings.init) if settings.init and stage == "tokenizer" else None,
         "data": _data(settings),
         "validation": _validation(settings),
         "prompt": None if prompt is None else _digest(prompt.cpu().numpy().tobytes()),

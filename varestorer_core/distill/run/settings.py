@@ -99,6 +99,8 @@ class RunSettings:
     allow_changes: bool = False
     """Continue a stage with settings that differ from its own; export a state although a later one was reached."""
     device: str = "cpu"
+    init: Path | None = None
+    """Tokenizer file that the tokenizer stage starts from; None starts from nothing."""
     base: BaseFiles | None = None
     """Files in the place of the first two stages."""
     prompt: Tensor | None = None

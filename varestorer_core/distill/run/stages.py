@@ -108,7 +108,7 @@ def build_stage(
         )
         return TokenizerStage(
             settings.tokenizer, loop, HeldOut(pictures, device),
-            settings=tokenizer_settings, device=device,
+            settings=tokenizer_settings, device=device, init=settings.init,
         )  # fmt: skip
     if stage == "teacher":
         return TeacherStage(
@@ -157,10 +157,9 @@ def train_stage(
     """Train a stage in its folder, a tokenizer's skip path before the whole; return the step reached."""
     processes = settings.processes if isinstance(stage, StudentStage) else ALONE
     folder = processes.folder(folder)
-    if isinstance(stage, TokenizerStage) and not (
-        settings.resume and (folder / "state.pt").exists()
-    ):
-        start = stage.start
+    resumed = settings.resume and (folder / "state.pt").exists()
+    start = stage.start if isinstance(stage, TokenizerStage) else None
+    if start is not None and not resumed:
         first = start.loop(loop)
         how = {"device": settings.device, "resume": settings.resume, "on_progress": on_progress}
         if train(folder / "skip", start, source, first, **how) < first.steps:

@@ -1,0 +1,86 @@
+"""A new tokenizer's start from a trained one, which may have fewer residual blocks a level.
+
+The blocks that the file lacks begin with their last convolution at zero, so that the network first does what the
+file's does and then has more to refine it with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint import load_tokenizer, read_checkpoint
+from ..config import TokenizerConfig
+from ..errors import SettingError
+from ..models.autoencoder import ResidualBlock
+from ..models.tokenizer import VisualTokenizer
+
+_SHAPES = {
+    "codebook_dim": "bits a token",
+    "base_channels": "base_channels",
+    "channel_multipliers": "channel_multipliers",
+    "norm_groups": "norm_groups",
+}
+"""What has to be equal, and what a message calls it."""
+
+
+def init_record(path: Path) -> dict[str, Any]:
+    """Return what a run notes about the file that it starts from."""
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+
+
+@torch.no_grad()
+def start_from_file(tokenizer: VisualTokenizer, path: Path, seed: int) -> None:
+    """Give a tokenizer the weights of a file, in place; it then computes what the file's tokenizer does.
+
+    Args:
+        tokenizer: with at least as many residual blocks a level as the file's, and otherwise its shape.
+        path: a tokenizer in any layout that the loader reads.
+        seed: of the blocks that the file lacks: of all but their last convolution, which is zero.
+
+    Raises:
+        CheckpointError: if the file is not a tokenizer, or damaged.
+        SettingError: if its shape differs in more than in having fewer blocks.
+    """
+    tensors, metadata = read_checkpoint(path, kind="tokenizer")
+    trained = load_tokenizer(tensors, metadata, name=path.name, consume=True)
+    _check_shapes(trained.config, tokenizer.config, path)
+    state = trained.state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    for name, module in tokenizer.named_modules():
+        if isinstance(module, ResidualBlock) and f"{name}.conv2.weight" not in state:
+            _add_nothing(module, generator)
+    own = tokenizer.state_dict()
+    for name, value in state.items():
+        own[name].copy_(value)
+
+
+def _add_nothing(block: ResidualBlock, generator: torch.Generator) -> None:
+    """Give a block random weights whose sum with its input is the input."""
+    weight = block.conv1.weight
+    start = torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5
+    weight.copy_(start)
+    for parameter in (block.conv1.bias, block.conv2.weight, block.conv2.bias):
+        nn.init.zeros_(parameter)
+
+
+def _check_shapes(found: TokenizerConfig, wanted: TokenizerConfig, path: Path) -> None:
+    """Refuse a file whose weights have no place in the run's tokenizer."""
+    different = [
+        f"{what} {getattr(found, name)} instead of {getattr(wanted, name)}"
+        for name, what in _SHAPES.items()
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if found.num_res_blocks > wanted.num_res_blocks:
+        different.append(
+            f"num_res_blocks {found.num_res_blocks} instead of {wanted.num_res_blocks} or fewer"
+        )
+    if different:
+        raise SettingError(
+            f"--init {path.name} does not fit the run's tokenizer: it has {', '.join(different)}. Give a file of the "
+            "same bits and widths, or the file's shape with --config."
+        )
