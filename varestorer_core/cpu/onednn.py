@@ -19,6 +19,24 @@ from torch import Tensor
 from .speed import Trial, is_faster, name_of, ramp
 
 
+@lru_cache(maxsize=8)
+def multiplies(dtype: torch.dtype) -> bool:
+    """Return whether the operator exists, multiplies a type on this processor, and returns the right result."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    with torch.inference_mode():
+        x, weight = (torch.linspace(-1, 1, 96).reshape(6, 16).to(dtype) for _ in range(2))
+        bias = torch.linspace(-1, 1, 6)
+        try:
+            if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+                return False
+            out = product(x, weight, bias, gelu=True).float()
+        except (AttributeError, RuntimeError, NotImplementedError):
+            return False
+        expected = F.gelu(F.linear(x.float(), weight.float(), bias), approximate="tanh")
+        return torch.allclose(out, expected, rtol=2**-7, atol=1e-3)
+
+
 def has_products(*tensors: Tensor) -> bool:
     """Return whether `product` accepts tensors of this kind, here and now."""
     first = tensors[0]
@@ -29,7 +47,7 @@ def has_products(*tensors: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
-        and _is_sound(first.dtype)
+        and multiplies(first.dtype)
     )
 
 
@@ -63,21 +81,3 @@ def _trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
 
 def _operator() -> Any:
     return torch.ops.mkldnn._linear_pointwise
-
-
-@lru_cache(maxsize=8)
-def _is_sound(dtype: torch.dtype) -> bool:
-    """Return whether the operator exists, supports a type, and returns the right result."""
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
-        return False
-    with torch.inference_mode():
-        x, weight = (torch.linspace(-1, 1, 96).reshape(6, 16).to(dtype) for _ in range(2))
-        bias = torch.linspace(-1, 1, 6)
-        try:
-            if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-                return False
-            out = product(x, weight, bias, gelu=True).float()
-        except (AttributeError, RuntimeError, NotImplementedError):
-            return False
-        expected = F.gelu(F.linear(x.float(), weight.float(), bias), approximate="tanh")
-        return torch.allclose(out, expected, rtol=2**-7, atol=1e-3)

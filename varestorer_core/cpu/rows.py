@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .onednn import multiplies
+
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 _BLOCK = 2**18
@@ -52,7 +54,8 @@ def by_rows_of_layers(
 ) -> Result:
     """Do what `by_rows` does for a chain with linear layers whose weights are stored in `dtype`.
 
-    Only in bfloat16: those of another type may have to be cast at each call.
+    Only in bfloat16, on a processor that multiplies it: weights of another type may have to be cast at each call,
+    and elsewhere PyTorch converts bfloat16 weights to float32 at each call.
 
     Args:
         into: holds the results of the call before, whose memory is used again where it fits, and then those of
@@ -60,7 +63,7 @@ def by_rows_of_layers(
     """
     batch, length = tensors[0].shape[:2]
     rows = length
-    if dtype == torch.bfloat16:
+    if dtype == torch.bfloat16 and multiplies(dtype):
         rows = -(-_LAYER_ROWS * torch.get_num_threads() // batch)
     return _in_blocks(function, tensors, rows, into)
 

@@ -19,7 +19,7 @@ CONFIG = TransformerConfig(
 )
 
 pytestmark = pytest.mark.skipif(
-    not onednn._is_sound(torch.float32), reason="this PyTorch has no products to fold for"
+    not onednn.multiplies(torch.float32), reason="this PyTorch has no products to fold for"
 )
 
 

@@ -8,7 +8,7 @@ from varestorer_core.cpu.fused import FastLayers, fused_linear
 from varestorer_core.lora.layer import LoRALinear
 
 needs_operator = pytest.mark.skipif(
-    not onednn._is_sound(torch.bfloat16),
+    not onednn.multiplies(torch.bfloat16),
     reason="this processor or PyTorch has no fused bfloat16 layers",
 )
 
@@ -50,7 +50,7 @@ def test_all_in_one_pass_is_rounded_once(own, bias, gelu):
     assert torch.allclose(out.float(), exact(module, x, extra, gelu), rtol=2**-8, atol=1e-5)
 
 
-@pytest.mark.skipif(not onednn._is_sound(torch.float32), reason="this PyTorch has no such layers")
+@pytest.mark.skipif(not onednn.multiplies(torch.float32), reason="this PyTorch has no such layers")
 def test_float32_is_as_exact_as_before():
     module, x = layer().float(), inputs().float()
     out, is_complete = fused_linear(module, x, bias=torch.ones(160), gelu=True)
@@ -126,7 +126,7 @@ def test_anything_else_runs_as_it_is(case, monkeypatch):
     if case == "empty":
         x = x[:0]
     if case == "operator":
-        monkeypatch.setattr(onednn, "_is_sound", lambda dtype: False)
+        monkeypatch.setattr(onednn, "multiplies", lambda dtype: False)
     with torch.inference_mode(case != "gradient"), torch.set_grad_enabled(case == "gradient"):
         out, is_complete = fused_linear(module, x, gelu=True)
         assert not is_complete

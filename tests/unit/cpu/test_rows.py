@@ -1,9 +1,16 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
 from varestorer_core.cpu.block import _gelu, _rotate
 from varestorer_core.cpu.rows import by_rows, by_rows_of_layers, overwrite_by_rows
 from varestorer_core.models.rope import apply_rope
+
+
+@pytest.fixture
+def bf16_products(monkeypatch):
+    """Let this processor count as one that multiplies bfloat16."""
+    monkeypatch.setattr("varestorer_core.cpu.rows.multiplies", lambda dtype: True)
 
 
 def test_blocks_give_what_the_whole_gives():
@@ -27,7 +34,7 @@ def test_gradients_are_recorded_over_all_rows_at_once():
     assert torch.equal(x.grad, torch.full_like(x, 2.0))
 
 
-def test_several_results_are_joined_each():
+def test_several_results_are_joined_each(bf16_products):
     x = torch.randn(2, 1000, 8)
     seen = []
 
@@ -51,7 +58,7 @@ def test_overwriting_gives_what_the_whole_gives():
     assert not torch.equal(x[:, :, 1], expected[:, :, 1])
 
 
-def test_memory_is_used_again_where_it_fits():
+def test_memory_is_used_again_where_it_fits(bf16_products):
     x, kept = torch.randn(1, 1000, 8), []
 
     def work(part):
@@ -67,7 +74,9 @@ def test_memory_is_used_again_where_it_fits():
     assert torch.equal(second[0], (x + 1) * 2)
 
 
-def test_layers_that_may_cast_their_weights_are_called_once():
+@pytest.mark.parametrize(("dtype", "multiplies"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_layers_that_convert_their_weights_are_called_once(monkeypatch, dtype, multiplies):
+    monkeypatch.setattr("varestorer_core.cpu.rows.multiplies", lambda dtype: multiplies)
     calls = []
 
     def work(part):
@@ -75,7 +84,7 @@ def test_layers_that_may_cast_their_weights_are_called_once():
         return part
 
     with torch.inference_mode():
-        by_rows_of_layers(work, torch.randn(1, 5000, 4), dtype=torch.float32)
+        by_rows_of_layers(work, torch.randn(1, 5000, 4), dtype=dtype)
     assert calls == [5000]
 
 
