@@ -44,6 +44,7 @@ class Cleaner:
     def __call__(self, images: Tensor) -> Tensor:
         """Return cleaned images (B, 3, H, W) of images in [-1, 1]; not clamped, same size and type.
 
+        They stay on the network's device, where the encoder reads them next.
         Sides that are not multiples of 64 are padded by reflection at the bottom and right.
         """
         weight = next(self.network.parameters())
@@ -51,7 +52,7 @@ class Cleaner:
         with self._products(weight), foreign_layers(weight.device):
             cleaned = self.network(padded)
         cleaned = cleaned[..., : images.shape[-2], : images.shape[-1]]
-        return (2 * cleaned.to(images.dtype) - 1).to(images.device)
+        return 2 * cleaned.to(images.dtype) - 1
 
     def _products(self, weight: Tensor) -> AbstractContextManager[Any]:
         """Return the context in which products have their type."""

@@ -82,7 +82,7 @@ def encode_pyramid(
         tile_batch: tiles at once.
         masks: (H, W) in [0, 1] per picture at output size: tiles that one does not touch are left
             out, and decoding puts the source where it is 0.
-        clean: tiles in [-1, 1] to cleaned tiles, not clamped.
+        clean: tiles in [-1, 1] to cleaned tiles, not clamped, on any device.
         on_progress: called with (tiles done, tiles).
 
     Raises:
@@ -113,19 +113,20 @@ def encode_pyramid(
         )
         tiles = tiles * 2 - 1
         if clean is not None:
-            tiles = clean(tiles)
-            check_finite(tiles, "cleaner")
+            tiles = clean(tiles)  # may stay on a device, from which it is copied once, below
         features = encode(tiles).float()
+        seen = tiles.cpu() if mergers else None
+        if seen is not None:
+            check_finite(seen, "cleaner")
         check_finite(features, "VAE's encoder")
         quantized = quantize(features, schedule).bits.cpu()
-        seen = (tiles.cpu() + 1) / 2 if mergers else None
         # Kept only after all that can run out of memory: such a batch comes again in halves.
         if not kept:
             kept.append(TileBits(len(places), *quantized.shape[1:]))
         kept[0][start:stop] = quantized
         if seen is not None:
             for (p, t), tile in zip(places[start:stop], seen, strict=True):
-                mergers[p].add(t, tile)
+                mergers[p].add(t, (tile + 1) / 2)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
     inputs = tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else sources

@@ -12,46 +12,51 @@ import torch
 from ...varestorer_core.errors import SettingError
 
 
+def cleaner_bytes(pixels: int) -> int:
+    """Return the memory for cleaning so many pixels."""
+    # Attention windows over eight-fold unshuffled pixels: some 400 floats a pixel.
+    return pixels * 400 * 4
+
+
 @contextmanager
-def loaded_cleaner(
-    upscale_model: Any, tile: int, tile_batch: int, dtype: torch.dtype
-) -> Iterator[Any]:
-    """Bring a cleaner to its device for the time of a `with` block.
+def ready_cleaner(
+    upscale_model: Any, tile_bytes: int, dtype: torch.dtype
+) -> Iterator[tuple[Any, Any]]:
+    """Have a cleaner ready for the time of a `with` block, in which other models are to be loaded.
+
+    Newer ComfyUI versions manage upscale models: load the patcher together with the other model, so that neither is
+    unloaded for the other. Older ones do not: the cleaner is moved to the device first, as their own node does.
 
     Args:
-        upscale_model: what Load Upscale Model gives, or None for no cleaner.
-        tile: side of the tiles in pixels.
-        tile_batch: tiles at once, for the memory request.
+        upscale_model: what Load Upscale Model returns, or None for no cleaner.
+        tile_bytes: memory that one tile needs besides the weights.
         dtype: in which the VAE decodes, and the cleaner multiplies.
 
     Yields:
-        The core's Cleaner, or None.
+        The core's Cleaner or None, and its ModelPatcher or None.
 
     Raises:
         SettingError: for a model that enlarges.
     """
     if upscale_model is None:
-        yield None
+        yield None, None
         return
     from ...varestorer_core.cleaner import Cleaner
 
     if upscale_model.scale != 1:
         raise SettingError(
-            "a cleaner must keep the picture's size, got a model that enlarges "
+            "A cleaner must keep the picture's size, got a model that enlarges "
             f"{upscale_model.scale} times. Use general_swinir_v1, or enlarge after the "
             "restoration with Upscale Image (using Model)."
         )
-    # Attention windows over eight-fold unshuffled pixels: some 400 floats a pixel.
-    activations = tile * tile * 400 * 4 * tile_batch
+    network = upscale_model.model
     patcher = getattr(upscale_model, "patcher", None)
     if patcher is not None:
-        mm.load_models_gpu([patcher], memory_required=activations, force_full_load=True)
-        yield Cleaner(upscale_model.model, dtype)
+        yield Cleaner(network, dtype), patcher
         return
-    # Older hosts do not manage upscale models: their own node moves them there and back, too.
     device = mm.get_torch_device()
-    mm.free_memory(mm.module_size(upscale_model.model) + activations, device)
+    mm.free_memory(mm.module_size(network) + tile_bytes, device)
     try:
-        yield Cleaner(upscale_model.model.to(device), dtype)
+        yield Cleaner(network.to(device), dtype), None
     finally:
-        upscale_model.model.to("cpu")
+        network.to("cpu")

@@ -21,7 +21,12 @@ def make_patcher(
 
 
 def load_for_tiles(
-    patcher: Any, tile_bytes: int, tile_batch: int, *, tiles: int | None = None
+    patcher: Any,
+    tile_bytes: int,
+    tile_batch: int,
+    *,
+    tiles: int | None = None,
+    beside: Any = None,
 ) -> int:
     """Bring a model to its device, with room to work, and return how many tiles to run at once.
 
@@ -29,11 +34,17 @@ def load_for_tiles(
         tile_bytes: memory that one tile needs besides the weights.
         tile_batch: what the user asked for; 0 means as many as fit.
         tiles: number of tiles to do, if known.
+        beside: patcher of a second model that works in turns with the first, or None. One request for both, so that
+            neither is unloaded for the other.
     """
     wanted = tiles_at_once(patcher.load_device, tile_batch)
     if tiles is not None:
         wanted = min(wanted, tiles)
-    mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)
+    if beside is None:
+        mm.load_models_gpu([patcher], memory_required=tile_bytes * wanted)
+    else:  # an upscale model, whose layers the host cannot load in part
+        both = [patcher, beside]
+        mm.load_models_gpu(both, memory_required=tile_bytes * wanted, force_full_load=True)
     if tile_batch or wanted == 1:
         return wanted
     return max(1, min(wanted, int(_free_memory(patcher) // tile_bytes)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
 from ...varestorer_core.settings import RestoreSettings
-from .cleaner import loaded_cleaner
+from .cleaner import cleaner_bytes, ready_cleaner
 from .images import join_alpha, to_alpha, to_image, to_intermediate, to_pictures
 from .memory import is_oom, load_for_tiles
 from .model import compile_options, tile_bytes
@@ -88,9 +88,12 @@ class HostStages:
 
         vae, schedule = self.vae, self._schedule()
         tile, _ = schedule.pixel_size(self._patch_size())
-        batch = load_for_tiles(vae.patcher, vae.encode_bytes(tile * tile), settings.tile_batch)
+        need = vae.encode_bytes(tile * tile)
         cleaner = self._cleaner if clean else None
-        with loaded_cleaner(cleaner, tile, batch, vae.vae_dtype) as cleaning:
+        if cleaner is not None:  # the two work in turns
+            need = max(need, cleaner_bytes(tile * tile))
+        with ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside):
+            batch = load_for_tiles(vae.patcher, need, settings.tile_batch, beside=beside)
             return encode_pyramid(
                 pictures,
                 vae.encode_tiles,

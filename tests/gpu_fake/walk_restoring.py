@@ -11,6 +11,7 @@ from varestorer_core.loaded import LoadedStages
 from varestorer_core.models.generation import generate
 from varestorer_core.restorer import Restorer
 from varestorer_core.schedule import get_schedule
+from varestorer_core.settings import RestoreSettings
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
 SCHEDULE = get_schedule(1.0, "0.06M")
@@ -80,6 +81,19 @@ def test_masks_and_a_cleaner(device):
             masks=mask,
         )
         assert result.shape == (3, 32, 64)
+
+
+def test_cleaned_tiles_stay_on_the_device(device):
+    """Pixels go there once, and come back once, for the picture that the tokenizer saw."""
+    network = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False).to("cuda")
+    stages = LoadedStages(
+        small.transformer(), small.tokenizer(), Cleaner(network, None), device="cuda"
+    )
+    device.clear()
+    stages.encode(small.pictures(32, 64), RestoreSettings(upscale=1.0, overlap=0, tile_batch=4))
+    pixels = [copy for copy in device.copies.elements() if ", 3, 32, 32) " in copy]
+    assert sorted(copy[:9] for copy in pixels) == ["to device", "to host ("], pixels
+    assert device.reads.total() <= 1, (device.reads, device.copies)
 
 
 @pytest.mark.parametrize(

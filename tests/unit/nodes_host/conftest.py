@@ -85,7 +85,7 @@ class Host:
     def close(self):
         """Forget all modules that were imported on the stand-ins."""
         for name in [name for name in sys.modules if name.split(".")[0] == "pack"]:
-            self._monkeypatch.delitem(sys.modules, name, raising=False)
+            del sys.modules[name]
 
     def _package(self, name, folder):
         package = types.ModuleType(name)
