@@ -15,7 +15,6 @@ from .models.transformer import VARTransformer
 from .pipeline import (
     LQPyramid,
     check_bits,
-    check_overlap,
     decode_tiles,
     encode_pyramid,
     restore_codes,
@@ -49,10 +48,9 @@ class LoadedStages:
         """Side of a tile in pixels."""
         return self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
 
-    def check(self, settings: RestoreSettings) -> None:
+    def check(self) -> None:
         """See `Stages.check`."""
         check_bits(self.tokenizer.config.codebook_dim, self.transformer.config)
-        check_overlap(settings.overlap, self.tile)
 
     def encode(
         self,

@@ -24,11 +24,8 @@ from .loaded import LoadedStages
 from .lora.factors import apply_adapter
 from .lora.file import load_adapter
 from .models.transformer import VARTransformer
-from .pipeline import check_overlap
 from .precision import decoder_dtype
 from .restorer import Restorer
-from .schedule import get_schedule
-from .settings import RestoreSettings
 
 File = str | PathLike[str]
 
@@ -44,7 +41,6 @@ def load_restorer(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     compile: bool = False,  # noqa: A002 (the name of torch's own)
-    settings: RestoreSettings | None = None,
 ) -> Restorer:
     """Load the networks of a restoration, the largest last; what can be wrong is found before that.
 
@@ -59,12 +55,10 @@ def load_restorer(
         dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
             the decoder follows where the device is fast in it.
         compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
-        settings: that the restorer is to run with; what does not fit the files is refused early.
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
-        SettingError: for files that do not belong together, a device that is not there or cannot compile, or an
-            overlap as large as a tile.
+        SettingError: for files that do not belong together, or a device that is not there or cannot compile.
     """
     if (prompt is None) != (text_encoder is None):
         raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
@@ -96,9 +90,6 @@ def load_restorer(
             f"{tokenizer.config.codebook_dim}. Choose a model and a VAE of the same family, or neither "
             "for the bundled pair."
         )
-    if settings is not None:
-        schedule = get_schedule(1.0, config.pixel_class)
-        check_overlap(settings.overlap, schedule.pixel_size(tokenizer.config.patch_size)[0])
     cleaning = None if cleaner is None else _load_cleaner(cleaner, decoding, device)
     features, mask = _encode_prompt(text_encoder, prompt, config.text_channels, device, dtype)
     transformer = load_transformer(

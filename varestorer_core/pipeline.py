@@ -77,7 +77,7 @@ def encode_pyramid(
     Args:
         pictures: (3, H, W) float in [0, 1] each, of any sizes.
         encode: tiles (B, 3, T, T) in [-1, 1] to raw features (B, d, h, w).
-        settings: `upscale` and `overlap` are read.
+        settings: `upscale` and `overlap` are read; see `overlap_in`.
         schedule: of a square tile; fixes T together with `patch_size`.
         tile_batch: tiles at once.
         masks: (H, W) in [0, 1] per picture at output size: tiles that one does not touch are left
@@ -87,7 +87,7 @@ def encode_pyramid(
 
     Raises:
         ImageError: for an empty batch, another shape, NaN or infinite values, or results that do not fit into memory.
-        SettingError: for an upscale or overlap out of range.
+        SettingError: for a schedule whose tiles are not square.
         VARestorerError: if a network returns NaN or infinite values.
     """
     check_pictures(pictures)
@@ -98,7 +98,7 @@ def encode_pyramid(
         target_size(picture.shape[-2], picture.shape[-1], settings.upscale) for picture in pictures
     ]
     check_results(sizes)
-    layouts = tuple(plan_tiles(*size, tile, settings.overlap) for size in sizes)
+    layouts = tuple(plan_tiles(*size, tile, overlap_in(tile, settings.overlap)) for size in sizes)
     sources = tuple(
         resize_lanczos(p.float().cpu(), size) for p, size in zip(pictures, sizes, strict=True)
     )
@@ -286,9 +286,9 @@ def check_bits(made: int, config: TransformerConfig) -> None:
         )
 
 
-def check_overlap(overlap: int, tile: int) -> None:
-    """Refuse an overlap that leaves nothing of a tile of so many pixels."""
-    if overlap >= tile:
-        raise SettingError(
-            f"The overlap must be less than the tile, which is {tile} pixels with this model, got {overlap}."
-        )
+def overlap_in(tile: int, overlap: int) -> int:
+    """Return the overlap of tiles of so many pixels: the one that is set, or half a tile where that is less.
+
+    With more than half a tile, three tiles and more would share their pixels, for no smoother seams.
+    """
+    return min(overlap, tile // 2)

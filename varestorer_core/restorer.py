@@ -29,7 +29,7 @@ _NUM_STAGES = 3
 class Stages(Protocol):
     """The three stages of a restoration, each over all tiles, on networks of any origin."""
 
-    def check(self, settings: RestoreSettings) -> None:
+    def check(self) -> None:
         """Raise SettingError for what a later stage would refuse, before the first one works."""
         ...
 
@@ -114,7 +114,7 @@ class Restorer:
         """
         settings = replace(settings, **changes)
         given = as_pictures(pictures)
-        self.stages.check(settings)
+        self.stages.check()
         return given.like_the_input(self._restore_rgb(given, settings, masks, on_progress))
 
     def _restore_rgb(

@@ -102,8 +102,8 @@ class RestoreSettings:
     )
     overlap: int = _setting(
         64,
-        "Output pixels that neighbouring tiles share at least; less than a tile. More hides seams better and takes "
-        "longer.",
+        "Output pixels that neighbouring tiles share at least, up to half a tile: larger values count as that. More "
+        "hides seams better and takes longer.",
         low=0,
         high=512,
         step=8,

@@ -62,17 +62,16 @@ class HostStages:
         """The VAE, which must be ours."""
         return require_tokenizer(self._vae)
 
-    def check(self, settings: RestoreSettings) -> None:
+    def check(self) -> None:
         """Refuse what the later stages would refuse, before the first one works for them."""
         from ...varestorer_core.compiling import check_compiling
-        from ...varestorer_core.pipeline import check_bits, check_overlap
+        from ...varestorer_core.pipeline import check_bits
 
         if compile_options(self._model) is not None:
             check_compiling(self._model.load_device)
         config = self._model.model.config
         check_bits(self.vae.latent_channels, config)
         text_features(self._conditioning, config.text_channels)
-        check_overlap(settings.overlap, self._schedule().pixel_size(self._patch_size())[0])
 
     def encode(
         self,

@@ -151,7 +151,8 @@ def test_an_error_begins_with_a_short_name_and_our_sentence(canvas):
     canvas.page.evaluate(
         """() => {
             const node = app.graph.nodes.find(n => n.type === 'VARestorerRestoreImage')
-            node.widgets.find(w => w.name === 'overlap').value = 128
+            node.widgets.find(w => w.name === 'size_by').value = 'longer side'
+            node.widgets.find(w => w.name === 'longer_side').value = 16384
         }"""
     )
     canvas.fit()
@@ -165,5 +166,5 @@ def test_an_error_begins_with_a_short_name_and_our_sentence(canvas):
     canvas.page.wait_for_function("window.failed")
     failed = canvas.page.evaluate("window.failed")
     assert failed["exception_type"] == "SettingError"
-    assert "overlap" in failed["exception_message"].lower()
+    assert "Choose another size" in failed["exception_message"]
     canvas.read_error(failed["exception_message"].strip()[:40])

@@ -101,10 +101,6 @@ def test_an_upscale_out_of_range_is_refused_before_anything_runs(host, upscale):
     assert "upscale" in refusal(host, chain_of(host, "gradient", upscale=upscale))
 
 
-def test_an_overlap_as_large_as_the_tile_is_refused(host):
-    assert "overlap" in refusal(host, chain_of(host, "gradient", upscale=8.0, overlap=128))
-
-
 def test_a_tile_size_that_the_model_was_not_made_for_is_refused(host):
     message = refusal(host, chain_of(host, "gradient", tile_size="256"))
     assert "128" in message

@@ -200,12 +200,6 @@ def test_model_and_vae_of_different_families(tmp_path, photo, files, capsys):
     assert "6 bits per token" in error
 
 
-def test_overlap_as_large_as_a_tile(tmp_path, photo, files, capsys):
-    error, code = fails(photo, tmp_path, files, capsys, "--overlap", "128")
-    assert code == 2
-    assert "The overlap must be less than the tile, which is 128 pixels" in error
-
-
 def test_prompt_without_transformers(tmp_path, photo, files, capsys, monkeypatch):
     folder = tmp_path / "t5"
     folder.mkdir()

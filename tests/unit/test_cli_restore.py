@@ -40,8 +40,8 @@ def networks(monkeypatch):
     stand_in = StandIn()
     loaded = []
 
-    def load_models(files, settings, **others):
-        loaded.append({"files": files, "settings": settings, **others})
+    def load_models(files, **others):
+        loaded.append({"files": files, **others})
         return stand_in
 
     monkeypatch.setattr(restore, "load_models", load_models)
@@ -86,7 +86,7 @@ def test_options_reach_the_pipeline(tmp_path, networks):
     )
     assert networks.calls == [expected]
     assert networks.loaded[0]["dtype"] == torch.bfloat16
-    assert networks.loaded[0]["settings"] == expected
+    assert networks.calls[0] == expected
 
 
 def test_every_kind_of_picture(tmp_path):

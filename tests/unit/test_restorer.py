@@ -124,9 +124,20 @@ def test_settings_out_of_range_name_themselves(name, value):
         RestoreSettings(**{name: value})
 
 
-def test_an_overlap_as_large_as_the_tile(restorer):
-    with pytest.raises(SettingError, match="less than the tile, which is 128"):
-        restorer.restore(torch.rand(3, 4, 4), overlap=128)
+def test_more_than_half_a_tile_counts_as_half_a_tile(restorer):
+    picture = torch.rand(3, 20, 120)
+    half = restorer.restore(picture, UPSCALE, overlap=64)
+    for overlap in (65, 128, 512):
+        assert torch.equal(restorer.restore(picture, UPSCALE, overlap=overlap), half)
+    assert not torch.equal(restorer.restore(picture, UPSCALE, overlap=32), half)
+
+
+def test_tiles_that_are_no_larger_than_the_default_overlap(make_transformer, make_tokenizer):
+    transformer = make_transformer(pixel_class="0.06M")
+    tokenizer = make_tokenizer(channel_multipliers=(1, 2, 2))
+    small = Restorer(LoadedStages(transformer, tokenizer))
+    assert small.stages.tile == 64 == RestoreSettings().overlap
+    assert small.restore(torch.rand(3, 30, 40), upscale=4.0).shape == (3, 120, 160)
 
 
 def test_masks(restorer):

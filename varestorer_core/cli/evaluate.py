@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
     say_if_bundled(files)
-    restorer = load_models(files, settings, device=device, dtype=dtype)
+    restorer = load_models(files, device=device, dtype=dtype)
     ways, watches = _ways(restorer) if args.multi_step else ({RESTORED: restorer}, {})
     results = []
     for index, source in enumerate(sources):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..restorer import Restorer
-    from ..settings import RestoreSettings
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
 
 def load_models(
     files: ModelFiles,
-    settings: RestoreSettings,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -71,7 +69,7 @@ def load_models(
 
     Raises:
         CheckpointError: for a file that is not what it should be.
-        UsageError: for files that do not belong together, or an overlap as large as a tile.
+        UsageError: for files that do not belong together.
     """
     from ..loading import load_restorer
 
@@ -86,7 +84,6 @@ def load_models(
             device=device,
             dtype=dtype,
             compile=compile,
-            settings=settings,
         )
     except SettingError as error:
         raise UsageError(str(error)) from error

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         args.debug,
     )
     say_if_bundled(files)
-    restorer = load_models(files, settings, device=device, dtype=dtype, compile=args.compile)
+    restorer = load_models(files, device=device, dtype=dtype, compile=args.compile)
     batch.run(
         jobs,
         lambda job, _, report: _restore_file(
