@@ -17,16 +17,30 @@ _BLOCK_MAPS = 6
 _DOUBLED_MAPS = 4
 
 
-def transformer_bytes(config: TransformerConfig, dtype: torch.dtype, tokens: int) -> int:
+def transformer_bytes(
+    config: TransformerConfig,
+    dtype: torch.dtype,
+    tokens: int,
+    *,
+    fused: bool = True,
+    keys: int | None = None,
+) -> int:
     """Return the memory that one tile of so many tokens needs where blocks multiply in `dtype`.
 
     The fullest point is the feed-forward: the float32 stream and its normalised copies, and the hidden layer twice.
-    A quarter more is for what kernels take, and for tables that do not grow with the width.
+    Without a fused kernel it can be the attention, which then has the scores of all heads in memory, before and after
+    the softmax. A quarter more is for what kernels take, and for tables that do not grow with the width.
+
+    Args:
+        fused: whether the attention kernel keeps its scores out of memory.
+        keys: tokens that are attended to, where they are not the same.
     """
-    per_token = (
-        config.embed_dim * (4 * 5 + dtype.itemsize * 3) + config.ffn_dim * dtype.itemsize * 2
-    )
-    return tokens * per_token * 5 // 4
+    stream, item = config.embed_dim * 4 * 5, dtype.itemsize
+    most = tokens * (stream + config.embed_dim * item * 3 + config.ffn_dim * item * 2)
+    if not fused:
+        scores = 2 * config.num_heads * tokens * (tokens if keys is None else keys) * item
+        most = max(most, tokens * (stream + config.embed_dim * item * 3) + scores)
+    return most * 5 // 4
 
 
 def encoder_bytes(config: TokenizerConfig, pixels: int) -> int:

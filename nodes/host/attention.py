@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import torch
 from comfy.ldm.modules import attention as kernels
 from torch import Tensor
+
+_IN_PARTS = ("attention_sub_quad", "attention_split")
+"""The host's kernels for devices without fused attention: they keep the scores in parts that fit."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -19,17 +23,27 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         (B, H, Lq, D).
     """
     # The default 1 / sqrt(D) is kept: older ComfyUI versions ignore another scale silently.
-    # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs.
+    # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs, and where the
+    # host has none, the one that works in parts.
     # On a CPU the core's runs, so that the command line computes the same bits.
     if q.device.type == "cpu":
         from ...varestorer_core.models.attention import attention as core_attention
 
         return core_attention(q, k, v, mask)
     half = q.dtype in (torch.float16, torch.bfloat16)
-    kernel = kernels.optimized_attention if half else kernels.attention_pytorch
+    kernel = kernels.optimized_attention
+    if not half and kernel not in [getattr(kernels, name, None) for name in _IN_PARTS]:
+        kernel = kernels.attention_pytorch
     if mask is not None:  # not every kernel broadcasts, or adds a mask of another type
         mask = mask.to(q.dtype).expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
     return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 
 
 attention.is_plain_on_cpu = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def is_fused(device: torch.device) -> bool:
+    """Tell whether attention on a device keeps its scores out of memory, as the host's own estimates decide it."""
+    if device.type == "cpu":
+        return True
+    return mm.xformers_enabled() or mm.pytorch_attention_flash_attention()

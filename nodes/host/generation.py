@@ -70,7 +70,7 @@ def generate_latent(
     if text is None and against is None:
         cfg = 1.0  # nothing to be guided from or to
     progress = Progress()
-    load_for_tiles(patcher, _bytes(transformer, schedule, guided=cfg != 1), 1)
+    load_for_tiles(patcher, _bytes(patcher, schedule, guided=cfg != 1), 1)
     steps = batch_size * schedule.num_scales
     codes = []
     for index in range(batch_size):
@@ -103,10 +103,11 @@ def _prompt(conditioning: list | None, channels: int) -> Tensor | None:
     )
 
 
-def _bytes(transformer: Any, schedule: ScaleSchedule, *, guided: bool) -> int:
+def _bytes(patcher: Any, schedule: ScaleSchedule, *, guided: bool) -> int:
     """Return the memory of one picture: the finest scale's activations, and keys and values."""
-    config = transformer.config
-    size = torch.empty((), dtype=transformer.compute_dtype).element_size()
+    config = patcher.model.config
+    size = patcher.model.compute_dtype.itemsize
     # One layer's keys and values exist twice for a moment, joined and in parts.
     cached = 2 * (config.depth + 1) * schedule.num_tokens * config.embed_dim * size
-    return (1 + guided) * (tile_bytes(transformer, schedule.sizes[-1]) + cached)
+    work = tile_bytes(patcher, schedule.sizes[-1], schedule.num_tokens)
+    return (1 + guided) * (work + cached)

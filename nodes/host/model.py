@@ -11,7 +11,7 @@ import torch
 from ...varestorer_core.assets import TINY_TRANSFORMER
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import transformer_bytes
-from .attention import attention
+from .attention import attention, is_fused
 from .files import read_model
 from .memory import make_patcher
 
@@ -99,6 +99,11 @@ def compile_options(patcher: Any) -> dict[str, Any] | None:
     return patcher.model_options.get("torch_compile_kwargs")
 
 
-def tile_bytes(transformer: Any, tokens: int) -> int:
-    """Return the memory that one tile of that many tokens needs besides the weights."""
-    return transformer_bytes(transformer.config, transformer.compute_dtype, tokens)
+def tile_bytes(patcher: Any, tokens: int, keys: int | None = None) -> int:
+    """Return the memory that one tile of that many tokens needs besides the weights.
+
+    Args:
+        keys: tokens that they attend to, where they are not the same.
+    """
+    model, fused = patcher.model, is_fused(patcher.load_device)
+    return transformer_bytes(model.config, model.compute_dtype, tokens, fused=fused, keys=keys)

@@ -128,7 +128,7 @@ class HostStages:
                 "Encode Pyramid to auto or to that number."
             )
         features, mask = text_features(self._conditioning, config.text_channels)
-        need = tile_bytes(transformer, pyramid.schedule.num_tokens_long)
+        need = tile_bytes(patcher, pyramid.schedule.num_tokens_long)
         batch = load_for_tiles(patcher, need, settings.tile_batch, tiles=len(pyramid.bits))
         device = patcher.load_device
         if features is not None:

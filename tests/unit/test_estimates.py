@@ -27,6 +27,33 @@ def bundled(name):
     return identify(*read_checkpoint(asset_path(name))).config
 
 
+def unfused(q, k, v, mask=None):
+    """Attend with all scores in memory."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return (scores if mask is None else scores.add_(mask)).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", ["official", "bundled"])
+def test_a_tile_where_attention_is_not_fused(size, dtype, batch, peak_bytes):
+    config = VARESTORER_2B if size == "official" else bundled(TINY_TRANSFORMER)
+    config = dataclasses.replace(config, lora_rank=0, depth=2)
+    schedule = get_schedule(1.0, config.pixel_class)
+    model = VARTransformer(
+        config, dtype=dtype, compute_dtype=dtype, attention=unfused, device="meta"
+    )
+    tokens, d = schedule.num_tokens_long, config.codebook_dim
+    sequence = torch.empty(batch, tokens - 1, d, device="meta")
+    bits = torch.empty(batch, schedule.num_tokens, d, device="meta", dtype=torch.bool)
+    with torch.inference_mode():
+        text = model.encode_text()
+        peak = peak_bytes(lambda: model(sequence, text, schedule, lq_bits=bits))
+    estimate = batch * transformer_bytes(config, dtype, tokens, fused=False)
+    assert peak <= estimate <= 2 * peak
+    assert batch * transformer_bytes(config, dtype, tokens) < peak
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("stored", [None, torch.float8_e4m3fn])
 @pytest.mark.parametrize("dtype", DTYPES)
