@@ -14,7 +14,7 @@ from .fused import convolution_weights
 from .maps import done_with, is_in_pass, maps_used_again, new_map
 from .resampling import doubled, doubled_taps, doubles_at_once, halved
 from .speed import Trial, is_faster, name_of, power_of_two, ramp
-from .strips import convolve_activated, convolve_whole, pays_in_strips, pointwise
+from .strips import convolve_activated, convolve_whole, pointwise, uses_strips
 from .switch import runs_on
 
 
@@ -44,7 +44,7 @@ class FastResidualBlock(ResidualBlock):
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
-        if pays_in_strips(x):
+        if uses_strips(x):
             return self._in_strips(x)
         h = convolve_whole(self.conv1, F.silu(self.norm1(x), inplace=True))
         h = convolve_whole(self.conv2, F.silu(self.norm2(h), inplace=True))
@@ -74,7 +74,7 @@ class FastDownsample(Downsample):
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
-        found = convolution_weights(self.conv, x) if pays_in_strips(x) else None
+        found = convolution_weights(self.conv, x) if uses_strips(x) else None
         result = super().forward(x) if found is None else halved(x, *found)
         done_with(x)
         return result
@@ -117,7 +117,7 @@ class FastDecoder(Decoder):
             x = self.mid(self.conv_in(codes))
             for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
                 x = level(x)
-            if not pays_in_strips(x):
+            if not uses_strips(x):
                 return self.conv_out(F.silu(self.norm_out(x), inplace=True))
             picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
             convolve_activated(self.conv_out, self.norm_out, x, picture, add=False)

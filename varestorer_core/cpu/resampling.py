@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .maps import new_map
 from .speed import Trial, is_faster, name_of, ramp
-from .strips import pays_in_strips, rows_of_a_strip
+from .strips import rows_of_a_strip, uses_strips
 
 
 def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,7 +27,7 @@ def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def doubled(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
     """Return the transposed convolution (B, K, 2 H, 2 W) of x (B, C, H, W) with `doubled_taps`."""
-    if not pays_in_strips(x):
+    if not uses_strips(x):
         return F.conv_transpose2d(x, taps, bias, stride=2, padding=1)
     height, width = x.shape[2:]
     step = rows_of_a_strip(x)

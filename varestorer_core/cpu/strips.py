@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .fused import convolution_weights
 from .maps import new_map
 from .speed import Trial, is_faster, name_of, ramp
-from .winograd import ROWS, Winograd, band_height, pays
+from .winograd import ROWS, Winograd, band_height, uses_winograd
 
 _STRIP = 1 << 21
 """Numbers of the input in a strip for each thread: few enough for a cache, many for the convolution's own set-up."""
@@ -25,7 +25,7 @@ Rows = Callable[[int, int], Tensor]
 """Gives rows `first` to `last` of a map, (1, C, last - first, W)."""
 
 
-def pays_in_strips(x: Tensor) -> bool:
+def uses_strips(x: Tensor) -> bool:
     """Tell whether layers may do x (B, C, H, W) in strips, and should: smaller maps stay in a cache as they are."""
     return (
         x.device.type == "cpu"
@@ -37,7 +37,7 @@ def pays_in_strips(x: Tensor) -> bool:
 
 def convolve_whole(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Return conv(x) for a 3x3 convolution with padding, by Winograd's algorithm where that is faster."""
-    found = convolution_weights(conv, x) if pays(x, conv.weight) else None
+    found = convolution_weights(conv, x) if uses_winograd(x, conv.weight) else None
     if found is None:
         return conv(x)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -130,7 +130,7 @@ def convolve(
 ) -> None:
     """Write the convolution of rows as large as those of x to `result` (1, K, H, W), or add it there."""
     height, width = x.shape[2:]
-    winograd = Winograd(weight, bias) if pays(x, weight) else None
+    winograd = Winograd(weight, bias) if uses_winograd(x, weight) else None
     step = rows_of_a_strip(x) if winograd is None else band_height(width, x.shape[1])
     weight = weight.contiguous(memory_format=torch.channels_last)  # or every call does it
     for first in range(0, height, step):

@@ -59,7 +59,7 @@ def _matrices() -> _Matrices:
     return _Matrices(interpolate.float(), powers(3).float(), output.float(), bias)
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
+def uses_winograd(x: Tensor, weight: Tensor) -> bool:
     """Tell whether this way is exact enough and faster for x (B, C, H, W) and weight (K, C, 3, 3)."""
     return (
         x.device.type == "cpu"

@@ -10,8 +10,8 @@ from varestorer_core.cpu.strips import (
     convolve_activated,
     convolve_whole,
     moments,
-    pays_in_strips,
     pointwise,
+    uses_strips,
 )
 
 
@@ -125,10 +125,10 @@ def test_pointwise_convolutions(strip_size):
 
 def test_where_strips_pay():
     x = torch.empty(1, 128, 130, 128)
-    assert not pays_in_strips(x)  # gradients
+    assert not uses_strips(x)  # gradients
     with torch.no_grad():
-        assert pays_in_strips(x)
-        assert pays_in_strips(x.bfloat16())
-        assert not pays_in_strips(x.double())
-        assert not pays_in_strips(x.to("meta"))
-        assert not pays_in_strips(x[:, :64].expand(2, -1, -1, -1))
+        assert uses_strips(x)
+        assert uses_strips(x.bfloat16())
+        assert not uses_strips(x.double())
+        assert not uses_strips(x.to("meta"))
+        assert not uses_strips(x[:, :64].expand(2, -1, -1, -1))

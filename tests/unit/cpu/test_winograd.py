@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varestorer_core.cpu.winograd import ROWS, Winograd, band_height, pays
+from varestorer_core.cpu.winograd import ROWS, Winograd, band_height, uses_winograd
 
 
 def arguments(channels=5, outputs=7, size=(9, 6)):
@@ -56,13 +56,13 @@ def test_a_band_is_of_whole_strips():
 
 
 @torch.no_grad()
-def test_where_it_pays():
+def test_where_it_is_used():
     wide, weight, _ = arguments(128, 128, (48, 48))
-    assert pays(wide, weight)
-    assert not pays(wide[..., :16], weight)
-    assert not pays(wide.bfloat16(), weight.bfloat16())
-    assert not pays(wide.double(), weight.double())
-    assert not pays(wide[:, :64], weight[:, :64])
-    assert not pays(wide.to("meta"), weight.to("meta"))
+    assert uses_winograd(wide, weight)
+    assert not uses_winograd(wide[..., :16], weight)
+    assert not uses_winograd(wide.bfloat16(), weight.bfloat16())
+    assert not uses_winograd(wide.double(), weight.double())
+    assert not uses_winograd(wide[:, :64], weight[:, :64])
+    assert not uses_winograd(wide.to("meta"), weight.to("meta"))
     with torch.enable_grad():
-        assert not pays(wide, weight)
+        assert not uses_winograd(wide, weight)
