@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from os import PathLike
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
+from .checkpoint import verify as verify_checksums
 from .checkpoint.identify import SOURCES, describe_kind
 from .checkpoint.save import BASE_SHA256, sha256
 from .cleaner import Cleaner, load_cleaner
@@ -26,6 +28,8 @@ from .lora.file import load_adapter
 from .models.transformer import VARTransformer
 from .precision import decoder_dtype
 from .restorer import Restorer
+
+_log = logging.getLogger(__name__)
 
 File = str | PathLike[str]
 
@@ -41,6 +45,7 @@ def load_restorer(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     compile: bool = False,  # noqa: A002 (the name of torch's own)
+    verify: bool = False,
 ) -> Restorer:
     """Load the networks of a restoration, the largest last; what can be wrong is found before that.
 
@@ -55,6 +60,8 @@ def load_restorer(
         dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
             the decoder follows where the device is fast in it.
         compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
+        verify: compare the files with the checksums that they carry before they are loaded, which reads each once
+            more. The log names files without any.
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
@@ -68,6 +75,9 @@ def load_restorer(
         check_compiling(device)
     model_path = Path(model) if model is not None else asset_path(TINY_TRANSFORMER)
     vae_path = Path(vae) if vae is not None else asset_path(TINY_TOKENIZER)
+    added = [adapter if isinstance(adapter, tuple) else (adapter, 1.0) for adapter in adapters]
+    if verify:
+        _verify([model_path, vae_path, cleaner, text_encoder, *(path for path, _ in added)])
     tensors, metadata = read_checkpoint(model_path, kind="transformer")
     config = identify(tensors, metadata).config
     if not isinstance(config, TransformerConfig):
@@ -95,14 +105,19 @@ def load_restorer(
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
-    for adapter in adapters:
-        path, strength = adapter if isinstance(adapter, tuple) else (adapter, 1.0)
+    for path, strength in added:
         _apply_adapter(transformer, Path(path), strength, model_path, metadata)
     with torch.inference_mode():
         text = transformer.encode_text(features, mask, device=device)
     if compile:
         compile_networks(transformer, tokenizer)
     return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+
+
+def _verify(files: Iterable[File | None]) -> None:
+    for file in files:
+        if file is not None and not verify_checksums(Path(file)):
+            _log.warning("%s has no checksum to compare it with", file)
 
 
 def _apply_adapter(

@@ -5,6 +5,7 @@ and `load_tokenizer` build the network, `convert` and `save_safetensors` write f
 themselves. Adapters are in the package `lora`.
 """
 
+from .checksums import verify
 from .convert import convert
 from .examine import Report, examine
 from .files import read_checkpoint, unwrap
@@ -25,4 +26,5 @@ __all__ = [
     "read_checkpoint",
     "save_safetensors",
     "unwrap",
+    "verify",
 ]

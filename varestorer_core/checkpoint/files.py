@@ -57,6 +57,23 @@ def read_checkpoint(
         return unwrap(loaded, kind, name=path.name, consume=True), metadata
 
 
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the files that `read_checkpoint` reads of a path, whatever it is.
+
+    Raises:
+        CheckpointError: if one of them is not there, or is not a file.
+    """
+    if path.is_dir():
+        path = _file_of_folder(path)
+    _check_file(path)
+    if not path.name.endswith(".index.json"):
+        return [path]
+    shards = [path.with_name(name) for name in sorted(set(_shard_names(path).values()))]
+    for shard in shards:
+        _check_file(shard)
+    return shards
+
+
 def file_format(path: Path) -> str:
     """Return what a file is by its first bytes: "safetensors", "zip" or "pickle", or "" if it is none of them.
 
@@ -116,33 +133,42 @@ def _refuse_strangers(path: Path, head: bytes) -> None:
         )
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    for index in _INDEXES:
-        if (folder / index).is_file():
-            return _read_shards(folder / index)
-    for single in _SINGLE:
-        if (folder / single).is_file():
-            tensors, metadata = read_checkpoint(folder / single)
-            return {k: v for k, v in tensors.items() if is_text_encoder_key(k)} or tensors, metadata
+def _file_of_folder(folder: Path) -> Path:
+    for name in (*_INDEXES, *_SINGLE):
+        if (folder / name).is_file():
+            return folder / name
     raise CheckpointError(
         f"{folder} is a folder without {_SINGLE[0]} or {_INDEXES[0]}. Choose a file, or the "
         "folder of flan-t5-xl."
     )
 
 
-def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    path = _file_of_folder(folder)
+    if path.name in _INDEXES:
+        return _read_shards(path)
+    tensors, metadata = read_checkpoint(path)
+    return {k: v for k, v in tensors.items() if is_text_encoder_key(k)} or tensors, metadata
+
+
+def _shard_names(index: Path) -> dict[str, str]:
+    """Return the names of the files that hold the tensors of an index, by tensor."""
     try:
         weight_map = dict(json.loads(index.read_text("utf-8"))["weight_map"])
-        names = {str(key): str(file) for key, file in weight_map.items()}
+        # The index is data from elsewhere: it may only name its neighbours.
+        names = {str(key): Path(str(file)).name for key, file in weight_map.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{index.name} is not the index of a sharded model. Download it again."
         ) from error
-    wanted = {key: file for key, file in names.items() if is_text_encoder_key(key)} or names
+    return {key: file for key, file in names.items() if is_text_encoder_key(key)} or names
+
+
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    wanted = _shard_names(index)
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(wanted.values())):
-        # The index is data from elsewhere: it may only name its neighbours.
-        shard = index.with_name(Path(file).name)
+        shard = index.with_name(file)
         if not shard.is_file():
             raise CheckpointError(
                 f"{shard.name} is missing next to {index.name}. Download all parts of the model."
@@ -154,7 +180,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     missing = [key for key in wanted if key not in tensors]
     if missing:
         raise CheckpointError(
-            f"{index.name} lists {len(missing)} tensors that its files lack (first: {missing[0]}). "
+            f"{index.name} lists {len(missing)} tensors that its files lack (first: {shown(missing[0])}). "
             "Download all parts of the model again."
         )
     return tensors, {}

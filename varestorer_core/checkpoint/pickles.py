@@ -52,12 +52,6 @@ def read_pickle(path: Path, *, zipped: bool) -> Any:
         ) from error
 
 
-def damaged_record(path: Path) -> str | None:
-    """Return the name of the first record of a zip whose checksum is wrong, None if all are right."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
-
-
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:

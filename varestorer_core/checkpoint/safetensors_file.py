@@ -4,10 +4,14 @@ Layout: 8 bytes header length (little endian), a JSON header (name to dtype, sha
 plus string metadata), then the tensors without gaps. The library's own writer needs every tensor in
 memory at once; ours asks for each when its turn comes, so a conversion needs little more than the
 largest tensor. Nothing appears under the final name before the file is complete.
+
+Files that we write carry a SHA-256 in their metadata. It is one of the tensors, not of the file: it stays right where
+another program reorders them or adds to the metadata, and no name, type, shape or value can change without it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +27,11 @@ from ..errors import CheckpointError, VARestorerError
 from ..wording import shown
 
 MAX_HEADER = 100_000_000  # the format's own limit
+
+TENSORS_SHA256 = "varestorer.tensors_sha256"
+"""Metadata key of the hash of the tensors."""
+
+_CHUNK = 1 << 24  # bytes read at once
 
 _NAMES: dict[torch.dtype, str] = {
     torch.float64: "F64",
@@ -87,6 +96,33 @@ def check_header(path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: naming what is wrong.
     """
+    return _read_header(path)[1]
+
+
+def tensors_sha256(path: Path) -> str:
+    """Return the hash of the tensors of a file, as our own have it under `TENSORS_SHA256`.
+
+    Raises:
+        CheckpointError: for a file that is truncated, damaged or not safetensors.
+    """
+    header, _, start = _read_header(path)
+    lines: list[str] = []
+    with path.open(
+        "rb"
+    ) as file:  # not mapped: a file that is cut short meanwhile must not end the process
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            file.seek(start + begin)
+            digest, left = hashlib.sha256(), end - begin
+            while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+                digest.update(chunk)
+                left -= len(chunk)
+            lines.append(_hash_line(name, entry["dtype"], entry["shape"], digest.hexdigest()))
+    return _combined(lines)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Return the entries of the tensors, the metadata, and where the tensors begin."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -114,7 +150,7 @@ def check_header(path: Path) -> dict[str, str]:
             f"{path.name} is truncated: it has {size} of {8 + length + end} bytes. "
             "Download it again."
         )
-    return metadata
+    return header, metadata, 8 + length
 
 
 def write_safetensors(
@@ -124,6 +160,8 @@ def write_safetensors(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a file that is either complete or absent; an earlier file survives a failure.
+
+    The metadata get the hash of the tensors, under `TENSORS_SHA256`.
 
     Args:
         path: of the file; its folder must exist.
@@ -138,8 +176,10 @@ def write_safetensors(
     ordered = sorted(sources, key=lambda source: -source.dtype.itemsize)
     total = sum(source.num_bytes for source in ordered)
     with atomic_file(path, total) as file:
-        file.write(_header(ordered, metadata))
+        # The hash is known last and stands first: zeros keep its place.
+        file.write(_header(ordered, {**metadata, TENSORS_SHA256: "0" * 64}))
         done = 0
+        lines: list[str] = []
         for source in ordered:
             tensor = source.make()
             if tensor.dtype != source.dtype or tuple(tensor.shape) != source.shape:
@@ -147,10 +187,25 @@ def write_safetensors(
                     f"{source.name} was announced as {source.dtype} {source.shape}, got "
                     f"{tensor.dtype} {tuple(tensor.shape)}."
                 )
-            file.write(_bytes(tensor))
+            content = _bytes(tensor)
+            file.write(content)
+            digest = hashlib.sha256(content).hexdigest()
+            lines.append(_hash_line(source.name, _NAMES[source.dtype], source.shape, digest))
             done += source.num_bytes
             if on_progress is not None:
                 on_progress(done, total)
+        file.seek(0)
+        file.write(_header(ordered, {**metadata, TENSORS_SHA256: _combined(lines)}))
+
+
+def _hash_line(name: str, dtype: str, shape: Sequence[int], digest: str) -> str:
+    """Return what stands for one tensor in the hash of all; `digest` is that of its bytes."""
+    return json.dumps([name, dtype, list(shape), digest])
+
+
+def _combined(lines: Sequence[str]) -> str:
+    """Return the hash of tensors in any order."""
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _header(sources: Sequence[TensorSource], metadata: Mapping[str, str]) -> bytes:

@@ -25,6 +25,11 @@ def add_parser(subparsers: Any) -> None:
         "The exit status is 1 if it has problems.",
     )
     parser.add_argument("file", help="checkpoint, or folder of flan-t5-xl")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="also compare the tensors with the SHA-256 that files of this program carry; a file without one is named",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
@@ -33,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report; return 1 if the checkpoint has problems."""
     from ..checkpoint.examine import examine
 
-    report = examine(args.file)
+    report = examine(args.file, verify=args.verify)
     if args.json:
         print(json.dumps(as_dict(report), indent=2))
     else:

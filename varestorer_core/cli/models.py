@@ -28,6 +28,8 @@ class ModelFiles:
     cleaner: str | None = None
     adapters: tuple[str, ...] = ()
     adapter_strength: float = 1.0
+    verify: bool = False
+    """Compare the files with their checksums before they are loaded."""
 
 
 def model_files(args: argparse.Namespace) -> ModelFiles:
@@ -55,6 +57,7 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
         args.cleaner,
         tuple(args.adapter),
         args.adapter_strength,
+        args.verify,
     )
 
 
@@ -84,6 +87,7 @@ def load_models(
             device=device,
             dtype=dtype,
             compile=compile,
+            verify=files.verify,
         )
     except SettingError as error:
         raise UsageError(str(error)) from error

@@ -85,6 +85,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
     group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")
     group.add_argument("--prompt", metavar="TEXT", help="describes the picture; see --text-encoder")
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="before loading, compare the files with the checksums that they carry; files without any are named",
+    )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None = None) -> None:
