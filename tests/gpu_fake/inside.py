@@ -40,6 +40,7 @@ def _believe() -> None:
     cuda.current_device = lambda: 0
     cuda.is_bf16_supported = lambda including_emulation=True: True
     cuda.get_device_capability = lambda device=None: (9, 0)
+    cuda.device = lambda device: contextlib.nullcontext()
     cuda.synchronize = lambda device=None: None
     cuda.empty_cache = lambda: None
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
@@ -59,7 +60,10 @@ def _without_gradients(mode=True):
 
 def _attention(query, key, value, attn_mask=None, *args, **kwargs):
     """Refuse what the fused kernels of a GPU refuse, and the CPU's do not."""
-    if query.device.type != "cpu":
+    import torch
+
+    kind = query.device.type
+    if kind != "cpu" and not torch.is_autocast_enabled(kind):  # which casts all of them
         types = {t.dtype for t in (query, key, value)}
         if len(types) != 1:
             raise RuntimeError(f"query, key and value must have one type, got {types}")

@@ -48,6 +48,9 @@ class PretendedTensor(torch.Tensor):
     def __repr__(self, **_) -> str:
         return f"PretendedTensor({self.held!r}, device={self.device})"
 
+    def tolist(self) -> list:
+        return self.cpu().tolist()
+
     def __reduce_ex__(self, protocol):
         return self.held.detach().__reduce_ex__(protocol)
 

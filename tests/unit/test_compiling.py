@@ -1,11 +1,14 @@
 """Compiling: one graph for each part, the same results, and refusals in a sentence."""
 
+import csv
+import dataclasses
 import shutil
 
 import pytest
 import torch
 
 from varestorer_core.compiling import check_compiling, compile_networks, compiled, parts_to_compile
+from varestorer_core.distill.run import STAGES, run_stage
 from varestorer_core.errors import SettingError
 from varestorer_core.kernels import accelerate
 from varestorer_core.schedule import get_schedule
@@ -90,3 +93,37 @@ def test_where_compiling_cannot_work(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(SettingError, match=r"C\+\+ compiler"):
         check_compiling(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "stages", [STAGES[:2], pytest.param(STAGES, marks=pytest.mark.slow)], ids=["two", "all"]
+)
+def test_stages_train_compiled(stages, tmp_path, micro_run):
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph
+
+    settings = micro_run(tmp_path, steps=dict.fromkeys(STAGES, 1))
+    plain = dataclasses.replace(settings, out=tmp_path / "plain")
+    within = dataclasses.replace(
+        settings, out=tmp_path / "compiled", compile_options={"backend": backend}
+    )
+    for stage in stages:
+        losses = []
+        for run in (plain, within):
+            torch._dynamo.reset()  # graphs of an earlier stage would be used again
+            graphs.clear()
+            assert run_stage(stage, run)
+            with (run.out / stage / "log.csv").open() as file:
+                losses += [float(r["value"]) for r in csv.DictReader(file) if r["name"] == "loss"]
+        assert graphs, stage
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3), stage
+
+
+def test_a_run_that_cannot_be_compiled_is_refused_before_it_draws(tmp_path, monkeypatch, micro_run):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SettingError, match=r"compile needs a C\+\+ compiler"):
+        micro_run(tmp_path, compile_options={})
+    assert not list(tmp_path.iterdir())

@@ -41,11 +41,12 @@ def test_all_trains_and_exports(tmp_path, shapes, capsys):
 def test_arguments_reach_the_settings(tmp_path, shapes):
     args = parse("student", "--out", str(tmp_path), "--config", str(shapes), "--kl", "0",
                  "--degradation", "official,real", "--steps", "7", "--seed", "3", "--causal",
-                 "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3")  # fmt: skip
+                 "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3", "--compile")  # fmt: skip
     settings = distill.settings_from(args)
     assert settings.student_settings.kl == 0
     assert settings.tokenizer_settings.entropy == 0.1
     assert (settings.ema, settings.accumulate) == (0.99, 3)
+    assert settings.compile_options == {}
     assert settings.student_settings.causal
     assert settings.student_settings.degradation == ("official", "real")
     assert settings.encoder_settings.degradation == ("official", "real")

@@ -168,6 +168,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
     )
+    parser.add_argument("--compile", action="store_true", help="use torch.compile; slow at first")
     parser.add_argument("--threads", type=integer(1, None), help="CPU threads")
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
     add_tokenizer_options(parser)
@@ -247,6 +248,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
         overwrite=args.overwrite,
         allow_changes=args.allow_changes,
         device=processes.device or str(device_and_dtype(args.device, "fp32")[0]),
+        compile_options={} if args.compile else None,
         validation_pictures=args.validation_pictures,
         deadline=None if args.minutes is None else time.monotonic() + 60 * args.minutes,
         save_every=args.save_every,

@@ -80,6 +80,8 @@ class SkipStage:
         self.autocast = mixed_precision(next(tokenizer.parameters()).device, amp)
         path = nn.ModuleList(nn.ParameterList([p]) for p in skip_parameters(tokenizer))
         self.modules: dict[str, nn.Module] = {"skip_path": path}
+        # The skip path runs convolutions one by one, past the modules that would be compiled.
+        self.networks: tuple[nn.Module, ...] = ()
 
     def loop(self, whole: LoopSettings) -> LoopSettings:
         """Return how it trains, for a stage that trains like `whole` afterwards."""

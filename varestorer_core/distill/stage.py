@@ -27,6 +27,11 @@ class Stage(Protocol):
         ...
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Every network that a step runs, trained or frozen, which is what `torch.compile` is for."""
+        ...
+
+    @property
     def draws(self) -> tuple[Draw, ...]:
         """What batches the stage asks for, in the order of their first steps."""
         ...

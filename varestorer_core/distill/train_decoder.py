@@ -85,6 +85,9 @@ class DecoderStage:
         self.text = None if self.student is None else self.student.encode_text()
         self.autocast = mixed_precision(device, settings.amp)
         self.modules: dict[str, nn.Module] = {"decoder": self.tokenizer.decoder}
+        self.networks: tuple[nn.Module, ...] = (self.tokenizer,)
+        if self.student is not None:
+            self.networks = (self.tokenizer, self.student)
         self.adversary: Adversary | None = None
         if settings.adversarial:
             rate = 2 * loop.learning_rate

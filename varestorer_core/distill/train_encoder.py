@@ -83,6 +83,7 @@ class EncoderStage:
             self.adapted.encoder.requires_grad_(True)
         self.autocast = mixed_precision(device, self.settings.amp)
         self.modules: dict[str, nn.Module] = {"encoder": self.adapted.encoder}
+        self.networks: tuple[nn.Module, ...] = (self.tokenizer, self.adapted)
 
     @property
     def draws(self) -> tuple[Draw, ...]:

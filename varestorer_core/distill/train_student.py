@@ -136,6 +136,12 @@ class StudentStage:
         trained, self.student = _student(teacher, settings, seed)
         processes.average_gradients(trained)
         self.modules: dict[str, nn.Module] = {"student": trained}
+        self.networks: tuple[nn.Module, ...] = (
+            self.tokenizer,
+            self.lq_tokenizer,
+            self.teacher,
+            self.student,
+        )
         self.adversary: Adversary | None = None
         if settings.adversarial:
             self.adversary = Adversary(seed, device=device)

@@ -79,6 +79,7 @@ class TeacherStage:
         self.weights = scale_weights(self.schedule, torch.device(device))
         self.autocast = mixed_precision(device, self.settings.amp)
         self.modules: dict[str, nn.Module] = {"teacher": self.teacher}
+        self.networks: tuple[nn.Module, ...] = (self.tokenizer, self.teacher)
 
     @property
     def draws(self) -> tuple[Draw, ...]:

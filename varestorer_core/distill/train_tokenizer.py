@@ -105,6 +105,7 @@ class TokenizerStage:
                 self.tokenizer, self.small, loop.seed, settings=skip, amp=self.settings.amp
             )
         self.modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
+        self.networks: tuple[nn.Module, ...] = (self.tokenizer,)
 
     @property
     def draws(self) -> tuple[Draw, ...]:

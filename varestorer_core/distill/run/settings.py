@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
+from ...compiling import check_compiling
 from ...config import TokenizerConfig, TransformerConfig
 from ...schedule import get_schedule
 from ..base import BaseFiles
@@ -101,6 +103,8 @@ class RunSettings:
     device: str = "cpu"
     init: Path | None = None
     """Tokenizer file that the tokenizer stage starts from; None starts from nothing."""
+    compile_options: dict[str, Any] | None = None
+    """Of `torch.compile`, for the networks of every stage, such as {} for its defaults; None does not compile."""
     base: BaseFiles | None = None
     """Files in the place of the first two stages."""
     prompt: Tensor | None = None
@@ -121,6 +125,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.tensorboard:
             summary_writer()  # whether there is one; not only after the pictures have been drawn
+        if self.compile_options is not None:
+            check_compiling(torch.device(self.device))
 
     @property
     def tile(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...compiling import compile_networks
 from ...errors import SettingError
 from ..held_out import HeldOut
 from ..loop import LoopSettings, Progress, train
@@ -155,6 +156,8 @@ def train_stage(
     on_progress: Progress | None = None,
 ) -> int:
     """Train a stage in its folder, a tokenizer's skip path before the whole; return the step reached."""
+    if settings.compile_options is not None:
+        compile_networks(*stage.networks, **settings.compile_options)
     processes = settings.processes if isinstance(stage, StudentStage) else ALONE
     folder = processes.folder(folder)
     resumed = settings.resume and (folder / "state.pt").exists()
