@@ -17,7 +17,6 @@ from .files import read_model
 from .model import SOURCE_HASH
 
 ADAPTER_FOLDER = "loras"
-_FACTORS = (".lora_down.weight", ".lora_up.weight")
 
 
 def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
@@ -25,24 +24,19 @@ def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
 
     Args:
         patcher: from `load_model`, with or without adapters.
+        name: menu entry of an adapter, or of a model with one inside, such as varestorer.pth.
         strength: 0 is exactly the model, 1 the adapted one.
 
     Raises:
         CheckpointError: if the file is not an adapter, or for another model.
     """
-    from ...varestorer_core.checkpoint import unwrap
     from ...varestorer_core.lora.factors import text_biases
     from ...varestorer_core.lora.file import load_adapter
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name)
-    tensors = unwrap(state_dict, name=name)
-    factors = {key: tensor for key, tensor in tensors.items() if key.endswith(_FACTORS)}
-    if factors and len(factors) < len(tensors):
-        # A whole model with an adapter inside, as varestorer.pth is; the metadata is the model's.
-        tensors, metadata = factors, {}
     owners = load_adapter(
-        tensors,
+        state_dict,
         metadata,
         patcher.model.state_dict(),
         patcher.model.config,
