@@ -1,7 +1,11 @@
-"""The host's memory manager: patchers, tile batches that fit, and what counts as out-of-memory."""
+"""The host's memory manager: patchers, tile batches that fit, what counts as out-of-memory, and giving memory back."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
+import weakref
 from typing import Any
 
 import comfy.model_management as mm
@@ -10,14 +14,39 @@ import torch
 
 from ...varestorer_core.tiles.batching import is_out_of_memory, tiles_at_once
 
+_MOMENT = 0.5
+"""Seconds in which a model that is not referred to any more has freed its weights."""
+
 
 def make_patcher(
     model: torch.nn.Module, load_device: torch.device, offload_device: torch.device
 ) -> Any:
-    """Return the host's own kind of ModelPatcher around a model with loaded weights."""
+    """Return the host's own kind of ModelPatcher around a model with loaded weights.
+
+    Once the host lets go of the model, its memory goes back to the system.
+    """
+    weakref.finalize(model, _give_back_soon).atexit = False
     # Looked up at call time: the host replaces the class while it starts.
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     return patcher(model, load_device=load_device, offload_device=offload_device)
+
+
+def give_back() -> None:
+    """Give the system the memory that this process has freed.
+
+    Matrices are too small for mappings of their own (up to 32 MiB in glibc), so they lie in the heap among what stays,
+    and glibc gives back nothing but the heap's end by itself: gigabytes of freed weights would count as used.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
+def _give_back_soon() -> None:
+    # This runs while the model goes: its weights are there for another moment.
+    timer = threading.Timer(_MOMENT, give_back)
+    timer.daemon = True
+    timer.start()
 
 
 def load_for_tiles(

@@ -69,11 +69,12 @@ def load_model(name: str, weight_dtype: str) -> Any:
         attention=attention,
         consume=True,
     )
-    # Younger hosts remember the types before the weights move about.
+    # Newer ComfyUI versions remember the types before the weights move about.
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(model)
-    # The host's TorchCompileModel asks for the module of this name. Not a submodule: it would be its own.
-    model.__dict__["diffusion_model"] = model
+    # The host's TorchCompileModel asks for the module of this name. A property and no attribute: only the garbage
+    # collector would free a model that refers to itself, and the host warns of it.
+    setattr(type(model), "diffusion_model", property(lambda self: self))  # noqa: B010
     patcher = make_patcher(model, load_device, offload_device)
     patcher.set_attachments(SOURCE_HASH, metadata.get("varestorer.source_sha256", ""))
     return patcher
