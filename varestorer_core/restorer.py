@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .errors import SettingError
+from .host_memory import check_results
 from .pictures.conversion import Pictures, as_pictures
 from .pipeline import DEFAULTS, LQPyramid, check_pictures
 from .resize import target_size
@@ -175,6 +176,7 @@ def _sized_masks(
             f"Expected one mask, or one for each of the {len(pictures)} pictures, got {len(each)}."
         )
     sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
+    check_results(sizes)  # masks of that size would take as long as pictures
     # One mask serves pictures of the same size as it is.
     sized = {
         (index % len(each), size): output_mask(each[index % len(each)], size, settings.feather)

@@ -54,6 +54,13 @@ def test_the_pipeline_refuses_before_it_resizes(bundled, free):
         bundled.restore(torch.rand(3, 1000, 1000), RestoreSettings(upscale=4.0))
 
 
+def test_the_pipeline_refuses_before_it_resizes_a_mask(bundled, free, monkeypatch):
+    free(1)
+    monkeypatch.setattr("varestorer_core.restorer.output_mask", lambda *_: pytest.fail("resized"))
+    with pytest.raises(ImageError, match="GB are free"):
+        bundled.restore(torch.rand(3, 1000, 1000), upscale=4.0, masks=torch.ones(10, 10))
+
+
 def test_this_machine_has_memory():
     free = available_bytes()
     assert free is None or free > 0
