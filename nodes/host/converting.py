@@ -42,15 +42,17 @@ def convert_file(file: str | None, dtype: str, *, adapter_only: bool) -> str:
     An adapter goes into models/loras, where its loader looks for it.
 
     Raises:
-        SettingError: if the file is not there, or the result is.
+        SettingError: if no file is chosen, it is not there, or the result is.
         CheckpointError: if it cannot be converted.
     """
     from ...varestorer_core.checkpoint import convert
 
+    if not file:
+        raise SettingError("No file is chosen. Choose one in the menu of VARestorer Convert Model.")
     source = locate(file)
     if source is None:
         raise SettingError(f"{file!r} is not in the models folder. Press R to refresh the menus.")
-    folder = str(file).partition("/")[0]
+    folder = file.partition("/")[0]
     destination = source.with_suffix(".safetensors")
     if adapter_only:
         folder = _ADAPTERS

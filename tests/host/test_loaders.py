@@ -11,6 +11,7 @@ pytestmark = pytest.mark.host
 ASSETS = Path(__file__).parents[2] / "varestorer_core" / "assets"
 TRANSFORMER = ASSETS / "tiny_transformer.safetensors"
 TOKENIZER = ASSETS / "tiny_tokenizer.safetensors"
+BUNDLED = "varestorer-tiny (bundled)"
 LOADERS = {
     "diffusion_models": ("VARestorerLoadModel", "model_name", TRANSFORMER),
     "vae": ("VARestorerLoadVAE", "vae_name", TOKENIZER),
@@ -95,3 +96,27 @@ def test_a_file_is_known_by_its_content_not_its_name(host, folder):
     (host.model_file(folder, "sub folder")).mkdir(exist_ok=True)
     shutil.copy(right, host.model_file(folder, "sub folder/renamed.safetensors"))
     assert load(host, folder, "sub folder/renamed.safetensors") == []
+
+
+@pytest.mark.parametrize(
+    ("class_type", "widget"),
+    [
+        *((class_type, widget) for class_type, widget, _ in LOADERS.values()),
+        ("VARestorerLoadAdapter", "adapter_name"),
+        ("VARestorerConvertModel", "file"),
+    ],
+)
+def test_no_name_at_all_is_answered_in_a_sentence(host, class_type, widget):
+    """As programs send it that fill in /prompt by themselves."""
+    inputs = {widget: None}
+    prompt = {"model": {"class_type": "VARestorerLoadModel", "inputs": {"model_name": BUNDLED}}}
+    if widget == "adapter_name":
+        inputs |= {"model": ["model", 0], "strength": 1.0}
+    if widget == "file":
+        inputs |= {"part": "model"}
+    prompt["load"] = {"class_type": class_type, "inputs": inputs}
+    prompt["sink"] = {"class_type": "TestSink", "inputs": {"anything": ["load", 0]}}
+    with pytest.raises(type(host).Error) as caught:
+        host.run(prompt)
+    (message,) = caught.value.messages
+    assert message.startswith("No file is chosen. Choose one")

@@ -1,53 +1,23 @@
 """Small files of exactly the structures that the released ones have."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
 from varestorer_core.checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
-from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
 from varestorer_core.cli.main import main
 
-
-def as_rebuilt(tensor):
-    """Return a tensor that is pickled through `_rebuild_from_type_v2`, as those of infinity_2b_reg.pth."""
-    tensor = tensor.clone()
-    tensor.marker = 1
-    return tensor
-
-
-def released_tokenizer(tokenizer):
-    """Return what infinity_vae_d32reg.pth holds: the tokenizer beside all that it was trained with."""
-    state = {
-        apply_renames(name, TOKENIZER_TO_OFFICIAL): tensor
-        for name, tensor in tokenizer.state_dict().items()
-    }
-    bits = tokenizer.config.codebook_dim
-    state["quantizer.lfq.mask"] = 2 ** torch.arange(bits - 1, -1, -1)
-    moments = {"exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2), "step": torch.tensor(5.0)}
-    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
-    return {
-        "vae": state,
-        "discriminator": {"main.0.weight": torch.ones(2, 2)},
-        "optimizer": optimizer,
-        "d_optimizer": optimizer,
-        "step": 500_000,
-        "epoch": 3,
-    }
-
-
-def released_transformer(transformer):
-    """Return what infinity_2b_reg.pth holds: flat, float32, rebuilt tensors, key biases that are zero."""
-    state = {
-        chunk_blocks(name, 1): as_rebuilt(tensor)
-        for name, tensor in transformer.state_dict().items()
-    }
-    width = transformer.config.embed_dim
-    zeros = {
-        f"{name[:-3]}zero_k_bias": torch.zeros(width)
-        for name in state
-        if name.endswith("sa.mat_qkv.weight")
-    }
-    return state | {name.replace("mat_qkv.weight", ""): value for name, value in zeros.items()}
+_spec = importlib.util.spec_from_file_location(
+    "varestorer_released", Path(__file__).parents[1] / "released.py"
+)
+released = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(released)
+released_tokenizer, released_transformer = (
+    released.released_tokenizer,
+    released.released_transformer,
+)
 
 
 @pytest.fixture

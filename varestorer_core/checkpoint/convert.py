@@ -73,7 +73,7 @@ def convert(
         if kind != "transformer" or not tensors:
             raise CheckpointError(
                 f"{source.name} is {info.description} without adapters, so there is none to write. "
-                "Leave out --adapter-only."
+                "Convert it as a whole instead."
             )
         kind = "adapter"
     if dtype is None:

@@ -1,0 +1,141 @@
+"""Files of the structures that the released ones have: in the nodes as in the command, and converted on the canvas."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "varestorer_core" / "assets"
+PAIRS = {
+    "infinity_2b_reg.pth": "infinity_vae_d32reg.pth",
+    "infinity_125M_256x256.pth": "infinity_vae_d16.pth",
+}
+TRANSFORMER_FOLDER, VAE_FOLDER = "diffusion_models", "vae"
+
+
+def _load(path: Path):
+    spec = importlib.util.spec_from_file_location(f"varestorer_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RELEASED = _load(ROOT / "tests" / "released.py")
+FILES = _load(Path(__file__).with_name("workflow_files.py"))
+
+
+@pytest.fixture(scope="module")
+def released(host):
+    """The host with small files under the names of the released ones, for as long as these tests run."""
+    places = [host.base / "models" / folder for folder in (TRANSFORMER_FOLDER, VAE_FOLDER)]
+    RELEASED.write_released(*places)
+    yield host
+    for place, names in zip(places, (PAIRS, PAIRS.values()), strict=True):
+        for name in names:
+            (place / name).unlink()
+
+
+def node(class_type, **inputs):
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def pixels(host, base: str, vae: str) -> np.ndarray:
+    """Return a restoration of the example picture, (H, W, 3) in 8 bits."""
+    prompt = host.whole(upscale=1.0)
+    prompt["model"]["inputs"]["model_name"] = base
+    prompt["vae"]["inputs"]["vae_name"] = vae
+    return np.rint(host.arrays(host.run(prompt))["keep"][0] * 255).astype(np.uint8)
+
+
+def convert(host, file: str, **settings) -> tuple[str, list[str]]:
+    """Convert a file on the canvas; return what was written, and the notice on the node."""
+    settings = {"part": "model", "dtype": "keep", **settings}
+    prompt = {
+        "convert": node("VARestorerConvertModel", file=file, **settings),
+        "text": node("PreviewAny", source=["convert", 0]),
+    }
+    outputs = host.run(prompt)["outputs"]
+    return outputs["text"]["text"][0], outputs["convert"]["varestorer_notice"]
+
+
+@pytest.mark.parametrize(("base", "vae"), PAIRS.items())
+def test_nodes_and_command_restore_alike(released, tmp_path, base, vae):
+    found = pixels(released, base, vae)
+    command = [sys.executable, "-m", "varestorer_core.cli", "restore", ASSETS / "demo_lq.png"]
+    command += ["-o", tmp_path / "out.png", "--device", "cpu"]
+    command += ["--upscale", "1", "--detail", "0", "--overlap", "64", "--color-match", "none"]
+    command += ["--model", released.model_file(TRANSFORMER_FOLDER, base)]
+    command += ["--vae", released.model_file(VAE_FOLDER, vae)]
+    subprocess.run([*map(str, command)], check=True, cwd=ROOT)
+    expected = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
+    assert found.shape == expected.shape
+    assert found.std() > 1, "the picture is flat, so nothing is compared"
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_a_converted_file_restores_the_same_and_stands_beside_the_original(released):
+    base, vae = next(iter(PAIRS.items()))
+    written = []
+    try:
+        for folder, name in ((TRANSFORMER_FOLDER, base), (VAE_FOLDER, vae)):
+            text, notice = convert(released, f"{folder}/{name}")
+            assert text == f"{folder}/{Path(name).stem}.safetensors"
+            assert notice == [f"Written: models/{text}"]
+            written.append(released.base / "models" / text)
+            assert written[-1].is_file()
+        loader = released.get("/object_info/VARestorerLoadModel")["VARestorerLoadModel"]
+        assert written[0].name in loader["input"]["required"]["model_name"][1]["options"]
+        before = pixels(released, base, vae)
+        assert np.array_equal(pixels(released, *(path.name for path in written)), before)
+        with pytest.raises(type(released).Error, match="nothing was written"):
+            convert(released, f"{TRANSFORMER_FOLDER}/{base}", dtype="bf16")
+    finally:
+        for path in written:
+            path.unlink()
+
+
+def test_the_adapter_is_taken_out_of_a_whole_model_by_both_nodes(released):
+    """Load VARestorer Adapter reads it there; Convert Model writes it to models/loras."""
+    stand_ins = FILES.StandIns(released)
+    path = released.model_file(TRANSFORMER_FOLDER, "varestorer.pth")
+    shutil.copy(stand_ins.source / TRANSFORMER_FOLDER / path.name, path)
+
+    def adapted(adapter: str) -> np.ndarray:
+        prompt = released.whole(upscale=1.0)
+        inputs = {"model": ["model", 0], "adapter_name": adapter, "strength": 1.0}
+        prompt["adapter"] = node("VARestorerLoadAdapter", **inputs)
+        prompt["restore"]["inputs"]["model"] = ["adapter", 0]
+        return released.arrays(released.run(prompt))["keep"]
+
+    written = None
+    try:
+        text, _ = convert(released, f"{TRANSFORMER_FOLDER}/{path.name}", part="adapter")
+        assert text == "loras/varestorer_adapter.safetensors"
+        written = released.base / "models" / text
+        inside = adapted(path.name)
+        assert np.array_equal(adapted(written.name), inside)
+        plain = released.arrays(released.run(released.whole(upscale=1.0)))["keep"]
+        assert np.abs(plain - inside).max() > 0.01, "the adapter had no effect"
+    finally:
+        path.unlink()
+        if written:
+            written.unlink()
+
+
+def test_a_file_with_nothing_to_convert_is_refused_in_a_sentence(released):
+    with pytest.raises(type(released).Error, match="is not in the models folder"):
+        convert(released, f"{TRANSFORMER_FOLDER}/gone.pth")
+    vae = f"{VAE_FOLDER}/{PAIRS['infinity_2b_reg.pth']}"
+    with pytest.raises(type(released).Error) as caught:
+        convert(released, vae, part="adapter")
+    (message,) = caught.value.messages
+    assert "adapter" in message
+    assert "\n" not in message
