@@ -3,6 +3,7 @@
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 import { CompareView } from "./compare_view.js"
+import { addViewWidget } from "./view_widget.js"
 
 const NODE = "VARestorerCompare"
 const SMALLEST = [320, 380]
@@ -39,11 +40,7 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return
     const view = new CompareView(address)
     passOn(view.root)
-    const options = { serialize: false, hideOnZoom: false, hideInPanel: true, getMinHeight: () => 260 }
-    // The panel of older hosts lists every widget but those for the classic canvas.
-    Object.defineProperty(options, "canvasOnly", { get: () => !LiteGraph.vueNodesMode, enumerable: true })
-    const widget = node.addDOMWidget("comparison", "varestorer_compare", view.root, options)
-    widget.serialize = false // nothing of it belongs in a saved workflow
+    addViewWidget(node, "comparison", view.root, { getMinHeight: () => 260 })
     node.setSize(node.size.map((side, axis) => Math.max(side, SMALLEST[axis])))
     const before = node.onExecuted
     node.onExecuted = function (output) {

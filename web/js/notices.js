@@ -3,6 +3,7 @@
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
+import { addViewWidget } from "./view_widget.js"
 
 const SPEAKERS = ["VARestorerRestoreImage", "VARestorerConvertModel"]
 const KEY = "varestorer_notice"
@@ -10,16 +11,11 @@ const STYLE = "font:12px sans-serif; padding:4px; text-align:center; white-space
 const HEIGHT = 36
 const SHOWN_MS = 15_000
 
-// Made with the node: Nodes 2.0 of older hosts does not draw a widget that comes later.
 function addLine(node) {
   const element = Object.assign(document.createElement("div"), { role: "status" })
   element.style.cssText = STYLE
   const height = () => (element.textContent ? HEIGHT : 0)
-  const options = { serialize: false, hideOnZoom: false, hideInPanel: true, getMinHeight: height, getMaxHeight: height }
-  // The panel of older hosts lists every widget but those for the classic canvas.
-  Object.defineProperty(options, "canvasOnly", { get: () => !LiteGraph.vueNodesMode, enumerable: true })
-  const widget = node.addDOMWidget(KEY, KEY, element, options)
-  widget.serialize = false
+  addViewWidget(node, KEY, element, { getMinHeight: height, getMaxHeight: height })
   return element
 }
 
