@@ -65,8 +65,27 @@ ON_SCREEN = """() => {
         const [left, top, width] = node.boundingRect
         return [(left + offset[0]) * scale + frame.left, (left + width + offset[0]) * scale + frame.left]
     })
-    return { left: Math.min(...boxes.map(b => b[0])), right: Math.max(...boxes.map(b => b[1])), scale }
+    const left = Math.min(...boxes.map(b => b[0]))
+    const first = app.graph.nodes[boxes.findIndex(b => b[0] === left)].type
+    return { left, right: Math.max(...boxes.map(b => b[1])), scale, first }
 }"""
+# Titles of the nodes behind which the wire runs that brings the picture before to Compare.
+BEHIND_NODES = """() => app.graph.nodes.filter(n => n.type === 'VARestorerCompare').flatMap(compare => {
+    const link = app.graph.links.get(compare.inputs[0].link)
+    const source = app.graph.getNodeById(link.origin_id)
+    const from = source.getConnectionPos(false, link.origin_slot)
+    const to = compare.getConnectionPos(true, 0)
+    const reach = Math.hypot(to[0] - from[0], to[1] - from[1]) / 4
+    const xs = [from[0], from[0] + reach, to[0] - reach, to[0]]
+    const ys = [from[1], from[1], to[1], to[1]]
+    const at = (p, t) => (1 - t) ** 3 * p[0] + 3 * (1 - t) ** 2 * t * p[1] + 3 * (1 - t) * t ** 2 * p[2] + t ** 3 * p[3]
+    const points = Array.from({ length: 101 }, (_, i) => [at(xs, i / 100), at(ys, i / 100)])
+    return app.graph.nodes.filter(node => node !== source && node !== compare).filter(node => {
+        const [left, top, width, height] = node.boundingRect
+        return points.some(([x, y]) => x > left && x < left + width && y > top && y < top + height)
+    }).map(node => node.title)
+})"""
+FOLDERS = ("diffusion_models", "vae", "text_encoders", "loras")
 
 
 def test_words_that_people_type_find_the_all_in_one_node(canvas):
@@ -85,12 +104,32 @@ def test_words_that_people_type_find_the_all_in_one_node(canvas):
     assert all(ranks.values()), ranks
 
 
-def test_a_template_opens_readable_beside_the_side_bar(canvas, workflow_files):
-    canvas.load(workflow_files.BEGINNERS, fit=False)
-    seen = canvas.page.evaluate(ON_SCREEN)
-    assert seen["scale"] >= 0.85
-    assert seen["left"] > 62  # the side bar is 60 wide
-    assert seen["right"] < 1600
+def test_templates_open_readable_with_the_note_first_and_wires_in_sight(canvas, workflow_files):
+    for name in workflow_files.names():
+        canvas.load(name, fit=False)
+        seen = canvas.page.evaluate(ON_SCREEN)
+        assert seen["scale"] >= 0.85, name
+        assert seen["left"] > 62, name  # the side bar is 60 wide
+        if not canvas.vue:  # the Nodes 2.0 of 0.8.0 draws everything a fifth larger
+            assert seen["right"] < 1600, name
+        assert seen["first"] == "MarkdownNote", name
+        assert canvas.page.evaluate(BEHIND_NODES) == [], name
+
+
+def test_every_loader_of_ours_says_where_its_files_can_be_had(canvas, workflow_files):
+    """As the front end has it in its hands, from which it offers the download."""
+    for name in workflow_files.names():
+        canvas.load(name, fit=False)
+        loaders = canvas.page.evaluate(
+            """app.graph.nodes.filter(n => n.type.startsWith('VARestorerLoad'))
+                .map(n => [n.type, n.properties.models ?? []])"""
+        )
+        assert loaders, name
+        for kind, models in loaders:
+            assert models, (name, kind)
+            for model in models:
+                assert model["url"].startswith("https://huggingface.co/"), (name, kind)
+                assert model["directory"] in FOLDERS, (name, kind)
 
 
 def test_the_official_template_names_its_files_where_they_go(canvas, workflow_files):
@@ -145,26 +184,49 @@ def test_an_empty_mask_is_said_and_a_seed_without_effect_is_left_out(canvas):
     assert not canvas.errors
 
 
-def test_an_error_begins_with_a_short_name_and_our_sentence(canvas):
+# What is set on the all-in-one node, the class that the card shows, and the beginning of its sentence.
+REFUSALS = {
+    "size": (
+        "{ size_by: 'longer side', longer_side: 16384 }",
+        "SettingError",
+        "Choose another size",
+    ),
+    # 4096 x 4096 enlarged eight times: the size, the need or the limit, and the way out.
+    "huge": ("{ upscale: 8 }", "ImageError", "32768 x 32768 pixels"),
+}
+REFUSE = """huge => {
+    const restore = app.graph.nodes.find(n => n.type === 'VARestorerRestoreImage')
+    if (huge) {
+        const picture = LiteGraph.createNode('EmptyImage')
+        app.graph.add(picture)
+        picture.widgets[0].value = picture.widgets[1].value = 4096
+        picture.connect(0, restore, restore.inputs.findIndex(input => input.name === 'image'))
+    }
+    window.failed = null
+    app.api.addEventListener('execution_error', event => { window.failed = event.detail })
+}"""
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_an_error_begins_with_a_short_name_and_our_sentence(canvas, case):
     """No path of modules before the sentence."""
+    values, name, words = REFUSALS[case]
     canvas.page.evaluate(RUN_WITH_MASK, 1)
+    canvas.page.evaluate(REFUSE, case == "huge")
     canvas.page.evaluate(
-        """() => {
+        f"""() => Object.entries({values}).forEach(([name, value]) => {{
             const node = app.graph.nodes.find(n => n.type === 'VARestorerRestoreImage')
-            node.widgets.find(w => w.name === 'size_by').value = 'longer side'
-            node.widgets.find(w => w.name === 'longer_side').value = 16384
-        }"""
+            node.widgets.find(w => w.name === name).value = value
+        }})"""
     )
     canvas.fit()
-    canvas.page.evaluate(
-        """() => {
-            window.failed = null
-            app.api.addEventListener('execution_error', event => { window.failed = event.detail })
-        }"""
-    )
     canvas.run()
     canvas.page.wait_for_function("window.failed")
     failed = canvas.page.evaluate("window.failed")
-    assert failed["exception_type"] == "SettingError"
-    assert "Choose another size" in failed["exception_message"]
-    canvas.read_error(failed["exception_message"].strip()[:40])
+    assert failed["exception_type"] == name
+    sentence = failed["exception_message"].strip()
+    assert words in sentence
+    assert "\n" not in sentence
+    if case == "huge":
+        assert "smaller upscale factor" in sentence
+    canvas.read_error(sentence[:40])
