@@ -112,3 +112,19 @@ def test_a_pixel_survives_the_strongest_scale(host):
 def test_a_broken_picture_is_refused_in_a_sentence(host, kind, words):
     with pytest.raises(host.Error, match=words):
         degraded(host, node("TestPicture", kind=kind))
+
+
+def test_a_new_node_shows_damage(host):
+    """With all values as they are when the node is added: far from the picture, and of its size."""
+    fields = host.get("/object_info/VARestorerDegrade")["VARestorerDegrade"]["input"]["required"]
+    defaults = {name: fields[name][1]["default"] for name in ("preset", "scale", "seed")}
+    original = node("VARestorerExampleImage", picture="original")
+    (result,) = degraded(host, original, **defaults)
+    (before,) = host.lists(
+        host.run({"picture": original, "keep": node("TestKeep", image=["picture", 0])})
+    )["keep"]
+    assert result.shape == before.shape
+    decibels = -10 * np.log10(np.mean((result - before) ** 2))
+    assert decibels < 25
+    # Blurred: much of the differences between neighbours is gone.
+    assert np.abs(np.diff(result, axis=1)).mean() < 0.6 * np.abs(np.diff(before, axis=1)).mean()

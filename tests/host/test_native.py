@@ -59,11 +59,45 @@ def test_vae_round_trip_through_native_nodes(host, encode, decode):
     assert np.sqrt(np.mean(error**2)) < 0.1
 
 
-def test_native_decode_shows_the_tiles(host):
-    prompt = host.chain()
-    prompt["decode"] = node("VAEDecode", samples=["restore", 0], vae=["vae", 0])
-    tiles = host.arrays(host.run(prompt))["keep"]
-    assert tiles.shape[1:] == (128, 128, 3)
+@pytest.mark.parametrize(
+    "decoder", [{"class_type": "VAEDecode"}, {"class_type": "VAEDecodeTiled", **TILED}]
+)
+def test_native_decode_joins_the_tiles_of_a_restoration(host, decoder):
+    """To the picture that our own node makes of them, instead of a batch of tiles."""
+    prompt = host.chain(upscale=2.0)
+    settings = {key: value for key, value in decoder.items() if key != "class_type"}
+    prompt["native"] = node(
+        decoder["class_type"], samples=["restore", 0], vae=["vae", 0], **settings
+    )
+    prompt["joined"] = node("TestKeep", image=["native", 0])
+    arrays = host.arrays(host.run(prompt))
+    assert arrays["keep"].shape == (1, 256, 256, 3)
+    assert np.array_equal(arrays["joined"], arrays["keep"])
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {
+            "class_type": "LatentUpscale",
+            "upscale_method": "bilinear",
+            "width": 512,
+            "height": 512,
+            "crop": "disabled",
+        },
+        {"class_type": "LatentFromBatch", "batch_index": 0, "length": 1},
+    ],
+    ids=lambda between: between["class_type"],
+)
+def test_a_latent_that_was_changed_on_the_way_is_refused_in_a_sentence(host, between):
+    prompt = host.chain(upscale=2.0)
+    settings = {key: value for key, value in between.items() if key != "class_type"}
+    prompt["between"] = node(between["class_type"], samples=["restore", 0], **settings)
+    prompt["decode"]["inputs"]["samples"] = ["between", 0]
+    with pytest.raises(host.Error, match="decode first, and resize the picture instead") as caught:
+        host.run(prompt)
+    (message,) = caught.value.messages
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("stage", ["encode", "decode"])

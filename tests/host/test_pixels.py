@@ -61,7 +61,7 @@ def canvas(host, source: Path, settings: dict, cleaner: str = "") -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("source", "settings"),
-    [*((DEMO, settings) for settings in SETTINGS), (PHOTO, SETTINGS[1]), (PHOTO, SETTINGS[3])],
+    [*((DEMO, settings) for settings in SETTINGS), (PHOTO, SETTINGS[3])],
     ids=lambda value: value.stem if isinstance(value, Path) else value["color_match"],
 )
 def test_same_pixels_as_the_command_line(host, tmp_path, source, settings):

@@ -10,8 +10,8 @@ import pytest
 pytestmark = pytest.mark.host
 
 WIDTH, HEIGHT = 56, 40
-"""Of the helper's pictures; six tiles at `UPSCALE`."""
-UPSCALE = 5.0
+"""Of the helper's pictures; four tiles at `UPSCALE`."""
+UPSCALE = 3.0
 MODEL_INPUTS = {"encode": ("vae",), "restore": ("model", "vae"), "decode": ("vae",)}
 """Which nodes of a prompt take a model or a VAE."""
 
@@ -53,13 +53,13 @@ def layers_left_behind(host, share: float) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("form", ["whole", "chain"])
-@pytest.mark.parametrize("tile_batch", [2, 4, 9])
+@pytest.mark.parametrize("tile_batch", [3, 9])
 def test_the_tile_batch_does_not_matter(host, form, tile_batch):
     one = pixels(host, prompt_of(host, form, tile_batch=1))
     assert np.array_equal(pixels(host, prompt_of(host, form, tile_batch=tile_batch)), one)
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 2])
 def test_the_place_in_a_batch_does_not_matter(host, index):
     among = prompt_of(host, "whole", "batch")
     pick(among, "keep", "image", index)
@@ -72,7 +72,7 @@ def test_what_ran_before_does_not_matter(host):
     # At detail 0 the seed is without effect, but keeps the host from taking the result from its cache.
     first = pixels(host, prompt_of(host, "whole", detail=0.0, seed=101))
     pixels(host, prompt_of(host, "whole", "batch", upscale=2.0, detail=1.0, seed=102))
-    pixels(host, prompt_of(host, "chain", "strip", upscale=8.0, fidelity=3.0, seed=103))
+    pixels(host, prompt_of(host, "chain", "strip", upscale=4.0, fidelity=3.0, seed=103))
     assert np.array_equal(pixels(host, prompt_of(host, "whole", detail=0.0, seed=104)), first)
 
 

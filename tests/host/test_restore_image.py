@@ -111,9 +111,38 @@ def test_tiles_that_the_mask_does_not_touch_are_not_computed(host):
     assert corner == 3
 
 
-def test_an_empty_mask_returns_the_resized_source(host):
-    image = run(host, whole(host, mask=(0, 0, 0, 0), upscale=2.0, color_match="lab"))
-    assert np.array_equal(image, resized_source(host, 2.0))
+def test_an_empty_mask_returns_the_resized_source_and_says_so(host):
+    prompt = whole(host, mask=(0, 0, 0, 0), upscale=2.0, color_match="lab")
+    record = host.run(prompt)
+    assert np.array_equal(host.arrays(record)["keep"], resized_source(host, 2.0))
+    sentence = "The mask is empty: nothing was restored."
+    assert record["outputs"]["restore"]["varestorer_notice"] == [sentence]
+    assert sentence in host.log
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ({"size_by": "factor", "upscale": 1.5, "megapixels": 9.0}, (60, 84)),
+        ({"size_by": "megapixels", "megapixels": 0.01}, (85, 118)),
+        ({"size_by": "longer side", "longer_side": 100}, (71, 100)),
+    ],
+    ids=lambda value: value.get("size_by") if isinstance(value, dict) else None,
+)
+def test_the_size_is_what_size_by_says(host, size, shape):
+    """In the all-in-one node and in the first of the three stages."""
+    assert run(host, whole(host, **size)).shape == (1, *shape, 3)
+    prompt = {**host.chain(image=["odd", 0]), **picture("gradient")}
+    prompt["encode"]["inputs"].update(size)
+    prompt["keep"]["inputs"]["image"] = ["encode", 1]
+    assert run(host, prompt).shape == (1, *shape, 3)
+
+
+def test_a_size_that_is_too_far_away_is_refused_in_a_sentence(host):
+    with pytest.raises(host.Error, match=r"would be enlarged 17\.9 times; 0\.25 to 8") as caught:
+        run(host, whole(host, size_by="longer side", longer_side=1000))
+    (message,) = caught.value.messages
+    assert "\n" not in message
 
 
 def test_a_foreign_vae_is_refused_in_one_sentence(host):

@@ -97,6 +97,9 @@ SAVED = sorted(path.stem for path in FILES.SAVED.glob("*.json"))
 @pytest.mark.parametrize("name", [n for n in SAVED if n != "checkpoint_then_restore"])
 def test_a_workflow_of_an_earlier_version_runs(host, stand_ins, name):
     prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read_saved(name)))
+    for entry in prompt.values():  # large pictures take long, and show no more of an old file
+        if entry["inputs"].get("upscale", 0) > 2:
+            entry["inputs"]["upscale"] = 2.0
     (saver,) = (key for key, node in prompt.items() if node["class_type"] == "SaveImage")
     check(prompt, host.pictures(host.run(prompt), saver))
 
