@@ -21,6 +21,7 @@ def run_and_look(canvas, name: str) -> None:
     assert not canvas.missing_files(), name
     canvas.run()
     canvas.wait_for_pictures()
+    assert not canvas.ungrouped_nodes(), name  # nodes grow by the pictures that they show
     assert not canvas.errors, name
 
 
