@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors import safe_open
+from small import TOKENIZER, TRANSFORMER, random_state
 
 from varestorer_core.checkpoint import (
     convert,
@@ -22,29 +23,9 @@ from varestorer_core.checkpoint import safetensors_file as writer
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
 from varestorer_core.checkpoint.safetensors_file import TensorSource, write_safetensors
-from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
+from varestorer_core.config import TokenizerConfig, to_dict
 from varestorer_core.errors import CheckpointError, VARestorerError
 from varestorer_core.lora.factors import join_adapter, split_adapter
-
-TRANSFORMER = TransformerConfig(
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    codebook_dim=4,
-    text_channels=128,
-    ffn_dim=48,
-    text_rows=6,
-    lora_rank=3,
-)
-TOKENIZER = TokenizerConfig(codebook_dim=4, base_channels=32, channel_multipliers=(1, 2))
-
-
-def random_state(config):
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: torch.randn(like.shape, generator=generator).mul_(0.2)
-        for name, like in expected_parameters(config).items()
-    }
 
 
 @pytest.fixture

@@ -6,36 +6,19 @@ import weakref
 from dataclasses import replace
 
 import pytest
+import small
 import torch
+from small import TOKENIZER, random_state
 from torch import nn
 
 from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer
-from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
-from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
+from varestorer_core.config import to_dict
 from varestorer_core.errors import CheckpointError, SettingError
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.schedule import get_schedule
 
-TRANSFORMER = TransformerConfig(
-    embed_dim=32,
-    depth=4,
-    num_heads=2,
-    codebook_dim=4,
-    text_channels=128,
-    ffn_dim=48,
-    text_rows=6,
-    lora_rank=3,
-)
-TOKENIZER = TokenizerConfig(codebook_dim=4, base_channels=32, channel_multipliers=(1, 2))
-
-
-def random_state(config):
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: torch.randn(like.shape, generator=generator).mul_(0.2)
-        for name, like in expected_parameters(config).items()
-    }
+TRANSFORMER = replace(small.TRANSFORMER, depth=4)
 
 
 def official_transformer(config=TRANSFORMER):

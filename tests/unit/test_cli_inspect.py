@@ -4,22 +4,12 @@ import json
 
 import pytest
 import torch
+from small import TRANSFORMER
 
 from varestorer_core.checkpoint import save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.cli.main import main
-from varestorer_core.config import TokenizerConfig, TransformerConfig
-
-TRANSFORMER = TransformerConfig(
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    codebook_dim=4,
-    text_channels=128,
-    ffn_dim=48,
-    text_rows=6,
-    lora_rank=3,
-)
+from varestorer_core.config import TokenizerConfig
 
 
 @pytest.fixture

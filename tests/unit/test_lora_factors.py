@@ -3,28 +3,18 @@
 from dataclasses import replace
 
 import pytest
+import small
 import torch
 import torch.nn.functional as F
 
 from varestorer_core.checkpoint import load_transformer
 from varestorer_core.checkpoint.check import expected_parameters
-from varestorer_core.config import TransformerConfig
 from varestorer_core.errors import CheckpointError
 from varestorer_core.lora.factors import LowRank, join_adapter, merge_adapter, split_adapter
 from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.schedule import get_schedule
 
-CONFIG = TransformerConfig(
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    codebook_dim=4,
-    text_channels=128,
-    ffn_dim=48,
-    text_rows=6,
-    lora_rank=3,
-    pixel_class="0.06M",
-)
+CONFIG = replace(small.TRANSFORMER, pixel_class="0.06M")
 
 
 def random_state(config=CONFIG, dtype=torch.float32):

@@ -3,26 +3,17 @@
 from dataclasses import replace
 
 import pytest
+import small
 import torch
 
 from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import chunk_blocks
-from varestorer_core.config import TransformerConfig
 from varestorer_core.errors import CheckpointError
 from varestorer_core.lora.factors import join_adapter, text_biases
 from varestorer_core.lora.file import load_adapter
 
-BASE = TransformerConfig(
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    codebook_dim=4,
-    text_channels=128,
-    ffn_dim=48,
-    text_rows=6,
-    pixel_class="0.06M",
-)
+BASE = replace(small.TRANSFORMER, lora_rank=0, pixel_class="0.06M")
 NAMES = ("sa.mat_qkv", "sa.proj", "ca.mat_q", "ca.mat_kv", "ca.proj")
 
 
