@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from . import sockets
 from .host.generation import PIXELS, RATIO_NAMES, generate_latent
 from .schema import CATEGORY, expert, fixed_seed, where_known
+
+if TYPE_CHECKING:
+    from .host.model import ModelPatcher
 
 
 class Generate(io.ComfyNode):
@@ -127,7 +130,7 @@ class Generate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
+        model: ModelPatcher,
         ratio: str,
         seed: int,
         cfg: float,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -14,6 +14,9 @@ from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
 from .host.vae import VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
+
+if TYPE_CHECKING:
+    from .host.model import ModelPatcher
 
 
 class LoadModel(io.ComfyNode):
@@ -190,5 +193,5 @@ class LoadAdapter(io.ComfyNode):
         return files.missing_reason(ADAPTER_FOLDER, adapter_name, VARESTORER) or True
 
     @classmethod
-    def execute(cls, model: Any, adapter_name: str, strength: float) -> io.NodeOutput:
+    def execute(cls, model: ModelPatcher, adapter_name: str, strength: float) -> io.NodeOutput:
         return io.NodeOutput(apply_adapter(model, adapter_name, strength))

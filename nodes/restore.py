@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -19,6 +19,10 @@ from .schema import (
     tile_batch_input,
     where_known,
 )
+
+if TYPE_CHECKING:
+    from ..varestorer_core.pipeline import LQPyramid
+    from .host.model import ModelPatcher
 
 
 class Restore(io.ComfyNode):
@@ -56,8 +60,8 @@ class Restore(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        pyramid: Any,
+        model: ModelPatcher,
+        pyramid: LQPyramid,
         seed: int,
         detail: float,
         fidelity: float,

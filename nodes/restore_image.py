@@ -27,6 +27,7 @@ from .schema import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .host.model import ModelPatcher
     from .host.vae import VARestorerVAE
 
 
@@ -108,7 +109,7 @@ class RestoreImage(io.ComfyNode):
     def execute(
         cls,
         image: Tensor,
-        model: Any,
+        model: ModelPatcher,
         vae: VARestorerVAE,
         upscale: float,
         seed: int,

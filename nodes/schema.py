@@ -23,6 +23,8 @@ from ..varestorer_core.settings import SETTINGS, default_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .host.model import ModelPatcher
+
 CATEGORY = "image/VARestorer"
 
 AUTO_DETAIL = -1.0
@@ -118,7 +120,7 @@ def detail_input() -> Any:
     )
 
 
-def chosen_detail(model: Any, detail: float) -> float:
+def chosen_detail(model: ModelPatcher, detail: float) -> float:
     """Return the noise scale; below 0 it is what the model of a patcher recommends."""
     return recommended_detail(model.model.config) if detail < 0 else detail
 

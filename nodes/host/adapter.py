@@ -8,7 +8,7 @@ object patches instead, which the host puts in and takes out together with the w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
@@ -16,10 +16,13 @@ from torch import nn
 from .files import read_model
 from .model import SOURCE_HASH
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 ADAPTER_FOLDER = "loras"
 
 
-def apply_adapter(patcher: Any, name: str, strength: float) -> Any:
+def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPatcher:
     """Return a clone of a model with an adapter added; the model itself stays as it is.
 
     Args:

@@ -32,7 +32,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         return core_attention(q, k, v, mask)
     half = q.dtype in (torch.float16, torch.bfloat16)
     kernel = kernels.optimized_attention
-    if not half and kernel not in [getattr(kernels, name, None) for name in _IN_PARTS]:
+    if not half and not any(kernel is getattr(kernels, name, None) for name in _IN_PARTS):
         kernel = kernels.attention_pytorch
     if mask is not None:  # not every kernel broadcasts, or adds a mask of another type
         mask = mask.to(q.dtype).expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])

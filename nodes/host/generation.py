@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from .memory import load_for_tiles
 from .model import tile_bytes
 from .progress import Progress
 from .stages import text_features
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 # The schedules' ratios are height / width; people say width : height.
 _NAMED = {
@@ -40,7 +43,7 @@ PIXELS = ("auto", *PIXEL_CLASSES)
 
 
 def generate_latent(
-    patcher: Any,
+    patcher: ModelPatcher,
     conditioning: list | None,
     negative: list | None,
     *,
@@ -103,7 +106,7 @@ def _prompt(conditioning: list | None, channels: int) -> Tensor | None:
     )
 
 
-def _bytes(patcher: Any, schedule: ScaleSchedule, *, guided: bool) -> int:
+def _bytes(patcher: ModelPatcher, schedule: ScaleSchedule, *, guided: bool) -> int:
     """Return the memory of one picture: the finest scale's activations, and keys and values."""
     config = patcher.model.config
     size = patcher.model.compute_dtype.itemsize

@@ -50,12 +50,12 @@ def _give_back_soon() -> None:
 
 
 def load_for_tiles(
-    patcher: Any,
+    patcher: comfy.model_patcher.ModelPatcher,
     tile_bytes: int,
     tile_batch: int,
     *,
     tiles: int | None = None,
-    beside: Any = None,
+    beside: comfy.model_patcher.ModelPatcher | None = None,
 ) -> int:
     """Bring a model to its device, with room to work, and return how many tiles to run at once.
 
@@ -93,7 +93,7 @@ def is_oom(error: BaseException) -> bool:
     return isinstance(error, mm.OOM_EXCEPTION)
 
 
-def _free_memory(patcher: Any) -> float:
+def _free_memory(patcher: comfy.model_patcher.ModelPatcher) -> float:
     """Return the free bytes on a device; newer ComfyUI versions count weights that can go as free."""
     if hasattr(patcher, "get_free_memory"):
         return patcher.get_free_memory(patcher.load_device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as mm
 import comfy.ops
@@ -14,6 +14,9 @@ from ...varestorer_core.estimates import transformer_bytes
 from .attention import attention, is_fused
 from .files import read_model
 from .memory import make_patcher
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 MODEL_FOLDER = "diffusion_models"
 SOURCE_HASH = "varestorer_source_sha256"
@@ -95,12 +98,12 @@ def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
         ) from error
 
 
-def compile_options(patcher: Any) -> dict[str, Any] | None:
+def compile_options(patcher: ModelPatcher) -> dict[str, Any] | None:
     """Return the options of `torch.compile` that the host's TorchCompileModel put on a model, or None."""
     return patcher.model_options.get("torch_compile_kwargs")
 
 
-def tile_bytes(patcher: Any, tokens: int, keys: int | None = None) -> int:
+def tile_bytes(patcher: ModelPatcher, tokens: int, keys: int | None = None) -> int:
     """Return the memory that one tile of that many tokens needs besides the weights.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from ...varestorer_core.tiles.tiling import inside
+
+if TYPE_CHECKING:
+    from ...varestorer_core.tiles.geometry import TileGeometry
 
 MOST_PREVIEWS = 20
 """Per run: more are not worth their time to the eye, and a run of many tiles is not slowed."""
@@ -29,7 +32,7 @@ class TilePreview:
         on_progress: called with (done, total, preview), the last a host's preview or None.
     """
 
-    def __init__(self, geometry: Any, on_progress: Callable[..., None]):
+    def __init__(self, geometry: TileGeometry, on_progress: Callable[..., None]):
         self._geometry, self._on_progress = geometry, on_progress
         self._places = geometry.places()
         self._wanted = args.preview_method != LatentPreviewMethod.NoPreviews

@@ -6,7 +6,7 @@ Each stage runs over all tiles before the next begins, so each model is loaded o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ from .model import compile_options, tile_bytes
 from .preview import TilePreview
 from .progress import Progress
 from .vae import GEOMETRY_ATTRIBUTE, VARestorerVAE, require_tokenizer
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ...varestorer_core.pipeline import LQPyramid
+    from ...varestorer_core.tiles.geometry import TileGeometry
 
 GEOMETRY_KEY = "varestorer"
 """The key under which a LATENT carries the tile geometry and the source pictures."""
@@ -45,8 +51,8 @@ class HostStages:
     def __init__(
         self,
         *,
-        model: Any = None,
-        vae: Any = None,
+        model: ModelPatcher | None = None,
+        vae: object = None,
         conditioning: list | None = None,
         cleaner: Any = None,
         tile_size: str = "auto",
@@ -58,6 +64,12 @@ class HostStages:
         self._tile_size = tile_size
 
     @property
+    def patcher(self) -> ModelPatcher:
+        """The MODEL, without which nothing can be restored."""
+        assert self._model is not None
+        return self._model
+
+    @property
     def vae(self) -> VARestorerVAE:
         """The VAE, which must be ours."""
         return require_tokenizer(self._vae)
@@ -67,9 +79,9 @@ class HostStages:
         from ...varestorer_core.compiling import check_compiling
         from ...varestorer_core.pipeline import check_bits
 
-        if compile_options(self._model) is not None:
-            check_compiling(self._model.load_device)
-        config = self._model.model.config
+        if compile_options(self.patcher) is not None:
+            check_compiling(self.patcher.load_device)
+        config = self.patcher.model.config
         check_bits(self.vae.latent_channels, config)
         text_features(self._conditioning, config.text_channels)
 
@@ -108,7 +120,7 @@ class HostStages:
 
     def restore(
         self,
-        pyramid: Any,
+        pyramid: LQPyramid,
         settings: RestoreSettings,
         *,
         on_progress: Callable[..., None] | None = None,
@@ -117,7 +129,7 @@ class HostStages:
         from ...varestorer_core.compiling import compiled
         from ...varestorer_core.pipeline import check_pyramid, restore_codes
 
-        patcher, transformer = self._model, self._model.model
+        patcher, transformer = self.patcher, self.patcher.model
         config = transformer.config
         check_pyramid(pyramid, config)
         if pyramid.schedule.pixel_class != config.pixel_class:
@@ -149,7 +161,7 @@ class HostStages:
     def decode(
         self,
         codes: Any,
-        geometry: Any,
+        geometry: TileGeometry,
         settings: RestoreSettings,
         *,
         on_progress: Callable[..., None] | None = None,
@@ -203,7 +215,9 @@ def encode_image(
     return pyramid, to_image(pyramid.inputs)
 
 
-def restore_pyramid(pyramid: Any, stages: HostStages, settings: RestoreSettings) -> dict[str, Any]:
+def restore_pyramid(
+    pyramid: LQPyramid, stages: HostStages, settings: RestoreSettings
+) -> dict[str, Any]:
     """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them.
 
     Other nodes can work on the elements of any LATENT, so the codes become a tensor here: N d h w values.
@@ -225,7 +239,7 @@ def decode_latent(samples: dict[str, Any], stages: HostStages, settings: Restore
     return to_image(stages.decode(codes, geometry, settings, on_progress=Progress()))
 
 
-def join_latent(samples: Tensor, geometry: Any, vae: VARestorerVAE) -> Tensor:
+def join_latent(samples: Tensor, geometry: TileGeometry, vae: VARestorerVAE) -> Tensor:
     """Return the IMAGE of the tiles of a restoration, as they are decoded."""
     settings = RestoreSettings(color_match="none")
     latent = {"samples": samples, GEOMETRY_KEY: geometry}
@@ -266,7 +280,7 @@ def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | No
     return features.float(), None if mask is None else mask.reshape(1, -1).bool()
 
 
-def check_tiles(codes: Tensor, geometry: Any, patch_size: int) -> None:
+def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
     """Refuse a LATENT that another node has resized, cropped or cut since it was restored."""
     side, count = geometry.layouts[0].tile // patch_size, len(geometry.places())
     if tuple(codes.shape[2:]) != (side, side) or len(codes) != count:

@@ -20,6 +20,7 @@ from .memory import make_patcher
 
 if TYPE_CHECKING:
     from ...varestorer_core.models.tokenizer import VisualTokenizer
+    from ...varestorer_core.tiles.geometry import TileGeometry
 
 VAE_FOLDER = "vae"
 
@@ -122,7 +123,7 @@ class VARestorerVAE(comfy.sd.VAE):
             return super().decode_tiled(samples, *args, **kwargs)
         return self.join_tiles(samples, geometry)
 
-    def join_tiles(self, samples: Tensor, geometry: Any) -> Tensor:
+    def join_tiles(self, samples: Tensor, geometry: TileGeometry) -> Tensor:
         """Return the pictures of tiles as an IMAGE, as VARestorer Decode (Tiled) without a colour match."""
         from .stages import join_latent  # stages.py is built on this file
 
@@ -169,7 +170,7 @@ def load_vae(name: str) -> VARestorerVAE:
     return VARestorerVAE(tokenizer)
 
 
-def require_tokenizer(vae: Any) -> VARestorerVAE:
+def require_tokenizer(vae: object) -> VARestorerVAE:
     """Return the VAE if it is ours.
 
     Raises:
