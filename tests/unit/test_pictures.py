@@ -1,84 +1,29 @@
-"""Reading and writing picture files: modes, bit depths, profiles, damage, atomic writes."""
+"""Reading picture files: modes, bit depths, orientation, profiles, damage."""
 
-import errno
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, ImageOps
+from picture_files import (
+    chunk,
+    deep_png,
+    expected,
+    grey_profile,
+    png_bytes,
+    samples,
+    save,
+    srgb_profile,
+)
+from PIL import Image, ImageOps
 
 from varestorer_core.errors import ImageError
 from varestorer_core.pictures import (
     MAX_PIXELS,
-    check_target,
-    png16,
     read_picture,
     to_uint8,
     write_picture,
 )
-
-
-def samples(height, width, channels, dtype=np.uint8, seed=0):
-    generator = np.random.default_rng(seed)
-    return generator.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
-
-
-def save(path, array, mode=None, **options):
-    image = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
-    if mode is not None:
-        image = image.convert(mode)
-    image.save(path, **options)
-    return path
-
-
-def chunk(name, content):
-    checksum = zlib.crc32(name + content)
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
-
-
-def png_bytes(width, height, bits, color_type, rows=b"", extra=b"", interlace=0):
-    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, interlace)
-    body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
-
-
-def deep_png(array, color_type, extra=b""):
-    height, width = array.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    return png_bytes(width, height, 16, color_type, rows, extra)
-
-
-def srgb_profile(space="sRGB"):
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
-
-
-def grey_profile(gamma):
-    """Build a minimal ICC v2 grey profile with a pure power curve."""
-
-    def tag(name, content):
-        return name, content + b"\0" * (-len(content) % 4)
-
-    tags = [
-        tag(b"desc", b"desc" + b"\0" * 4 + struct.pack(">I", 5) + b"grey\0" + b"\0" * 78),
-        tag(b"cprt", b"text" + b"\0" * 4 + b"none\0"),
-        tag(b"wtpt", b"XYZ " + b"\0" * 4 + struct.pack(">iii", 63190, 65536, 54061)),
-        tag(b"kTRC", b"curv" + b"\0" * 4 + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"),
-    ]
-    offset, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
-    for name, content in tags:
-        table += name + struct.pack(">II", offset + len(data), len(content))
-        data += content
-    size = 128 + len(table) + len(data)
-    header = struct.pack(">I", size) + b"\0" * 4 + b"\x02\x10\0\0" + b"mntr" + b"GRAY" + b"XYZ "
-    header += b"\0" * 12 + b"acsp" + b"\0" * 28 + struct.pack(">iii", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + table + data
-
-
-def expected(array):
-    return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff", "A.PNG"])
@@ -297,128 +242,3 @@ def test_floating_point_pictures_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 255, np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(ImageError, match="floating-point"):
         read_picture(tmp_path / "a.tiff")
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5)])
-def test_16_bit_writer_round_trip(tmp_path, channels, shape):
-    array = samples(*shape, channels, np.uint16)
-    with (tmp_path / "a.png").open("wb") as file:
-        png16.encode(file, array)
-    picture = read_picture(tmp_path / "a.png")
-    stored = picture.rgb if picture.alpha is None else torch.cat([picture.rgb, picture.alpha])
-    kept = stored[[0, -1]] if channels == 2 else stored[:channels]
-    assert np.array_equal(np.rint(kept.numpy() * 65535).transpose(1, 2, 0), array)
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-def test_writing_in_bands_gives_the_same_file_content(tmp_path, depth, monkeypatch):
-    rgb = torch.rand(3, 17, 9)
-    write_picture(tmp_path / "whole.png", rgb, bit_depth=depth)
-    for module in ("png16", "writing"):
-        monkeypatch.setattr(f"varestorer_core.pictures.{module}._BAND", 4)
-    write_picture(tmp_path / "bands.png", rgb, bit_depth=depth)
-    whole, bands = (read_picture(tmp_path / f"{name}.png").rgb for name in ("whole", "bands"))
-    assert torch.equal(whole, bands)
-    rgb[1, 16, 3] = float("nan")
-    with pytest.raises(ImageError, match="NaN or infinite"):
-        write_picture(tmp_path / "nan.png", rgb, bit_depth=depth)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.bmp"])
-def test_8_bit_values_survive(tmp_path, name):
-    array = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    rgb = expected(array.astype(np.float32) / 255.0)
-    write_picture(tmp_path / name, rgb)
-    difference = np.abs(to_uint8(read_picture(tmp_path / name).rgb).astype(int) - array)
-    assert difference.max() <= (8 if name == "a.webp" else 0)
-
-
-def test_samples_are_cut_as_the_host_cuts_them():
-    rgb = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
-    host = np.clip(255.0 * rgb.permute(1, 2, 0).numpy(), 0, 255).astype(np.uint8)
-    assert np.array_equal(to_uint8(rgb), host)
-
-
-def test_alpha_is_written_and_read_back(tmp_path):
-    rgba = samples(6, 5, 4)
-    rgba[..., 3] |= 1  # hidden colours are not kept
-    rgb, alpha = expected(rgba / np.float32(255))[:3], expected(rgba / np.float32(255))[3:]
-    write_picture(tmp_path / "a.png", rgb, alpha)
-    write_picture(tmp_path / "b.png", rgb, alpha, bit_depth=16)
-    for name in ("a.png", "b.png"):
-        picture = read_picture(tmp_path / name)
-        assert torch.equal(picture.rgb, rgb)
-        assert picture.alpha is not None
-        assert torch.equal(picture.alpha, alpha)
-
-
-def test_formats_refuse_what_they_cannot_hold(tmp_path):
-    rgb, alpha = torch.zeros(3, 2, 2), torch.ones(1, 2, 2)
-    with pytest.raises(ImageError, match="no transparency"):
-        write_picture(tmp_path / "a.jpg", rgb, alpha)
-    with pytest.raises(ImageError, match="16 bits"):
-        write_picture(tmp_path / "a.jpg", rgb, bit_depth=16)
-    with pytest.raises(ImageError, match=r"\.png"):
-        check_target("a.gif", (2, 2))
-    with pytest.raises(ImageError, match="16383"):
-        check_target("a.webp", (2, 20_000))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_values_that_are_not_numbers_are_refused(tmp_path):
-    rgb = torch.zeros(3, 2, 2)
-    rgb[0, 0, 0] = float("nan")
-    with pytest.raises(ImageError, match="NaN or infinite"):
-        write_picture(tmp_path / "a.png", rgb)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, depth):
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-
-    def full(_descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("varestorer_core.atomic.os.fsync", full)
-    with pytest.raises(ImageError, match=r"a\.png was not written: the disk is full"):
-        write_picture(path, torch.rand(3, 8, 8), bit_depth=depth)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(("name", "depth"), [("a.png", 8), ("b.png", 16), ("c.jpg", 8)])
-def test_file_cut_short_by_the_system_is_removed(tmp_path, name, depth):
-    resource = pytest.importorskip("resource", reason="limits exist on Unix only")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(ImageError, match=f"{name} was not written: File too large"):
-            write_picture(tmp_path / name, torch.rand(3, 64, 64), bit_depth=depth)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_cancel_while_writing_leaves_nothing(tmp_path, monkeypatch):
-    def cancel(_descriptor):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("varestorer_core.atomic.os.fsync", cancel)
-    with pytest.raises(KeyboardInterrupt):
-        write_picture(tmp_path / "a.png", torch.rand(3, 8, 8))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    def refuse(_path, *_args, **_options):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.open", refuse)
-    with pytest.raises(ImageError, match="Permission denied"):
-        write_picture(tmp_path / "a.png", torch.rand(3, 8, 8))
-    monkeypatch.undo()
-    with pytest.raises(ImageError, match="does not exist"):
-        write_picture(tmp_path / "missing" / "a.png", torch.rand(3, 8, 8))
