@@ -7,6 +7,7 @@ import re
 import pytest
 
 from varestorer_core.cli import UsageError, distill
+from varestorer_core.cli.main import main
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 
 
@@ -105,3 +106,49 @@ def test_wrong_usage(tmp_path, monkeypatch, arguments, words):
 def test_the_ablation_has_steps_of_its_own(tmp_path):
     settings = distill.settings_from(parse("ablation", "--out", str(tmp_path), "--steps", "9"))
     assert settings.steps["student"] == 9
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--pictures", "0"),
+        ("--pictures", "-5"),
+        ("--validation-pictures", "0"),
+        ("--threads", "100000000"),  # PyTorch ends the process
+        ("--workers", "100000"),
+        ("--learning-rate", "nan"),
+        ("--minutes", "inf"),
+        ("--kl", "nan"),
+        ("--ema", "1"),
+        ("--batch", "0"),
+        ("--data", "nowhere"),
+        ("--validation", "nowhere"),
+        ("--config", "nowhere.json"),
+        ("--init", "nowhere.safetensors"),
+        ("--degradation", "nothing"),
+        ("--device", "nothing"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_made(
+    tmp_path, monkeypatch, capsys, option, value
+):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(["distill", "tokenizer", "--out", "run", option, value])
+    assert capsys.readouterr().err.strip()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_cannot_be_where_a_file_is(tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    assert_refused(["distill", "tokenizer", "--out", str(tmp_path / "run")])
+    assert "is not a folder" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def assert_refused(arguments):
+    """Check that the command ends with a usage error or a sentence."""
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code in (1, 2)

@@ -16,6 +16,7 @@ from varestorer_core.distill import loop
 from varestorer_core.distill import state as state_module
 from varestorer_core.distill.batches import Draw
 from varestorer_core.distill.ema import WeightAverage
+from varestorer_core.distill.export import half_matrices
 from varestorer_core.distill.interruption import Interrupted
 from varestorer_core.distill.logs import CsvLog, TensorBoardLog
 from varestorer_core.distill.loop import LoopSettings, TrainingError, learning_rate, train
@@ -185,6 +186,41 @@ def test_gradients_of_nan_are_never_saved(tmp_path):
     assert torch.isfinite(state["modules"]["m"]["weight"]).all()
 
 
+@pytest.mark.parametrize("ema", [0, 0.9])
+@pytest.mark.parametrize("bad", [1, 4])
+def test_weights_of_nan_are_never_saved(tmp_path, monkeypatch, bad, ema):
+    """A step can ruin weights although loss and gradients were numbers: those are from before it."""
+    step = torch.optim.AdamW.step
+    count = iter(range(10))
+
+    def ruin(self):
+        step(self)
+        if next(count) == bad:
+            self.param_groups[0]["params"][0].data[0, 0] = float("nan")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", ruin)
+    # The last step is the one that nothing after it would notice.
+    with pytest.raises(TrainingError, match=r"weights became NaN or infinite by step \d") as caught:
+        run(tmp_path, linear(), steps=bad + 1, save_every=2, ema=ema)
+    state = tmp_path / "state.pt"
+    if bad == 1:
+        assert "Nothing was saved before" in str(caught.value)
+        assert not state.exists()
+        return
+    assert f"of step 4, are in {state}" in str(caught.value)
+    kept = torch.load(state, weights_only=True)
+    assert kept["step"] == 4
+    assert all(value.isfinite().all() for value in kept["modules"]["m"].values())
+    monkeypatch.undo()
+    assert run(tmp_path, linear(), steps=bad + 1, ema=ema, resume=True) == bad + 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e5])
+def test_weights_that_no_loader_accepts_are_not_exported(value):
+    with pytest.raises(CheckpointError, match="nothing was exported"):
+        half_matrices({"a": torch.full((2, 2), value)})
+
+
 def test_values_are_read_once_a_logging_interval(tmp_path, monkeypatch):
     reads = []
     plain = torch.Tensor.tolist
@@ -200,7 +236,8 @@ def test_values_are_read_once_a_logging_interval(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "load_batches", lambda *_: (batch for _ in range(9)))
     monkeypatch.setattr(loop, "save_state", lambda *_, **__: None)
     run(tmp_path, toy, steps=9, log_every=4, save_every=100)
-    assert [shape[0] for shape in reads] == [1, 4, 4]
+    # Then the weights, once, because they are saved.
+    assert [shape[0] for shape in reads] == [1, 4, 4, 2]
 
 
 def test_logged_figures_are_means_since_the_last_row(tmp_path):
@@ -345,10 +382,42 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state_module.torch, "save", full)
-    with pytest.raises(CheckpointError, match=r"cannot be written: .*the disk is full"):
+    with pytest.raises(CheckpointError, match=r"the disk is full.* The state of step 3 is kept"):
         run(tmp_path, linear(), resume=True)
+    with pytest.raises(CheckpointError, match="Nothing was saved before"):
+        run(tmp_path / "new", linear())
     monkeypatch.undo()
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+    assert run(tmp_path, linear(), resume=True) == 6
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on files")
+def test_a_checkpoint_that_the_system_does_not_take_keeps_the_last_one(tmp_path):
+    """Not a mock: the kernel refuses the bytes, in the middle of the file."""
+    import resource
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def tighten(step, loss):
+        if step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, usual[1]))
+        return loss
+
+    try:
+        with pytest.raises(CheckpointError, match="The state of step 2 is kept"):
+            run(tmp_path, linear(), step=tighten)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
+    assert not list(tmp_path.glob(".state.pt.*.tmp"))
+    assert run(tmp_path, linear(), resume=True) == 6
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog):
+    log = CsvLog(tmp_path / "log.csv")
+    log.path = tmp_path / "gone" / "log.csv"
+    log.write(3, {"loss": 1.0})
+    assert "lacks step 3" in caplog.text
 
 
 def test_learning_rate_warms_up_and_decays():

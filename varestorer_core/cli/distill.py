@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import UsageError
 from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
+from .distill_data import add_data_options, check_folders
 from .distill_progress import Bars, show_log
 from .distill_student import (
     add_full_size_options,
@@ -37,6 +38,8 @@ _STAGES = (
     "all",
     "ablation",
 )
+_MOST_THREADS = 1024
+"""More than any machine has cores; a system that runs out of threads ends the process."""
 _EPILOG = """\
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
 fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
@@ -68,38 +71,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("stage", choices=_STAGES, help="what to do")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="training pictures (default: procedural ones)"
-    )
-    parser.add_argument(
-        "--validation",
-        type=Path,
-        metavar="DIR",
-        help="pictures to measure on (default: procedural)",
-    )
-    parser.add_argument("--pictures", type=int, default=5000, help="procedural pictures to make")
-    parser.add_argument(
-        "--squares",
-        type=integer(1, None),
-        metavar="N",
-        help="with --data: cut every picture into up to N squares once and add --pictures procedural "
-        "ones (kept in OUT/squares.npy); suits a few hundred photographs",
-    )
-    parser.add_argument(
-        "--validation-pictures",
-        type=integer(1, None),
-        default=80,
-        metavar="N",
-        help="pictures to measure on at most (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=integer(0, None),
-        default=2,
-        metavar="N",
-        help="processes that generate pictures, and that draw, decode and degrade them ahead of the training step; 0: "
-        "the training process does (default: %(default)s)",
-    )
+    add_data_options(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
     parser.add_argument("--steps", type=integer(1, None), help="optimiser steps in all")
     parser.add_argument(
@@ -169,7 +141,9 @@ def add_parser(subparsers: Any) -> None:
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
     )
     parser.add_argument("--compile", action="store_true", help="use torch.compile; slow at first")
-    parser.add_argument("--threads", type=integer(1, None), help="CPU threads")
+    parser.add_argument(
+        "--threads", type=integer(1, _MOST_THREADS), metavar="N", help="CPU threads"
+    )
     parser.add_argument("--note", default="", help="kept in the exported files' metadata")
     add_tokenizer_options(parser)
     add_student_options(parser)
@@ -213,6 +187,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     from ..distill.processes import ALONE, accelerate_processes
     from ..distill.run import DEFAULT_STEPS, FULL_SIZE_STEPS, RunSettings, load_config
 
+    check_folders(args)
     files = base_files(args)
     check_init(args)
     processes = ALONE

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint.check import is_finite
 from ..checkpoint.save import save_safetensors
 from ..config import TransformerConfig
 from ..errors import CheckpointError
@@ -25,11 +26,27 @@ from ..models.transformer import VARTransformer
 
 
 def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state with tensors of two or more dimensions in float16, the others as they are."""
-    return {
+    """Return the state with tensors of two or more dimensions in float16, the others as they are.
+
+    Raises:
+        CheckpointError: for values that are NaN, infinite or beyond float16.
+    """
+    halved = {
         name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in state_dict.items()
     }
+    _check_values(halved)
+    return halved
+
+
+def _check_values(state_dict: Mapping[str, Tensor]) -> None:
+    """Refuse weights that no loader would accept."""
+    broken = [name for name, value in state_dict.items() if not is_finite(value)]
+    if broken:
+        raise CheckpointError(
+            f"{len(broken)} trained tensors have values that are NaN, infinite or beyond float16 (first: {broken[0]}), "
+            "so nothing was exported. Train again with a lower --learning-rate."
+        )
 
 
 def export_model(
@@ -54,6 +71,7 @@ def export_base(teacher: VARTransformer, path: Path, note: str) -> str:
     """Write a teacher as the base of an adapter, in full precision, and return the hash that names it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu() for name, value in teacher.state_dict().items()}
+    _check_values(state)
     identity = weights_sha256(state)
     save_safetensors(
         state, path, kind="transformer", config=teacher.config, source_sha256=identity, note=note

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
+
+_log = logging.getLogger(__name__)
 
 
 class CsvLog:
@@ -28,11 +31,14 @@ class CsvLog:
             csv.writer(file).writerows([["step", "name", "value"], *kept])
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row per value."""
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows(
-                [step, name, f"{value:.6g}"] for name, value in values.items()
-            )
+        """Append one row per value; a full disk costs rows and not the run, whose state may still fit."""
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerows(
+                    [step, name, f"{value:.6g}"] for name, value in values.items()
+                )
+        except OSError as error:
+            _log.warning("%s lacks step %d: %s", self.path, step, error.strerror or error)
 
     def close(self) -> None:
         """Do nothing: every row is on disk already."""

@@ -1,7 +1,8 @@
 """The loop that all stages share: schedule, optimiser step, weight average, log, validation, checkpoint.
 
 The device is asked for values once a logging interval, so that it never waits for the host in between. A loss or
-gradient that is NaN or infinite is therefore found at the end of the interval; a state with it is never saved.
+gradient that is NaN or infinite is therefore found at the end of the interval; a state with it is never saved. The
+weights themselves are looked at before they are saved.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import SettingError, VARestorerError
+from ..errors import SettingError
 from .batches import Batch, batch_generator, to_float
 from .ema import WeightAverage
+from .finite import TrainingError, check_weights
 from .held_out import worse_than_input
 from .interruption import Interrupted, StopRequest
 from .loader import Drawing, load_batches
@@ -33,10 +35,6 @@ _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
 """(steps done, steps in all, loss as last read)."""
-
-
-class TrainingError(VARestorerError):
-    """Training cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,8 @@ def train(
         processes: that train together. The first one validates and reports.
 
     Raises:
-        TrainingError: if the loss or the gradients become NaN or infinite; the message names the step and the
-            file with its batches. The state on disk is from before that step.
+        TrainingError: if the loss, the gradients or the weights become NaN or infinite; the message names the
+            step and, of a loss or gradient, the file with its batches. The state on disk is from before that step.
         Interrupted: on Ctrl-C or SIGTERM, after the state has been saved.
     """
     return _Run(folder, stage, source, settings, device, on_progress, processes).train(resume)
@@ -216,6 +214,7 @@ class _Run:
                         log.write(step, figures)
                     begun, since = time.perf_counter(), 0
                 if saved:
+                    check_weights(self.stage.modules, self.average, done, self.folder / "state.pt")
                     save_state(self.folder / "state.pt", step=done, **self.kept)
                 if self.on_progress is not None and self.processes.first:
                     self.on_progress(done, last, self.loss)

@@ -115,6 +115,13 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, file)
     except (OSError, RuntimeError, VARestorerError) as error:
         raise CheckpointError(
-            f"{path} cannot be written: {error}. A file of that name is left as it was; make room or choose another "
-            "folder, and continue with --resume."
+            f"{path} cannot be written: {str(error).rstrip('.')}. {_what_is_left(path)}"
         ) from error
+
+
+def _what_is_left(path: Path) -> str:
+    try:
+        step = state_step(path)
+    except CheckpointError:
+        return "Nothing was saved before. Make room or choose another folder, and start again."
+    return f"The state of step {step} is kept there: make room, and continue from it with --resume."

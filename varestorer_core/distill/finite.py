@@ -1,0 +1,52 @@
+"""Whether weights are numbers, asked before they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import VARestorerError
+from .ema import WeightAverage
+from .state import state_step
+
+
+class TrainingError(VARestorerError):
+    """Training cannot go on."""
+
+
+def check_weights(
+    modules: Mapping[str, nn.Module], average: WeightAverage | None, done: int, state: Path
+) -> None:
+    """Keep weights that a step ruined out of a state: its loss and gradients are those from before it.
+
+    Args:
+        average: of the weights, if there is one.
+        done: steps so far.
+        state: file that holds the last good weights.
+
+    Raises:
+        TrainingError: if some weights, or their averages, are NaN or infinite.
+    """
+    states = {name: module.state_dict() for name, module in modules.items()}
+    averages = {} if average is None else average.averages
+    named = {
+        f"{module}.{name}": value
+        for module, values in (*states.items(), *averages.items())
+        for name, value in values.items()
+        if value.is_floating_point()
+    }
+    # One copy from the device for all of them.
+    finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+    broken = [name for name, fine in zip(named, finite, strict=True) if not fine]
+    if not broken:
+        return
+    kept = "Nothing was saved before."
+    if state.exists():
+        kept = f"The last good ones, of step {state_step(state)}, are in {state}: continue with --resume."
+    raise TrainingError(
+        f"The weights became NaN or infinite by step {done}, in {len(broken)} tensors (first: {broken[0]}), and were "
+        f"not saved. {kept} Use a lower --learning-rate."
+    )
