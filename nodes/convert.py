@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..varestorer_core.official_files import official_file
+from ..varestorer_core.wording import shown
 from .host.converting import DTYPES, convert_file, convertible_files, locate
 from .schema import CATEGORY, expert, where_known
 
@@ -54,6 +55,8 @@ class ConvertModel(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None or locate(file):
             return True
+        if not isinstance(file, str):  # what scripts send is not checked by the host
+            return f"The name of a file of the models folder was expected, got {shown(file)}. Choose one in the menu."
         known = official_file(file)
         source = f" ({known.source})" if known else ""
         return f"{file!r} is not in the models folder{source}. Put it there and press R to refresh the menus."

@@ -36,7 +36,7 @@ def ready_cleaner(
         The core's Cleaner or None, and its ModelPatcher or None.
 
     Raises:
-        SettingError: for a model that enlarges.
+        SettingError: for a model that enlarges, or is not one for RGB pictures.
     """
     if upscale_model is None:
         yield None, None
@@ -48,6 +48,12 @@ def ready_cleaner(
             "A cleaner must keep the picture's size, got a model that enlarges "
             f"{upscale_model.scale} times. Use general_swinir_v1, or enlarge after the "
             "restoration with Upscale Image (using Model)."
+        )
+    channels = upscale_model.input_channels, upscale_model.output_channels
+    if channels != (3, 3):
+        raise SettingError(
+            f"A cleaner must read and return 3 channels (RGB), got a model that reads {channels[0]} and returns "
+            f"{channels[1]}. Use general_swinir_v1."
         )
     network = upscale_model.model
     patcher = getattr(upscale_model, "patcher", None)

@@ -27,9 +27,9 @@ def convertible_files() -> list[str]:
     return found or [f"{VARESTORER.folder}/{VARESTORER.name}"]
 
 
-def locate(file: str | None) -> Path | None:
+def locate(file: object) -> Path | None:
     """Return the path of a menu entry, or None."""
-    folder, _, name = (file or "").partition("/")
+    folder, _, name = file.partition("/") if isinstance(file, str) else ("", "", "")
     if folder not in _FOLDERS or name not in folder_paths.get_filename_list(folder):
         return None
     path = folder_paths.get_full_path(folder, name)

@@ -14,6 +14,7 @@ import folder_paths
 from ...varestorer_core.assets import asset_path
 from ...varestorer_core.errors import CheckpointError
 from ...varestorer_core.official_files import VARESTORER, OfficialFile, official_file
+from ...varestorer_core.wording import shown
 
 BUNDLED = "varestorer-tiny (bundled)"
 """Menu entry of the model that comes with the pack; stored in workflows, so it never changes."""
@@ -45,15 +46,19 @@ def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) ->
 
 
 def missing_reason(
-    folder: str, name: str | None, official: OfficialFile, *, bundled: bool = False
+    folder: str, name: object, official: OfficialFile, *, bundled: bool = False
 ) -> str | None:
     """Return why a menu entry cannot be used, in one sentence, or None if it can.
 
     Args:
-        name: None if it comes through a link and is not known yet.
+        name: None if it comes through a link and is not known yet; scripts may send anything.
         official: the usual file of this kind, to be named where the missing file is not a known one.
     """
-    if name is None or (bundled and name == BUNDLED) or _place_of(folder, name):
+    if name is None or (bundled and name == BUNDLED):
+        return None
+    if not isinstance(name, str):  # what scripts send is not checked by the host
+        return f"The name of a file of models/{folder} was expected, got {shown(name)}. Choose one in the menu."
+    if _place_of(folder, name):
         return None
     name = name.partition(_GOES_TO)[0]
     # Of a file that belongs in another folder, such as a VAE in the menu of models, the address is

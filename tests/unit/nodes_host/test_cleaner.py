@@ -15,7 +15,9 @@ def stages(stand_in, make_tokenizer):
 
     def make(**cleaner):
         network = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False)
-        cleaner = SimpleNamespace(model=network, scale=1, **cleaner)
+        cleaner = SimpleNamespace(
+            model=network, scale=1, input_channels=3, output_channels=3, **cleaner
+        )
         return stand_in.load("stages").HostStages(vae=vae, cleaner=cleaner)
 
     return make
@@ -52,5 +54,17 @@ def test_a_model_that_enlarges_is_refused_before_anything_is_loaded(stand_in, st
     made = stages(patcher=Patcher(None))
     made._cleaner.scale = 4
     with pytest.raises(Exception, match="must keep the picture's size"):
+        encode(stand_in, made)
+    assert stand_in.loads == stand_in.freed == []
+
+
+@pytest.mark.parametrize("side", ["input_channels", "output_channels"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_model_of_other_channels_is_refused_before_anything_is_loaded(
+    stand_in, stages, side, count
+):
+    made = stages(patcher=Patcher(None))
+    setattr(made._cleaner, side, count)
+    with pytest.raises(Exception, match=r"must read and return 3 channels \(RGB\), got"):
         encode(stand_in, made)
     assert stand_in.loads == stand_in.freed == []
