@@ -36,9 +36,11 @@ def degrade_images(
         for index, picture in enumerate(to_pictures(image), first):
             generator = picture_generator(_entry(seeds, run), index)
             scale = _entry(scales, run)
-            degraded.append(degrade(picture, _entry(presets, run), generator, scale=scale))
+            # Also within a picture: a large one takes a while.
+            on_step = progress.part(done, total)
+            preset = _entry(presets, run)
+            degraded.append(degrade(picture, preset, generator, scale=scale, on_step=on_step))
             done += 1
-            progress(done, total)
         results.append(join_alpha(to_image(degraded), to_alpha(image)))
     return results
 

@@ -319,3 +319,23 @@ def test_a_preset_of_ones_own():
     result = degrade(picture(), Preset("nothing", ()), generator(), scale=2)
     wanted = resizing.resize(picture(), (20, 28), "bicubic", antialias=True)
     torch.testing.assert_close(result, wanted.clamp(0, 1), atol=0.51 / 255, rtol=0)
+
+
+def test_raising_between_steps_cancels():
+    told = []
+
+    def on_step(done, total):
+        told.append((done, total))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    image = torch.rand(3, 20, 24)
+    with pytest.raises(KeyboardInterrupt):
+        degrade(image, "official", np.random.default_rng(0), on_step=on_step)
+    steps = len(get_preset("official").steps) + 1
+    assert told == [(0, steps), (1, steps), (2, steps)]
+    told.clear()
+    on_step = lambda *step: told.append(step)  # noqa: E731
+    watched = degrade(image, "official", np.random.default_rng(0), on_step=on_step)
+    assert torch.equal(watched, degrade(image, "official", np.random.default_rng(0)))
+    assert told[-1] == (steps, steps)

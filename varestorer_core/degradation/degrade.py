@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ def degrade(
     generator: np.random.Generator,
     *,
     scale: float = 1,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Return a degraded version of a picture.
 
@@ -33,6 +35,7 @@ def degrade(
         preset: name or value.
         generator: source of everything random; see `picture_generator`.
         scale: by how much both sides become shorter, at least 1.
+        on_step: called with (steps done, steps in all) before each step and at the end; raising in it cancels.
 
     Returns:
         (3, max(1, round(H / scale)), max(1, round(W / scale))) float32 on the CPU; its values are
@@ -53,9 +56,14 @@ def degrade(
     original = (image.shape[-2], image.shape[-1])
     sizes = Sizes(original, reduced_size(original, scale))
     image = image.detach().float().cpu().clamp(0, 1)
-    for step in preset.steps:
+    count = len(preset.steps) + 1  # with the resizing
+    tell = on_step or (lambda *_: None)
+    for number, step in enumerate(preset.steps):
+        tell(number, count)
         image = step(image, generator, sizes)
+    tell(count - 1, count)
     image = resize(image.clamp(0, 1), sizes.output, preset.final_filter, antialias=True)
+    tell(count, count)
     return image.clamp(0, 1).mul(255).round().div(255)
 
 
