@@ -18,19 +18,29 @@ from torch import Tensor
 from .color_space import lab_to_rgb, rgb_to_lab
 from .errors import SettingError
 from .settings import COLOR_MATCHES
+from .tiles.batching import is_out_of_memory
 
 _WAVELET_LEVELS = 5
 _BAND = 2**18  # values of a band of rows, 1 MB: a cache holds a few
+_DEVICE_BAND = 2**24  # on other devices, which need much work at once: 64 MB
 _MIN_STD = 1e-5  # below this a channel counts as flat: dividing by it would only amplify rounding
 
 
-def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = False) -> Tensor:
+def match_color(
+    image: Tensor,
+    source: Tensor,
+    method: str,
+    *,
+    in_place: bool = False,
+    device: torch.device | None = None,
+) -> Tensor:
     """Return `image` with the colours of `source`.
 
     Args:
         image, source: (3, H, W) of the same size, in [0, 1].
         method: one of `COLOR_MATCHES`; "none" returns `image` as it is.
         in_place: the result may take the memory of `image`; `source` is always left alone.
+        device: CUDA device that may filter planes of pictures on the CPU for `wavelet`; any other is not used.
 
     Returns:
         (3, H, W) float32 in [0, 1] on the device of `image`.
@@ -51,7 +61,7 @@ def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = 
     if method == "wavelet":
         # The filter is linear: swapping the low bands is adding the low band of the difference.
         for own, wanted in zip(matched, source, strict=True):
-            own.add_(_blur_(wanted - own)).clamp_(0, 1)
+            _swap_low_band_(own, wanted, device)
     elif method == "adain":
         for own, wanted in zip(matched, source, strict=True):
             std, mean = torch.std_mean(wanted, correction=0)
@@ -61,6 +71,20 @@ def match_color(image: Tensor, source: Tensor, method: str, *, in_place: bool = 
         for band in _bands(matched):
             band.copy_(lab_to_rgb(_match_statistics_(rgb_to_lab(band), *statistics)))
     return matched
+
+
+def _swap_low_band_(own: Tensor, wanted: Tensor, device: torch.device | None) -> None:
+    """Replace the low band of a plane (H, W) in place by that of another, on a CUDA device if the planes fit there."""
+    if device is not None and device.type == "cuda" and own.device.type == "cpu":
+        try:
+            there = own.to(device)
+            there.add_(_blur_(wanted.to(device) - there)).clamp_(0, 1)
+            own.copy_(there)
+            return
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+    own.add_(_blur_(wanted - own)).clamp_(0, 1)
 
 
 def _match_statistics_(
@@ -85,7 +109,8 @@ def _lab_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
 
 def _bands(image: Tensor) -> Iterator[Tensor]:
     """Yield views of bands of rows of (..., H, W)."""
-    rows = max(1, _BAND // max(1, image.shape[-1]))
+    values = _BAND if image.device.type == "cpu" else _DEVICE_BAND
+    rows = max(1, values // max(1, image.shape[-1]))
     for start in range(0, image.shape[-2], rows):
         yield image[..., start : start + rows, :]
 

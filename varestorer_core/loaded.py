@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import check_bits
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
 from .pipeline import (
     LQPyramid,
-    check_bits,
     decode_tiles,
     encode_pyramid,
     restore_codes,

@@ -8,25 +8,27 @@ file owns the order of the work and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .checks import check_bits, check_finite, check_pictures
 from .color import match_color
 from .config import TransformerConfig
-from .errors import ImageError, SettingError, VARestorerError
+from .errors import SettingError
 from .host_memory import check_results
 from .models.bsq import pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
 from .models.transformer import VARTransformer
-from .resize import resize_lanczos, target_size
+from .resize import resized_ahead, target_size
 from .schedule import ScaleSchedule
 from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback, is_out_of_memory, run_batched
 from .tiles.geometry import TileGeometry, check_masks
 from .tiles.noise import tile_noise
+from .tiles.overlap import Overlap
 from .tiles.tile_bits import TileBits, TileCodes
 from .tiles.tiling import extract_tiles, plan_tiles
 
@@ -99,37 +101,49 @@ def encode_pyramid(
     ]
     check_results(sizes)
     layouts = tuple(plan_tiles(*size, tile, overlap_in(tile, settings.overlap)) for size in sizes)
-    sources = tuple(
-        resize_lanczos(p.float().cpu(), size) for p, size in zip(pictures, sizes, strict=True)
-    )
-    geometry = TileGeometry(layouts, sources, check_masks(masks, sizes))
+    geometry = TileGeometry(layouts, (), check_masks(masks, sizes))
     places = geometry.places()
     mergers = geometry.mergers() if clean is not None else []
     kept: list[TileBits] = []  # one, once the first batch has shown how many bits a token has
 
-    def run(start: int, stop: int) -> None:
-        tiles = torch.cat(
-            [extract_tiles(sources[p], layouts[p], t, t + 1) for p, t in places[start:stop]]
-        )
-        tiles = tiles * 2 - 1
-        if clean is not None:
-            tiles = clean(tiles)  # may stay on a device, from which it is copied once, below
-        features = encode(tiles).float()
-        seen = tiles.cpu() if mergers else None
-        if seen is not None:
-            check_finite(seen, "cleaner")
-        check_finite(features, "VAE's encoder")
-        quantized = quantize(features, schedule).bits.cpu()
-        # Kept only after all that can run out of memory: such a batch comes again in halves.
-        if not kept:
-            kept.append(TileBits(len(places), *quantized.shape[1:]))
-        kept[0][start:stop] = quantized
-        if seen is not None:
-            for (p, t), tile in zip(places[start:stop], seen, strict=True):
-                mergers[p].add(t, (tile + 1) / 2)
+    with resized_ahead(pictures, sizes) as sources:
 
-    run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    inputs = tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else sources
+        def cut(start: int, stop: int) -> Tensor:
+            parts = [extract_tiles(sources[p], layouts[p], t, t + 1) for p, t in places[start:stop]]
+            return torch.cat(parts) * 2 - 1
+
+        overlap = Overlap(len(places), cut)
+
+        def run(start: int, stop: int) -> None:
+            tiles = overlap.take(start, stop)
+            if clean is not None:
+                tiles = clean(tiles)  # may stay on a device, from which it is copied once, below
+            features = encode(tiles).float()
+            found = quantize(features, schedule).bits
+            overlap.meanwhile(found, start, stop)
+            seen = tiles.cpu() if mergers else None
+            if seen is not None:
+                check_finite(seen, "cleaner")
+            check_finite(features, "VAE's encoder")
+            bits = found.cpu()
+
+            # Kept only after all that can run out of memory: such a batch comes again in halves.
+            def keep() -> None:
+                if not kept:
+                    kept.append(TileBits(len(places), *bits.shape[1:]))
+                kept[0][start:stop] = bits
+                if seen is not None:
+                    for (p, t), tile in zip(places[start:stop], seen, strict=True):
+                        mergers[p].add(t, (tile + 1) / 2)
+
+            overlap.later(found, keep)
+
+        run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
+        overlap.finish()
+        geometry = replace(geometry, sources=tuple(sources))
+    inputs = (
+        tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else geometry.sources
+    )
     bits = kept[0] if kept else TileBits(0, schedule.num_tokens, 0)  # masks that touch nothing
     return LQPyramid(bits, schedule, patch_size, geometry, inputs)
 
@@ -173,22 +187,32 @@ def restore_codes(
         y, x = layout.positions[tile]
         return tile_noise(settings.seed, schedule, d, (y / layout.tile, x / layout.tile))
 
+    overlap = Overlap(len(places), lambda start, stop: pyramid.bits[start:stop])
+
     def run(start: int, stop: int) -> None:
-        lq_bits = pyramid.bits[start:stop]
+        lq_bits = overlap.take(start, stop)
         on_device = lq_bits.to(device)
         tokens = pyramid_tokens(on_device, schedule, "long")
-        logits = transformer(tokens, text, schedule, lq_bits=on_device).cpu()
-        check_finite(logits, "transformer")
-        if settings.fidelity > 0:
-            logits = favour_bits(logits, lq_bits, settings.fidelity)
+        found = transformer(tokens, text, schedule, lq_bits=on_device)
+        overlap.meanwhile(found, start, stop)
         noise = (
             torch.stack([noise_of(place) for place in places[start:stop]])
             if settings.detail > 0
             else None
         )
-        restored[start:stop] = sample_bits(logits, noise, settings.detail)
+        logits = found.cpu()
+
+        def keep() -> None:
+            check_finite(logits, "transformer")
+            favoured = logits
+            if settings.fidelity > 0:
+                favoured = favour_bits(logits, lq_bits, settings.fidelity)
+            restored[start:stop] = sample_bits(favoured, noise, settings.detail)
+
+        overlap.later(found, keep)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
+    overlap.finish()
     return TileCodes(restored, schedule)
 
 
@@ -223,67 +247,39 @@ def decode_tiles(
             "latent as VARestorer Restore gave it, not a part of it."
         )
     mergers = geometry.mergers()
+    overlap = Overlap(len(places), lambda start, stop: codes[start:stop])
+    device = torch.device("cpu")  # or where the tiles turn out to be
 
     def run(start: int, stop: int) -> None:
-        tiles = decode(codes[start:stop]).float().cpu()
-        check_finite(tiles, "VAE's decoder")
-        for (p, t), tile in zip(places[start:stop], tiles, strict=True):
-            mergers[p].add(t, (tile + 1) / 2)
+        nonlocal device
+        found = decode(overlap.take(start, stop)).float()
+        overlap.meanwhile(found, start, stop)
+        tiles, device = found.cpu(), found.device
+
+        def blend() -> None:
+            check_finite(tiles, "VAE's decoder")
+            for (p, t), tile in zip(places[start:stop], tiles, strict=True):
+                mergers[p].add(t, (tile + 1) / 2)
+
+        overlap.later(found, blend)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
+    overlap.finish()
     restored = []
     for index, merger in enumerate(mergers):
         picture = geometry.joined(index, merger)
         source = geometry.sources[index]
-        picture = match_color(picture, source, color_match, in_place=True)
+        picture = match_color(picture, source, color_match, in_place=True, device=device)
         if geometry.masks is not None:
             picture = torch.lerp(source, picture, geometry.masks[index], out=picture)
         restored.append(picture)
     return restored
 
 
-def check_finite(values: Tensor, network: str) -> None:
-    """Refuse NaN and infinite results: every comparison with NaN is false, so they would pass for bits.
-
-    Raises:
-        VARestorerError: naming the network.
-    """
-    if not bool(torch.isfinite(values).all()):
-        raise VARestorerError(
-            f"The {network} returned NaN or infinite values. In fp16, values above 65,504 overflow: load the model in "
-            "bf16 or fp32. If it is loaded so already, the file is damaged."
-        )
-
-
-def check_pictures(pictures: Sequence[Tensor]) -> None:
-    """Refuse what cannot be restored, before any work."""
-    if len(pictures) == 0:
-        raise ImageError("expected at least one picture, got an empty batch. Load a picture first.")
-    for index, picture in enumerate(pictures):
-        if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
-            raise ImageError(
-                f"picture {index} must be (3, height, width) with positive sides, got "
-                f"{tuple(picture.shape)}."
-            )
-        if not bool(torch.isfinite(picture).all()):
-            raise ImageError(
-                f"picture {index} holds NaN or infinite values. An earlier step failed; check it."
-            )
-
-
 def check_pyramid(pyramid: LQPyramid, config: TransformerConfig) -> None:
     """Refuse a pyramid that another kind of model made."""
     if len(pyramid.bits):
         check_bits(pyramid.bits.shape[-1], config)
-
-
-def check_bits(made: int, config: TransformerConfig) -> None:
-    """Refuse a VAE that makes another number of bits per token than the model reads."""
-    if made != config.codebook_dim:
-        raise SettingError(
-            f"this model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
-            "and VAE belong to different families: load both bundled files, or both official ones."
-        )
 
 
 def overlap_in(tile: int, overlap: int) -> int:

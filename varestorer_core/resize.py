@@ -7,6 +7,10 @@ Pillow as a float picture, so 16-bit input keeps its precision and nothing is ro
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from .errors import SettingError
+
+_WORTH_THREADS = 2**16
+"""Pixels of a result below which threads cost more than they save."""
 
 
 def target_size(height: int, width: int, upscale: float) -> tuple[int, int]:
@@ -60,10 +67,53 @@ def resize_lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     height, width = size
-    # Channel by channel: Pillow's float pictures have one channel only.
     resized = torch.empty((image.shape[0], height, width), dtype=torch.float32)
-    for channel, plane in zip(resized, image, strict=True):
-        picture = Image.fromarray(plane.detach().float().cpu().contiguous().numpy())
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        channel.copy_(torch.from_numpy(np.array(picture)))
+
+    # Channel by channel: Pillow's float pictures have one channel only. It resizes without Python's lock.
+    def resize(channel: int) -> None:
+        plane = image[channel].detach().float().cpu().contiguous().numpy()
+        picture = Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS)
+        resized[channel].copy_(torch.from_numpy(np.array(picture)))
+
+    threads = min(image.shape[0], torch.get_num_threads())
+    if threads == 1 or height * width < _WORTH_THREADS:
+        for channel in range(image.shape[0]):
+            resize(channel)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(resize, range(image.shape[0])))
     return resized.clamp_(0, 1).to(image)
+
+
+class ResizedPictures(Sequence[Tensor]):
+    """Pictures that another thread resizes, first to last; reading one waits for it."""
+
+    def __init__(self, futures: list[Future[Tensor]]):
+        self._futures = futures
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._futures[index].result()
+
+
+@contextmanager
+def resized_ahead(
+    pictures: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+) -> Iterator[ResizedPictures]:
+    """Resize pictures (3, h, w) to (height, width) each in a thread beside the work on those that are done.
+
+    Yields:
+        The resized pictures in order, (3, H, W) float32 on the CPU.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield ResizedPictures(
+                [
+                    pool.submit(lambda p=p, size=size: resize_lanczos(p.float().cpu(), size))
+                    for p, size in zip(pictures, sizes, strict=True)
+                ]
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)

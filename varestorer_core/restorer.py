@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from .checks import check_pictures
 from .errors import SettingError
 from .host_memory import check_results
 from .pictures.conversion import Pictures, as_pictures
-from .pipeline import DEFAULTS, LQPyramid, check_pictures
+from .pipeline import DEFAULTS, LQPyramid
 from .resize import target_size
 from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback

@@ -76,8 +76,8 @@ class HostStages:
 
     def check(self) -> None:
         """Refuse what the later stages would refuse, before the first one works for them."""
+        from ...varestorer_core.checks import check_bits
         from ...varestorer_core.compiling import check_compiling
-        from ...varestorer_core.pipeline import check_bits
 
         if compile_options(self.patcher) is not None:
             check_compiling(self.patcher.load_device)

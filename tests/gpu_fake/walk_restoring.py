@@ -5,6 +5,7 @@ import small
 import torch
 from pretended import PretendedDevice
 
+from varestorer_core import pipeline
 from varestorer_core.cleaner import Cleaner
 from varestorer_core.evaluate.passes import CachedSteps, CausalPass, RefedSteps
 from varestorer_core.loaded import LoadedStages
@@ -12,6 +13,8 @@ from varestorer_core.models.generation import generate
 from varestorer_core.restorer import Restorer
 from varestorer_core.schedule import get_schedule
 from varestorer_core.settings import RestoreSettings
+from varestorer_core.tiles.tile_bits import TileCodes
+from varestorer_core.tiles.tiling import TileMerger
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
 SCHEDULE = get_schedule(1.0, "0.06M")
@@ -94,6 +97,53 @@ def test_cleaned_tiles_stay_on_the_device(device):
     pixels = [copy for copy in device.copies.elements() if ", 3, 32, 32) " in copy]
     assert sorted(copy[:9] for copy in pixels) == ["to device", "to host ("], pixels
     assert device.reads.total() <= 1, (device.reads, device.copies)
+
+
+@pytest.mark.parametrize("cleaned", [False, True], ids=["plain", "cleaned"])
+def test_the_host_works_on_tiles_while_the_device_does(cleaned, monkeypatch):
+    """Only before the first result of a stage and after the last one does the device wait for the host's work."""
+    log = []
+
+    def record(what, owner, name):
+        run = getattr(owner, name)
+
+        def recorded(*args, **kwargs):
+            if what != "read" or args[0].device.type != "cpu":
+                log.append(what)
+            return run(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, recorded)
+
+    model, tokenizer = small.transformer(), small.tokenizer()
+    network = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False).to("cuda")
+    record("read", torch.Tensor, "cpu")
+    for network_of_a_stage, name in (
+        (tokenizer, "encode"),
+        (model, "forward"),
+        (tokenizer, "decode"),
+    ):
+        record("start", network_of_a_stage, name)
+    for owner, name in (
+        (pipeline, "extract_tiles"),
+        (pipeline, "tile_noise"),
+        (pipeline, "sample_bits"),
+        (TileCodes, "__getitem__"),
+        (TileMerger, "add"),
+    ):
+        record("host", owner, name)
+    cleaner = Cleaner(network, None) if cleaned else None
+    tiles, batch = 8, 2
+    _restore(model, tokenizer, "cuda", (32, 32 * tiles), cleaner, detail=0.5, tile_batch=batch)
+    busy, alone, beside = False, 0, 0
+    for what in log:
+        if what == "host":
+            alone, beside = alone + (not busy), beside + busy
+        else:
+            busy = what == "start"
+    per_tile = 4 + cleaned  # cut, noise, blend twice; a batch: sample, sum codes
+    assert alone + beside >= per_tile * (tiles - 1)
+    at_the_ends = (2 + cleaned) * batch + 2  # first cut and codes; last sampling and blends
+    assert alone <= at_the_ends, log
 
 
 @pytest.mark.parametrize(
