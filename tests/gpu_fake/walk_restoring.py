@@ -70,6 +70,11 @@ def test_a_batch_of_tiles_waits_for_one_read_and_six_copies_at_most(weights, dev
     assert more_copies - copies <= 6, device.copies
 
 
+def test_a_student_without_cross_scale_attention():
+    model = small.transformer(torch.bfloat16, cross_scale=False)
+    assert torch.isfinite(_restore(model, small.tokenizer(), "cuda")).all()
+
+
 def test_masks_and_a_cleaner(device):
     network = torch.nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False).to("cuda")
     mask = torch.zeros(32, 64)

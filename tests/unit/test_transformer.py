@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -57,6 +59,15 @@ def test_the_teacher_sees_no_later_scale_and_the_student_does(make_transformer):
     mask = block_causal_mask(SCHEDULE)
     assert torch.allclose(first_scales(bits, mask), first_scales(changed, mask), atol=1e-5)
     assert not torch.allclose(first_scales(bits, None), first_scales(changed, None), atol=1e-3)
+
+
+def test_a_student_without_cross_scale_attention_works_like_the_teacher(make_transformer):
+    model = make_transformer(cross_scale=False)
+    bits, text = random_bits(model), model.encode_text()
+    long = model(pyramid_tokens(bits, SCHEDULE, "long"), text, SCHEDULE)
+    model.config = dataclasses.replace(model.config, cross_scale=True)
+    short = pyramid_tokens(bits, SCHEDULE, "short")
+    assert torch.equal(long, model(short, text, SCHEDULE, mask=block_causal_mask(SCHEDULE)))
 
 
 def test_padding_of_a_prompt_changes_nothing(make_transformer):
