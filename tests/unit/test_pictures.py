@@ -15,7 +15,7 @@ from picture_files import (
     save,
     srgb_profile,
 )
-from PIL import Image, ImageOps
+from PIL import GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
 from varestorer_core.errors import ImageError
 from varestorer_core.pictures import (
@@ -242,3 +242,20 @@ def test_floating_point_pictures_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 255, np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(ImageError, match="floating-point"):
         read_picture(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif"])
+def test_frames_are_not_counted_for_a_note(tmp_path, monkeypatch, suffix):
+    """A file of many pages is read to its end for their count."""
+    path = tmp_path / f"a{suffix}"
+    first, second = (Image.new("L", (8, 6), value) for value in (10, 200))
+    first.save(path, save_all=True, append_images=[second])
+
+    def count(_):
+        raise AssertionError("all frames were looked for")
+
+    for kind in (GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile):
+        monkeypatch.setattr(kind, "n_frames", property(count))
+    picture = read_picture(path)
+    assert any("only the first is restored" in note for note in picture.notes)
+    assert picture.rgb.max() < 0.1

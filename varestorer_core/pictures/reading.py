@@ -141,8 +141,8 @@ def _opened(path: Path) -> Image.Image:
 def _decoded(path: Path, image: Image.Image) -> Samples:
     """Return the samples of the first frame of an opened picture."""
     notes = []
-    # Only what is known without reading on: a count of GIF frames reads the whole file.
-    if getattr(image, "n_frames", 1) > 1 if image.format != "GIF" else image.is_animated:  # pyright: ignore
+    # Only what is known without reading on: a count of the frames of a GIF or TIFF reads the whole file.
+    if getattr(image, "is_animated", False):
         notes.append("holds more than one frame, only the first is restored")
     samples = _deep(path, image)
     if samples is None:
