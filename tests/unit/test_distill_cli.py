@@ -113,6 +113,7 @@ def test_the_ablation_has_steps_of_its_own(tmp_path):
     [
         ("--pictures", "0"),
         ("--pictures", "-5"),
+        ("--pictures", "100000000000"),
         ("--validation-pictures", "0"),
         ("--threads", "100000000"),  # PyTorch ends the process
         ("--workers", "100000"),
@@ -136,6 +137,19 @@ def test_wrong_values_are_refused_before_anything_is_made(
     assert_refused(["distill", "tokenizer", "--out", "run", option, value])
     assert capsys.readouterr().err.strip()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_stage_is_named_before_pictures_are_drawn_or_a_state_is_overwritten(
+    tmp_path, shapes, capsys
+):
+    state = tmp_path / "run" / "teacher" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"earlier work")
+    arguments = ["distill", "teacher", "--out", str(tmp_path / "run"), "--config", str(shapes)]
+    assert main([*arguments, "--pictures", "2", "--overwrite"]) == 1
+    assert "needs the trained tokenizer" in capsys.readouterr().err
+    assert state.read_bytes() == b"earlier work"
+    assert not (tmp_path / "run" / "pictures.npy").exists()
 
 
 def test_a_run_cannot_be_where_a_file_is(tmp_path, capsys):

@@ -9,6 +9,8 @@ from . import UsageError
 from .options import integer
 
 _MOST_WORKERS = 256
+_MOST_PICTURES = 10_000_000  # a terabyte at the default size
+_MOST_MEASURED = 10_000  # they stay in memory
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +26,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pictures",
-        type=integer(1, None),
+        type=integer(1, _MOST_PICTURES),
         default=5000,
         metavar="N",
         help="procedural pictures to make (default: %(default)s)",
@@ -38,7 +40,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--validation-pictures",
-        type=integer(1, None),
+        type=integer(1, _MOST_MEASURED),
         default=80,
         metavar="N",
         help="pictures to measure on at most (default: %(default)s)",

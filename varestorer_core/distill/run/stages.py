@@ -65,10 +65,12 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
         loop = loop_settings(stage, settings)
+    # Before pictures are drawn and before a state is overwritten: files of earlier stages may be missing or damaged.
+    built = build_stage(stage, settings, loop)
+    with settings.processes.first_in_turn():
         if settings.processes.first:
             begin(settings.out / stage, stage_record(stage, settings, loop), settings)
         source = training_source(settings, report)
-    built = build_stage(stage, settings, loop)
     reached = train_stage(
         settings.out / stage, built, source, loop, settings, reporter(report, stage)
     )
