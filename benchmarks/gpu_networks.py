@@ -8,8 +8,8 @@ import torch
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
-from varestorer_core.checkpoint.layers import CastLayers
 from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.models.layers import CastLayers
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from varestorer_core.checkpoint.layers import CastLayers
 from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.models.layers import CastLayers
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 

@@ -5,12 +5,11 @@ and `load_tokenizer` build the network, `convert` and `save_safetensors` write f
 themselves. Adapters are in the package `lora`.
 """
 
-from .checksums import verify
+from ..models.layers import CastLayers
 from .convert import convert
-from .examine import Report, examine
+from .examine import Report, examine, verify
 from .files import read_checkpoint, unwrap
 from .identify import CheckpointInfo, identify
-from .layers import CastLayers
 from .load import load_tokenizer, load_transformer
 from .save import save_safetensors
 

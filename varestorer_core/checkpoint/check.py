@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..config import TokenizerConfig, TransformerConfig
+from ..models.layers import BlankLayers
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..wording import shown
-from .layers import BlankLayers
 
 _FIRST = 3  # names quoted per problem
 

@@ -1,7 +1,12 @@
-"""Everything about one checkpoint file, values included: what `varestorer inspect` reports."""
+"""Everything about one checkpoint file, values and checksums included: what `varestorer inspect` reports.
+
+Our safetensors carry a SHA-256 of their tensors, zipped checkpoints a CRC-32 of each record. Safetensors of other
+programs, ours up to version 0.1.0, and pickles that are no zip have neither.
+"""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +17,7 @@ from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..lora.factors import low_ranks, split_adapter
 from ..lora.spellings import our_spelling
+from ..wording import shown
 from .border import damage_named
 from .check import (
     expected_parameters,
@@ -20,10 +26,10 @@ from .check import (
     unused_note,
     value_problems,
 )
-from .checksums import checksum_problem, has_checksum
 from .files import checkpoint_files, file_format, read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
+from .safetensors_file import TENSORS_SHA256, check_header, tensors_sha256
 
 _TEXT_BIAS = ".ca.v_bias"
 
@@ -72,6 +78,52 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
     return Report(path=path, size=_size(path), metadata=metadata, info=info)
 
 
+def verify(path: str | Path) -> bool:
+    """Compare a checkpoint with its checksums; return whether all of its files have some.
+
+    Args:
+        path: a file, or the folder or index of a text encoder.
+
+    Raises:
+        CheckpointError: for a file that cannot be read or is not as it was written.
+    """
+    path = Path(path)
+    found = True
+    with damage_named(path.name):
+        for file in checkpoint_files(path):
+            found &= _has_checksum(file)
+            if problem := _checksum_problem(file):
+                raise CheckpointError(f"{file.name}: {problem}")
+    return found
+
+
+def _checksum_problem(path: Path) -> str | None:
+    """Return a sentence if a file is not as it was written; None if it is, or if nothing tells."""
+    form = file_format(path)
+    if form == "zip":
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+        if record is not None:
+            return (
+                f"The record {shown(record)} does not have its checksum: the file was damaged on its way. "
+                "Download it again."
+            )
+    elif form == "safetensors":
+        expected = check_header(path).get(TENSORS_SHA256)
+        if expected is not None and expected != (found := tensors_sha256(path)):
+            return (
+                f"The tensors do not have the SHA-256 in the metadata ({shown(expected)[:12]}..., found "
+                f"{found[:12]}...): the file was damaged or changed after it was written. Download or make it again."
+            )
+    return None
+
+
+def _has_checksum(path: Path) -> bool:
+    """Tell whether there is anything to compare a file with."""
+    form = file_format(path)
+    return form == "zip" or (form == "safetensors" and TENSORS_SHA256 in check_header(path))
+
+
 def _checksum_problems(path: Path, verify: bool) -> list[str]:
     """Return sentences about files that are not as they were written."""
     problems = []
@@ -79,13 +131,13 @@ def _checksum_problems(path: Path, verify: bool) -> list[str]:
         for file in checkpoint_files(path):
             # Those of zips are always compared, as ever: it takes no longer than the values do.
             if verify or file_format(file) == "zip":
-                problems.append(checksum_problem(file))
+                problems.append(_checksum_problem(file))
     return [problem for problem in problems if problem]
 
 
 def _checksums(path: Path) -> str:
     """Say what the files could be compared with."""
-    bare = [file for file in checkpoint_files(path) if not has_checksum(file)]
+    bare = [file for file in checkpoint_files(path) if not _has_checksum(file)]
     if not bare:
         return "compared"
     return (

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, SettingError
 from ..kernels import accelerate
 from ..lora.factors import LowRank, low_ranks, merged_tensor, split_adapter
 from ..models.attention import AttentionFn
+from ..models.layers import BlankLayers
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from .border import damage_named
@@ -34,7 +35,6 @@ from .check import (
 from .files import unwrap
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
-from .layers import BlankLayers
 from .mapped import off_the_map, release_mapped
 
 _log = logging.getLogger(__name__)

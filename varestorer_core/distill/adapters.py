@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..checkpoint.layers import CastLayers
 from ..lora.factors import LORA_SUFFIXES
 from ..lora.layer import LoRALinear
 from ..models.autoencoder import ResidualBlock
 from ..models.block import Block
+from ..models.layers import CastLayers
 from ..models.transformer import VARTransformer
 
 
