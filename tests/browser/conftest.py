@@ -154,9 +154,9 @@ class Canvas:
     def close_dialogs(self) -> None:
         """Close what the host opened by itself, such as the list of models that its first workflow misses."""
         dialogs = self.page.get_by_role("dialog").filter(visible=True)
-        while dialogs.count():
+        while count := dialogs.count():  # they lie over each other, and Escape closes the topmost
             self.page.keyboard.press("Escape")
-            dialogs.first.wait_for(state="hidden")
+            dialogs.nth(count - 1).wait_for(state="hidden")
 
     @property
     def errors_beyond_the_drag(self) -> list[str]:
