@@ -147,7 +147,7 @@ class Canvas:
         self.close_dialogs()
         # Older hosts list missing models over the canvas, some time after a workflow was opened.
         missing = page.get_by_role("dialog").filter(has_text="Missing Models")
-        page.add_locator_handler(missing, lambda: page.keyboard.press("Escape"))
+        page.add_locator_handler(missing, lambda: page.keyboard.press("Escape"), no_wait_after=True)
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
 
