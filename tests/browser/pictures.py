@@ -217,9 +217,9 @@ def show_workflow(host, renderer: str, name: str, path: Path) -> None:
     for node in FILES.read(name)["nodes"]:
         for model in node["properties"].get("models", []):
             # Empty ones, or the host reports over the graph that they are missing.
-            path = host.model_file(model["directory"], model["name"])
-            path.parent.mkdir(exist_ok=True)
-            path.touch()
+            weights = host.model_file(model["directory"], model["name"])
+            weights.parent.mkdir(exist_ok=True)
+            weights.touch()
     with open_canvas(host, renderer) as canvas:
         canvas.load(name)
         wait_for_rest(canvas)
