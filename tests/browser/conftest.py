@@ -26,11 +26,12 @@ LOOKS_UP_SIZES = ("Content Security Policy", "Error fetching file size")
 # The node library of 0.8.0 draws what is being dragged outside of its app; so for the host's own nodes.
 DRAG_PREVIEW = ("$t is not a function", "Proxy.$variant")
 COMPARISON = '[role=slider][aria-label="Before and after"]'
-# On a new profile the tutorial would cover the canvas, and the others a corner of it.
+# On a new profile the tutorial would cover the canvas, and the others a part of it; the last is remembered, too.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
+    "Comfy.RightSidePanel.IsOpen": False,
 }
 
 
