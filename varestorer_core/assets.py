@@ -1,4 +1,4 @@
-"""The files that come with the package: the tiny model and the demonstration picture."""
+"""The files that come with the package: the tiny model, the demonstration picture, and data of measures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ TINY_TRANSFORMER = "tiny_transformer.safetensors"
 TINY_TOKENIZER = "tiny_tokenizer.safetensors"
 DEMO_ORIGINAL = "demo_original.png"
 DEMO_LQ = "demo_lq.png"
+NIQE_PARAMETERS = "niqe.safetensors"
+PAPER_COMPARISON = "paper_comparison.csv"
+BENCHMARK_PAGE = "benchmark.html"
 
 _FOLDER = Path(__file__).parent / "assets"
 

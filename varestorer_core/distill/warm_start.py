@@ -6,7 +6,6 @@ file's does and then has more to refine it with.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from ..checkpoint import load_tokenizer, read_checkpoint
+from ..checkpoint.save import sha256
 from ..config import TokenizerConfig
 from ..errors import SettingError
 from ..models.autoencoder import ResidualBlock
@@ -30,7 +30,7 @@ _SHAPES = {
 
 def init_record(path: Path) -> dict[str, Any]:
     """Return what a run notes about the file that it starts from."""
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    return {"file": path.name, "sha256": sha256(path)[:16]}
 
 
 @torch.no_grad()

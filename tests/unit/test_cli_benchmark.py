@@ -1,0 +1,205 @@
+"""`varestorer benchmark` from folders to a report."""
+
+import csv
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from varestorer_core.benchmark import scoring
+from varestorer_core.cli.main import main
+from varestorer_core.distill.procedural import generate_picture
+
+KEYS = ("one", "two", "three")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return folders of references, LQ pictures and results: noise of growing strength."""
+    generator = np.random.default_rng(0)
+    for index, key in enumerate(KEYS):
+        pixels = generate_picture(0, index, size=64)
+        strengths = {"HQ": 0, "good": 4, "bad": 12}
+        for name, strength in strengths.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            noise = generator.normal(0, 1, pixels.shape) * strength
+            image = Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
+            image.save(tmp_path / name / (f"{key}.png" if name == "HQ" else f"{key}_{name}.png"))
+        (tmp_path / "LQ").mkdir(exist_ok=True)
+        Image.fromarray(pixels).resize((16, 16)).save(tmp_path / "LQ" / f"{key}.png")
+    return tmp_path
+
+
+def run(folders, *more, methods=("bad", "good")):
+    paths = [str(folders / name) for name in methods]
+    options = ["--reference", str(folders / "HQ"), "--lq", str(folders / "LQ")]
+    return main(["benchmark", *paths, *options, "-o", str(folders / "out"), *map(str, more)])
+
+
+def test_the_report(folders, capsys):
+    (folders / "good" / "stray.png").touch()
+    assert run(folders, "--paper", "DIV2K-Val") == 0
+    printed = capsys.readouterr()
+    assert "stray.png: no reference has its name" in printed.err
+    document = json.loads(printed.out.splitlines()[-1])
+    means = {line["method"]: line["mean"] for line in document["methods"]}
+    assert means["good"]["psnr_y"] > means["bad"]["psnr_y"] + 5
+    assert means["good"]["ssim_y"] > means["LQ"]["ssim_y"]
+    assert "niqe" not in means["good"]  # too small for it: an empty column
+    assert means["DiffBIR (paper)"]["musiq"] == 69.87
+    (difference,) = [d for d in document["differences"] if d["method"] == "good - bad"]
+    gain = means["good"]["psnr_y"] - means["bad"]["psnr_y"]
+    assert difference["mean"]["psnr_y"] == pytest.approx(gain)
+    assert difference["standard_error"]["psnr_y"] > 0
+
+    out = folders / "out"
+    with (out / "per_image.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["method"], line["reference"]) for line in lines[-3:]] == [
+        ("good", key) for key in sorted(KEYS)
+    ]
+    assert lines[0]["niqe"] == ""
+    mean = sum(float(line["psnr_y"]) for line in lines if line["method"] == "good") / 3
+    assert mean == pytest.approx(means["good"]["psnr_y"])
+    table = (out / "table.md").read_text()
+    assert f"**{means['good']['psnr_y']:.2f} (" in table
+    assert "| VARestorer (paper) | 21.08 |" in table
+    assert "| good - bad | +" in table
+    latex = (out / "table.tex").read_text()
+    assert rf"\textbf{{{means['good']['psnr_y']:.2f}}}" in latex
+    assert r"\underline{" in latex
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/webp;base64,") == len(KEYS) * 4
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_plots(folders):
+    pytest.importorskip("matplotlib")
+    assert run(folders) == 0
+    for name in ("bars", "scatter", "spectra"):
+        with Image.open(folders / "out" / f"{name}.png") as image:
+            assert min(image.size) > 200
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
+
+
+def test_no_plots_without_matplotlib(folders, capsys, monkeypatch):
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(folders) == 0
+    assert 'no plots: Plots need matplotlib. Install it with pip install "varestorer[metrics]"' in (
+        capsys.readouterr().err
+    )
+    assert not (folders / "out" / "bars.png").exists()
+
+
+def test_a_stopped_run_continues(folders, monkeypatch, capsys):
+    measured = []
+    real = scoring._measured
+
+    def stopping(file, *rest):
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        measured.append(file.name)
+        return real(file, *rest)
+
+    monkeypatch.setattr(scoring, "_measured", stopping)
+    assert run(folders) == 130
+    journal = folders / "out" / "scores.jsonl"
+    with journal.open("a") as file:
+        file.write('{"identity": "half a li')
+    monkeypatch.setattr(
+        scoring, "_measured", lambda file, *rest: (measured.append(file.name), real(file, *rest))[1]
+    )
+    assert run(folders) == 0
+    assert len(measured) == len(set(measured)) == 3 * len(KEYS)
+    # A changed result is measured again, and nothing else.
+    measured.clear()
+    Image.new("RGB", (64, 64)).save(folders / "bad" / "two_bad.png")
+    assert run(folders) == 0
+    assert measured == ["two_bad.png"]
+    capsys.readouterr()
+
+
+def test_a_result_of_another_size_is_named(folders, capsys):
+    Image.new("RGB", (32, 32)).save(folders / "bad" / "two_bad.png")
+    assert run(folders) == 1
+    printed = capsys.readouterr()
+    assert "bad: two_bad.png left out: it has 32 x 32 pixels, two.png 64 x 64" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["pictures"] == 2
+
+
+def test_measures_of_pyiqa_are_empty_columns_or_real(folders, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    assert run(folders, "--measures", "psnr_y,lpips,fid") == 0
+    printed = capsys.readouterr()
+    assert "LPIPS is left empty: pyiqa is not installed" in printed.err
+    assert "LPIPS ↓" in (folders / "out" / "table.md").read_text()
+
+    class Distance:
+        metric_mode = "FR"
+
+        def __call__(self, picture, reference):
+            return (picture - reference).abs().mean()
+
+    class OfFolders:
+        def __call__(self, one, other):
+            import pathlib
+
+            assert (
+                len(list(pathlib.Path(one).iterdir()))
+                == len(list(pathlib.Path(other).iterdir()))
+                == 3
+            )
+            return 42.0
+
+    def create_metric(name, device):
+        if name == "musiq":
+            import socket
+
+            socket.create_connection(("192.0.2.1", 80), timeout=5)  # an address that is nobody's
+        return OfFolders() if name == "fid" else Distance()
+
+    monkeypatch.setitem(sys.modules, "pyiqa", types.SimpleNamespace(create_metric=create_metric))
+    assert run(folders, "--measures", "psnr_y,lpips,musiq,fid") == 0
+    printed = capsys.readouterr()
+    assert "MUSIQ is left empty" in printed.err
+    assert "--download" in printed.err
+    means = {m["method"]: m["mean"] for m in json.loads(printed.out.splitlines()[-1])["methods"]}
+    assert means["good"]["fid"] == 42
+    assert 0 < means["good"]["lpips"] < means["bad"]["lpips"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--measures", "psnr"], "--measures must be of psnr_y"),
+        (["--against", "nobody"], "--against must be one of bad, good"),
+        (["--paper", "Kodak"], "The paper has tables of DIV2K-Val"),
+    ],
+)
+def test_wrong_usage(folders, capsys, more, words):
+    assert run(folders, *more) == 2
+    assert words in capsys.readouterr().err
+    assert not (folders / "out").exists()
+
+
+def test_methods_need_names_of_their_own(folders, capsys):
+    assert run(folders, methods=("bad", "bad")) == 2
+    assert "needs a name of its own" in capsys.readouterr().err
+
+
+def test_the_tables_of_the_paper_in_the_docs_are_those_of_the_data():
+    from pathlib import Path
+
+    from varestorer_core.assets import PAPER_COMPARISON, asset_path
+
+    text = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
+    with asset_path(PAPER_COMPARISON).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 24
+    for line in lines:
+        values = [value for name, value in line.items() if name != "dataset"]
+        assert f"| {' | '.join(values)} |" in text

@@ -1,0 +1,118 @@
+"""One HTML file with everything in it: the table, and for every picture a slider between any two methods."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..assets import BENCHMARK_PAGE, asset_path
+from ..atomic import write_atomically
+from ..errors import VARestorerError
+from ..pictures import read_picture, to_uint8
+from .measures import HIGHER, LOWER, MEASURES
+from .scoring import Row
+from .statistics import Summary
+from .tables import ranks
+
+_QUALITY = 95
+_ARROWS = {HIGHER: "↑", LOWER: "↓"}
+
+
+def write_page(
+    path: Path,
+    title: str,
+    summaries: Sequence[Summary],
+    names: Sequence[str],
+    pictures: Mapping[str, Mapping[str, Path]],
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page.
+
+    Args:
+        summaries, names: lines and columns of the table.
+        pictures: by reference, the picture files by method; low-quality ones are shown with their pixels enlarged.
+        rows: whose values are shown below the pictures.
+        notes: sentences below the table.
+    """
+    values = {(row.key, row.method): row.values for row in rows}
+    data = [
+        {
+            "name": key,
+            "views": [
+                {
+                    "method": method,
+                    "url": _url(file, _size(files)),
+                    "values": _shown(values.get((key, method)), names),
+                }
+                for method, file in files.items()
+            ],
+        }
+        for key, files in pictures.items()
+    ]
+    template = asset_path(BENCHMARK_PAGE).read_text(encoding="utf-8")
+    # "<" in a name would otherwise be able to end the script.
+    script = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    content = (
+        template.replace("{{title}}", html.escape(title))
+        .replace("{{table}}", _table(summaries, names))
+        .replace("{{notes}}", "".join(f"<p>{html.escape(note)}</p>" for note in notes))
+        .replace("{{data}}", script)
+    )
+    write_atomically(path, content.encode(), VARestorerError)
+
+
+def _table(summaries: Sequence[Summary], names: Sequence[str]) -> str:
+    places = ranks(summaries, names)
+    lines = ["<thead><tr><th>method</th>"]
+    lines += [
+        f"<th>{html.escape(MEASURES[n].title)} {_ARROWS.get(MEASURES[n].better, '→ 1')}</th>"
+        for n in names
+    ]
+    lines.append("</tr></thead><tbody>")
+    for summary in summaries:
+        kind = ' class="paper"' if summary.of_paper else ""
+        lines.append(f"<tr{kind}><th>{html.escape(summary.method)}</th>")
+        for name in names:
+            value = summary.mean.get(name)
+            place = {1: ' class="best"', 2: ' class="second"'}.get(
+                places.get((summary.method, name), 0), ""
+            )
+            text = "" if value is None else f"{value:.{MEASURES[name].digits}f}"
+            lines.append(f"<td{place}>{text}</td>")
+        lines.append("</tr>")
+    return "".join([*lines, "</tbody>"])
+
+
+def _shown(values: Mapping[str, float | None] | None, names: Sequence[str]) -> str:
+    if values is None:
+        return ""
+    known = [(MEASURES[n], values[n]) for n in names if values.get(n) is not None]
+    return ", ".join(f"{measure.title} {value:.{measure.digits}f}" for measure, value in known)
+
+
+def _size(files: Mapping[str, Path]) -> tuple[int, int]:
+    """Return the (width, height) of the largest picture."""
+    sizes = []
+    for file in files.values():
+        with Image.open(file) as image:
+            sizes.append(image.size)
+    return max(sizes)
+
+
+def _url(file: Path, size: tuple[int, int]) -> str:
+    """Return a picture as a data URL; a smaller one with its pixels enlarged."""
+    pixels = to_uint8(read_picture(file).rgb)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.NEAREST)
+    content = io.BytesIO()
+    image.save(content, "WEBP", quality=_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")

@@ -1,0 +1,121 @@
+"""Bar, scatter and frequency plots as PNG files, by matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import VARestorerError
+from .frequency import BINS
+from .measures import MEASURES
+from .statistics import Summary
+
+_DPI = 120
+_LEAST_POWER = 1e-12
+_MARKERS = "osD^vPX*<>"
+
+
+class PlotsUnavailableError(VARestorerError):
+    """matplotlib is not installed."""
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PlotsUnavailableError(
+            'Plots need matplotlib. Install it with pip install "varestorer[metrics]".'
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> None:
+    """Write bars of the means of every measure, with standard errors.
+
+    Raises:
+        PlotsUnavailableError: without matplotlib; so do the other plots.
+    """
+    names = [name for name in names if any(name in s.mean for s in summaries)]
+    columns = min(3, max(1, len(names)))
+    rows = max(1, math.ceil(len(names) / columns))
+    figure = _figure(4.2 * columns, rows * (0.9 + 0.32 * len(summaries)))
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, name in zip(axes, names, strict=False):
+        own = [s for s in summaries if name in s.mean]
+        means = [s.mean[name] for s in own]
+        axis.barh(
+            [s.method for s in own],
+            means,
+            xerr=[s.error.get(name, 0.0) for s in own],
+            color=[f"C{summaries.index(s) % 10}" for s in own],
+            error_kw={"elinewidth": 1},
+        )
+        axis.invert_yaxis()
+        axis.set_title(_title(name), fontsize=10)
+        # From zero, bars of PSNR would all look alike.
+        spread = (max(means) - min(means)) or abs(means[0]) or 1.0
+        axis.set_xlim(min(means) - 0.5 * spread, max(means) + 0.25 * spread)
+        axis.tick_params(labelsize=8)
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    figure.savefig(path)
+
+
+def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str) -> None:
+    """Write the methods as points of two measures, such as distortion and naturalness."""
+    figure = _figure(6.0, 4.5)
+    axis = figure.subplots()
+    for index, summary in enumerate(s for s in summaries if across in s.mean and up in s.mean):
+        axis.errorbar(
+            summary.mean[across],
+            summary.mean[up],
+            xerr=summary.error.get(across, 0.0),
+            yerr=summary.error.get(up, 0.0),
+            fmt=_MARKERS[index % len(_MARKERS)],
+            color=f"C{index % 10}",
+            label=summary.method,
+        )
+    axis.set_xlabel(_title(across))
+    axis.set_ylabel(_title(up))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.savefig(path)
+
+
+def spectrum_plot(
+    path: Path, spectra: Mapping[str, Sequence[float]], reference: Sequence[float]
+) -> None:
+    """Write the methods' power by frequency in dB relative to the reference's: 0 everywhere is as sharp as it.
+
+    Args:
+        spectra: by method, means over pictures of `frequency.radial_spectrum`.
+    """
+    figure = _figure(7.0, 4.2)
+    axis = figure.subplots()
+    frequencies = [(ring + 0.5) / (2 * BINS) for ring in range(BINS)]
+    for name, power in spectra.items():
+        decibels = [
+            10 * math.log10(max(one, _LEAST_POWER) / max(other, _LEAST_POWER))
+            for one, other in zip(power, reference, strict=True)
+        ]
+        # The innermost ring has little but the window's own shape.
+        axis.plot(frequencies[1:], decibels[1:], label=name)
+    axis.axhline(0, color="black", linewidth=0.8)
+    for bound in (1 / 16, 3 / 16):
+        axis.axvline(bound, color="grey", linewidth=0.8, linestyle=":")
+    axis.set_ylim(bottom=max(-40.0, axis.get_ylim()[0]))
+    axis.set_xlabel("cycles a pixel (dotted: bounds of low, middle and high)")
+    axis.set_ylabel("power relative to the reference, dB")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def _title(name: str) -> str:
+    measure = MEASURES[name]
+    return f"{measure.title} ({measure.better} is better)"

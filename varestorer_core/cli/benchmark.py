@@ -1,0 +1,207 @@
+"""`varestorer benchmark`: compare methods by their results for the same pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import VARestorerError
+from . import UsageError
+from .jobs import check_writable
+from .options import integer
+
+if TYPE_CHECKING:
+    from ..benchmark.iqa import Iqa
+
+_JOURNAL = "scores.jsonl"
+_EPILOG = """\
+A result belongs to the reference whose name it has, alone or followed by _, -, . or a space and
+more: 0801.png and 0801_x4_out.png belong to 0801.png. Marks such as _HR or _GT of references and
+_LR4 or _LQ of the others do not count. Every file without a counterpart is named.
+
+  varestorer benchmark --reference HQ --lq LQ bicubic=out/bicubic ours=out/ours -o report
+
+writes per_image.csv, benchmark.json, table.md, table.tex, bars.png, scatter.png, spectra.png and
+index.html to the folder report. Means are over the references that every method has a result for.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "benchmark",
+        help="compare the results of methods",
+        description="Measure folders of results of any number of methods against a folder of "
+        "references, and write tables, plots and a page. A stopped run continues.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "methods",
+        nargs="+",
+        metavar="[NAME=]FOLDER",
+        help="results of a method; without a name it is called like its folder",
+    )
+    parser.add_argument(
+        "--reference", type=Path, required=True, metavar="DIR", help="the original pictures"
+    )
+    parser.add_argument(
+        "--lq",
+        type=Path,
+        metavar="DIR",
+        help="the degraded pictures: a line of the table (enlarged bicubically), and shown in the page",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("benchmark"), metavar="DIR",
+        help="folder of the report (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measures",
+        metavar="NAMES",
+        help="comma-separated; those of pyiqa are lpips, dists, maniqa, musiq, clipiqa, liqe, qalign and "
+        "fid (default: the built-in ones, and pyiqa's where it is installed)",
+    )
+    parser.add_argument(
+        "--crop",
+        type=integer(0, 256),
+        default=0,
+        metavar="PIXELS",
+        help="cut off every side of results and references first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="NAME",
+        help="method whose paired differences to all others are listed (default: the last one)",
+    )
+    parser.add_argument(
+        "--paper",
+        metavar="DATASET",
+        help="add the paper's own rows for DIV2K-Val, DrealSR or RealSR, marked as such",
+    )
+    parser.add_argument(
+        "--page-pictures",
+        type=integer(0, None),
+        default=12,
+        metavar="N",
+        help="pictures in the page at most, spread over all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of pyiqa's weights (default: its cache)"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="let pyiqa download weights that are missing"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="of pyiqa's networks (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and write the report; return 1 if a result could not be measured."""
+    from tqdm import tqdm
+
+    from ..benchmark import MEASURES, Scorer, pair_folders, score_all
+
+    methods = _methods(args.methods)
+    _check_against(args, methods)
+    names = _names(args.measures)
+    paper = _paper(args.paper)
+    pairing = pair_folders(args.reference, methods, args.lq)
+    check_writable(args.output)
+    _check_output(args.output, [args.reference, *methods.values(), args.lq])
+    for sentence in pairing.left_out:
+        print(f"varestorer: {sentence}", file=sys.stderr)
+    if not pairing.common:
+        raise VARestorerError("There is no reference that every method has a result for.")
+    iqa = _iqa(args, names)
+    missing = {} if iqa is None else iqa.missing
+    for name, reason in missing.items():
+        print(f"varestorer: {MEASURES[name].title} is left empty: {reason}", file=sys.stderr)
+    single = [n for n in names if not MEASURES[n].of_set and n not in missing]
+    with tqdm(desc="benchmark", unit="picture") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        scorer = Scorer(single, args.crop, iqa)
+        outcome = score_all(pairing, scorer, args.output / _JOURNAL, show)
+    for sentence in outcome.problems:
+        print(f"varestorer: {sentence}", file=sys.stderr)
+    from .benchmark_report import Report
+
+    report = Report(args, pairing, outcome, names, missing, paper)
+    report.add_sets(iqa, [n for n in names if MEASURES[n].of_set and n not in missing])
+    for path in report.write():
+        print(f"wrote {path}")
+    print(json.dumps(report.document()))
+    return 1 if outcome.problems else 0
+
+
+def _methods(given: list[str]) -> dict[str, Path]:
+    methods: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or Path(text).is_dir():
+            name, folder = Path(text).resolve().name, text
+        if not name or name in methods or name == "LQ":
+            raise UsageError(
+                f"{text}: every method needs a name of its own, other than LQ. Give it as NAME=FOLDER."
+            )
+        methods[name] = Path(folder)
+    return methods
+
+
+def _check_against(args: argparse.Namespace, methods: dict[str, Path]) -> None:
+    if args.against is not None and args.against not in methods:
+        raise UsageError(f"--against must be one of {', '.join(methods)}, got {args.against}.")
+
+
+def _names(given: str | None) -> list[str]:
+    """Return the measures to list."""
+    from ..benchmark.measures import BUILT_IN, MEASURES, PYIQA
+
+    if given is None:
+        more = importlib.util.find_spec("pyiqa") is not None
+        return [*BUILT_IN, *(measure.name for measure in PYIQA if more)]
+    names = [name.strip().lower() for name in given.split(",") if name.strip()]
+    unknown = [name for name in names if name not in MEASURES]
+    if unknown or not names:
+        raise UsageError(
+            f"--measures must be of {', '.join(MEASURES)}, got {', '.join(unknown) or 'none'}."
+        )
+    return list(dict.fromkeys(names))
+
+
+def _paper(dataset: str | None) -> list[Any]:
+    from ..benchmark import paper_rows
+    from ..errors import SettingError
+
+    if dataset is None:
+        return []
+    try:
+        return paper_rows(dataset)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+
+
+def _iqa(args: argparse.Namespace, names: list[str]) -> Iqa | None:
+    from ..benchmark.iqa import Iqa
+    from ..benchmark.measures import BUILT_IN
+
+    wanted = [name for name in names if name not in BUILT_IN]
+    if not wanted:
+        return None
+    iqa = Iqa(weights=args.weights, download=args.download, device=args.device)
+    iqa.available(wanted)
+    return iqa
+
+
+def _check_output(output: Path, inputs: list[Path | None]) -> None:
+    if output.resolve() in {path.resolve() for path in inputs if path is not None}:
+        raise UsageError(f"{output} is one of the folders of pictures. Give another -o.")
