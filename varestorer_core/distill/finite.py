@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import VARestorerError
 from .ema import WeightAverage
@@ -35,7 +36,7 @@ def check_weights(
     named = {
         f"{module}.{name}": value
         for module, values in (*states.items(), *averages.items())
-        for name, value in values.items()
+        for name, value in _tensors(values)
         if value.is_floating_point()
     }
     # One copy from the device for all of them.
@@ -50,3 +51,13 @@ def check_weights(
         f"The weights became NaN or infinite by step {done}, in {len(broken)} tensors (first: {broken[0]}), and were "
         f"not saved. {kept} Use a lower --learning-rate."
     )
+
+
+def _tensors(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a state by name; a module can keep dictionaries and lists beside its parameters."""
+    if isinstance(values, Tensor):
+        yield name, values
+    elif isinstance(values, Mapping | list | tuple):
+        pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for key, value in pairs:
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
