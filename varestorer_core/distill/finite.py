@@ -39,8 +39,9 @@ def check_weights(
         for name, value in _tensors(values)
         if value.is_floating_point()
     }
-    # One copy from the device for all of them.
-    finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+    # One copy from the device for all of them; an optimiser counts its steps on the CPU.
+    device = next(iter(named.values())).device
+    finite = torch.stack([value.isfinite().all().to(device) for value in named.values()]).tolist()
     broken = [name for name, fine in zip(named, finite, strict=True) if not fine]
     if not broken:
         return
