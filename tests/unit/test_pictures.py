@@ -1,6 +1,7 @@
 """Reading picture files: modes, bit depths, orientation, profiles, damage."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -259,3 +260,13 @@ def test_frames_are_not_counted_for_a_note(tmp_path, monkeypatch, suffix):
     picture = read_picture(path)
     assert any("only the first is restored" in note for note in picture.notes)
     assert picture.rgb.max() < 0.1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_is_no_file_is_one_sentence(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").touch()
+    for name, words in (("pipe.png", "is a pipe"), ("empty.png", "is empty"), (".", "is a folder")):
+        with pytest.raises(ImageError) as caught:
+            read_picture(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name} {words}")

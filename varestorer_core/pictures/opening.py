@@ -65,6 +65,8 @@ def check_file(path: Path) -> None:
             raise ImageError(f"{path} is empty (0 bytes), a picture was expected.")
         with path.open("rb"):
             pass
+    except ImageError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.") from error
     except (OSError, ValueError) as error:
