@@ -97,3 +97,99 @@ def test_missing_transformers_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(VARestorerError, match=r"pip install 'varestorer\[text\]'"):
         load_text_encoder(tmp_path)
+
+
+class Boom:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def no_questions(monkeypatch):
+    """Fail a test that asks the terminal: people would see a prompt, a server would wait for ever."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
+
+
+@pytest.mark.usefixtures("no_questions")
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_folder_is_never_run(folder, tmp_path_factory, file):
+    ran = tmp_path_factory.mktemp("ran") / "it"
+    (folder / "evil.py").write_text(
+        f"open({str(ran)!r}, 'w')\n"
+        "from transformers import T5Config, PreTrainedTokenizerFast\n"
+        "class Config(T5Config): pass\n"
+        "class Model: pass\n"
+        "class Tokenizer(PreTrainedTokenizerFast): pass\n"
+    )
+    names = {
+        "AutoConfig": "evil.Config",
+        "AutoModel": "evil.Model",
+        "AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"],
+    }
+    for kind in ("t5", "evil"):
+        values = json.loads((folder / file).read_text())
+        values["auto_map"] = names
+        if file == "config.json":
+            values["model_type"] = kind
+        else:
+            values["tokenizer_class"] = "Tokenizer" if kind == "evil" else values["tokenizer_class"]
+        values["trust_remote_code"] = True  # which no file may decide
+        (folder / file).write_text(json.dumps(values))
+        try:
+            load_text_encoder(folder, channels=16)
+        except CheckpointError as error:
+            assert str(error).isprintable()  # noqa: PT017 (a result is as good)
+        assert not ran.exists()
+
+
+@pytest.mark.usefixtures("no_questions")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_weights_load_as_tensors_and_nothing_else(folder, tmp_path_factory, zipped):
+    safetensors = pytest.importorskip("safetensors.torch")
+    ran = tmp_path_factory.mktemp("ran") / "it"
+    weights = safetensors.load_file(folder / "model.safetensors")
+    wanted, _ = load_text_encoder(folder).encode("a sharp photo")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    features, _ = load_text_encoder(folder).encode("a sharp photo")
+    assert torch.equal(features, wanted)
+    torch.save({**weights, "evil": Boom(ran)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_text_encoder(folder)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "t5", "num_layers": 1e9}'),
+        ("config.json", '{"model_type": "t5", "d_model": "\\u001b[2J"}'),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", "[]"),
+        ("tokenizer_config.json", "\x00"),
+        ("model.safetensors", ""),
+        ("model.safetensors", "<html>"),
+    ],
+)
+def test_a_damaged_folder_is_one_sentence(folder, file, content):
+    (folder / file).write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_text_encoder(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_weights_of_nan_are_refused(folder):
+    safetensors = pytest.importorskip("safetensors.torch")
+    weights = safetensors.load_file(folder / "model.safetensors")
+    weights["shared.weight"][1, 2] = float("nan")
+    safetensors.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite values in shared\.weight"):
+        load_text_encoder(folder)
