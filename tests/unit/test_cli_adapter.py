@@ -13,6 +13,7 @@ from varestorer_core.cli.main import main
 from varestorer_core.distill.adapters import adapters_of, student_on_teacher
 from varestorer_core.lora.factors import apply_adapter, merge_adapter
 from varestorer_core.lora.file import load_adapter
+from varestorer_core.lora.recommended import RECOMMENDED, Recommended
 
 
 @pytest.fixture
@@ -65,6 +66,35 @@ def test_strengths(photo, files):
     assert restore(photo, files, "--adapter", files["adapter"], "--adapter-strength", 0) == plain
     twice = restore(photo, files, *("--adapter", files["adapter"]) * 2, "--adapter-strength", 0.5)
     assert twice != plain
+    one = f"{files['adapter']}:0.5"
+    assert restore(photo, files, "--adapter", one, "--adapter", one) == twice
+    assert restore(photo, files, "--adapter", f"{files['adapter']}:0") == plain
+    # Its own strength comes before the common one.
+    mixed = ("--adapter", one, "--adapter", files["adapter"], "--adapter-strength", 0.5)
+    assert restore(photo, files, *mixed) == twice
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}:3", "the strength must be from 0 to 2, got 3"),
+        ("{}:nan", "0 to 2"),
+        ("{}:x", "no such file"),
+    ],
+)
+def test_a_strength_that_is_none_is_refused(photo, files, capsys, text, words):
+    arguments = ["restore", photo, "-o", photo.with_name("x.png"), "--model", files["model"]]
+    arguments += ["--vae", files["vae"], "--adapter", text.format(files["adapter"])]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_file_whose_name_ends_like_a_strength(photo, files):
+    odd = files["adapter"].with_name("adapter:0")
+    odd.write_bytes(files["adapter"].read_bytes())
+    assert restore(photo, files, "--adapter", odd) == restore(
+        photo, files, "--adapter", files["adapter"]
+    )
 
 
 def test_applying_in_place_is_merging(base, factors):
@@ -89,3 +119,35 @@ def test_another_base_is_refused(photo, files, make_transformer, capsys):
     assert "adapter.safetensors was trained on another base" in capsys.readouterr().err
     assert main([*map(str, arguments[:-1]), "nothing.safetensors"]) == 2
     assert "--adapter nothing.safetensors: no such file" in capsys.readouterr().err
+
+
+def test_an_adapter_recommends_settings_which_options_override(photo, files, base, factors, capsys):
+    save_safetensors(
+        factors, files["adapter"], kind="adapter", config=dataclasses.replace(base.config, lora_rank=2),
+        more={RECOMMENDED: Recommended("dark", {"color_match": "none", "fidelity": 3.0}).as_metadata()},
+    )  # fmt: skip
+    taken = restore(photo, files, "--adapter", files["adapter"])
+    told = "adapter.safetensors (dark) recommends --color-match none, --fidelity 3.0"
+    assert told in capsys.readouterr().err
+    named = ("--color-match", "none", "--fidelity", "3")
+    assert restore(photo, files, "--adapter", files["adapter"], *named) == taken
+    named = ("--color-match", "wavelet", "--fidelity", "0")
+    assert restore(photo, files, "--adapter", files["adapter"], *named) != taken
+    # Without effect, it recommends nothing.
+    assert restore(photo, files, "--adapter", f"{files['adapter']}:0") == restore(photo, files)
+
+
+def test_a_damaged_recommendation_is_named(photo, files, base, factors, capsys):
+    for text in (
+        "{",
+        '{"task": "x", "settings": {"detail": 7}}',
+        '{"task": "x", "settings": {"seed": 1}}',
+    ):
+        save_safetensors(
+            factors, files["adapter"], kind="adapter", config=dataclasses.replace(base.config, lora_rank=2),
+            more={RECOMMENDED: text},
+        )  # fmt: skip
+        arguments = ["restore", photo, "-o", photo.with_name("x.png"), "--model", files["model"]]
+        arguments += ["--vae", files["vae"], "--adapter", files["adapter"]]
+        assert main([str(argument) for argument in arguments]) == 1
+        assert "recommends settings that cannot be read" in capsys.readouterr().err

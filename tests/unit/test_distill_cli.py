@@ -166,3 +166,18 @@ def assert_refused(arguments):
     except SystemExit as end:
         code = end.code
     assert code in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("export --recommend detail=x", "expected a number"),
+        ("export --recommend detail=7", "detail must be"),
+        ("export --recommend seed=1", "can recommend color_match, detail, fidelity"),
+        ("student --task rain", "go with the stage export"),
+    ],
+)
+def test_recommendations_are_checked_before_any_work(tmp_path, capsys, arguments, words):
+    assert main(["distill", *arguments.split(), "--out", str(tmp_path / "run")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -38,6 +38,7 @@ def save_safetensors(
     note: str = "",
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Write parameters by our names; the file appears complete or not at all.
 
@@ -51,6 +52,7 @@ def save_safetensors(
         note: for people.
         metrics: what was measured in training.
         training: what it was trained with.
+        more: further entries of the metadata.
 
     Raises:
         VARestorerError: if the file cannot be written.
@@ -64,7 +66,7 @@ def save_safetensors(
         metadata[METRICS] = json.dumps(dict(metrics))
     if training:
         metadata[TRAINING] = json.dumps(dict(training))
-    write_safetensors(checked_path(path), sources, metadata)
+    write_safetensors(checked_path(path), sources, {**metadata, **(more or {})})
 
 
 def file_metadata(

@@ -11,6 +11,7 @@ from . import UsageError
 from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
 from .distill_data import add_data_options, check_folders
+from .distill_export import add_export_options, recommendation
 from .distill_progress import Bars, show_log
 from .distill_student import (
     add_full_size_options,
@@ -148,6 +149,7 @@ def add_parser(subparsers: Any) -> None:
     add_tokenizer_options(parser)
     add_student_options(parser)
     add_full_size_options(parser)
+    add_export_options(parser)
     add_ablation_options(parser)
     parser.set_defaults(run=run)
 
@@ -161,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = settings_from(args)
+    recommendation(args)  # whether it can be kept; not only after hours of training
     show_log()
     with Bars() as report:
         if args.stage == "ablation":
@@ -175,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.stage in ("export", "all"):
         name = "tiny" if settings.base is None and not on_files(settings) else "varestorer"
-        for path in run_export(settings, args.note, name):
+        for path in run_export(settings, args.note, name, recommendation(args)):
             print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
     return 0
 

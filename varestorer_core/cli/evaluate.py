@@ -15,7 +15,7 @@ from . import UsageError
 from .degrade import PRESETS
 from .evaluate_report import RESTORED, Measured, document, print_table, write_sheet
 from .jobs import check_writable, collect_pictures
-from .models import load_models, model_files, say_if_bundled
+from .models import load_models, model_files, recommended_settings, say_if_bundled
 from .options import (
     add_device_options,
     add_model_options,
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     files = model_files(args)
     sources = _sources(args)
     sheet = _sheet_path(args.output, sources)
-    settings = settings_from(args, upscale=float(args.scale))
+    settings = settings_from(args, recommended_settings(files), upscale=float(args.scale))
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
     say_if_bundled(files)

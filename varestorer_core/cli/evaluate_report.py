@@ -115,9 +115,9 @@ def document(
         "cleaner": files.cleaner is not None,
         "prompt": files.prompt,
         "adapters": [
-            {"name": Path(path).name, "sha256": sha256(Path(path))} for path in files.adapters
+            {"name": Path(path).name, "sha256": sha256(Path(path)), "strength": strength}
+            for path, strength in files.adapters
         ],
-        "adapter_strength": files.adapter_strength,
         "files": {
             role: {"name": path.name, "sha256": sha256(path)} for role, path in paths.items()
         },

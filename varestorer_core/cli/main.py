@@ -64,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands."""
     # Here, so that Ctrl-C while they are imported ends in the same way as later.
-    from . import benchmark, convert, degrade, demo, distill, evaluate, inspect, restore
+    from . import benchmark, convert, degrade, demo, distill, evaluate, inspect, profile, restore
 
     parser = argparse.ArgumentParser(
         prog="varestorer",
@@ -74,7 +74,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"varestorer {__version__}")
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, restore, inspect, convert, degrade, evaluate, benchmark, distill):
+    for command in (
+        demo,
+        restore,
+        inspect,
+        convert,
+        degrade,
+        evaluate,
+        benchmark,
+        profile,
+        distill,
+    ):
         command.add_parser(commands)
     for subparser in commands.choices.values():
         # Also after the command's name; suppressed so that it does not undo one given before it.

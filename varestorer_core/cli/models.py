@@ -6,10 +6,11 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from . import UsageError
+from .options import adapter_and_strength
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,8 @@ class ModelFiles:
     text_encoder: str | None = None
     prompt: str | None = None
     cleaner: str | None = None
-    adapters: tuple[str, ...] = ()
-    adapter_strength: float = 1.0
+    adapters: tuple[tuple[str, float], ...] = ()
+    """Files and their strengths."""
     verify: bool = False
     """Compare the files with their checksums before they are loaded."""
 
@@ -44,7 +45,8 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
             given, lacking = ("--text-encoder", "--prompt TEXT")
         raise UsageError(f"{given} has an effect only together with {lacking}.")
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
-    for option, path in [*named.items(), *(("--adapter", path) for path in args.adapter)]:
+    adapters = tuple(adapter_and_strength(text, args.adapter_strength) for text in args.adapter)
+    for option, path in [*named.items(), *(("--adapter", path) for path, _ in adapters)]:
         if path is not None and not Path(path).is_file():
             raise UsageError(f"{option} {path}: no such file.")
     if args.text_encoder is not None and not Path(args.text_encoder).is_dir():
@@ -55,8 +57,7 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
         args.text_encoder,
         args.prompt,
         args.cleaner,
-        tuple(args.adapter),
-        args.adapter_strength,
+        adapters,
         args.verify,
     )
 
@@ -81,7 +82,7 @@ def load_models(
             files.model,
             files.vae,
             cleaner=files.cleaner,
-            adapters=[(path, files.adapter_strength) for path in files.adapters],
+            adapters=files.adapters,
             text_encoder=files.text_encoder,
             prompt=files.prompt,
             device=device,
@@ -101,3 +102,26 @@ def say_if_bundled(files: ModelFiles) -> None:
             "Give --model and --vae for the official one.",
             file=sys.stderr,
         )
+
+
+def recommended_settings(files: ModelFiles) -> dict[str, Any]:
+    """Return the settings that the adapters recommend, the last one's where they differ, and tell them on stderr.
+
+    Raises:
+        CheckpointError: for a file that is not a checkpoint, or whose recommendation is damaged.
+    """
+    from ..checkpoint import read_checkpoint
+    from ..lora.recommended import recommended_by
+
+    settings: dict[str, Any] = {}
+    for path, strength in files.adapters:
+        name = Path(path).name
+        found = recommended_by(read_checkpoint(path)[1], name)
+        if strength and found.settings:
+            listed = ", ".join(
+                f"--{key.replace('_', '-')} {value}" for key, value in found.settings.items()
+            )
+            task = f" ({found.task})" if found.task else ""
+            print(f"varestorer: {name}{task} recommends {listed}, unless given", file=sys.stderr)
+            settings |= found.settings
+    return settings

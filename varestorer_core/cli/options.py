@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..settings import SETTINGS, RestoreSettings, default_of
+from . import UsageError
 from .device import DTYPES
 
 
@@ -71,15 +73,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--adapter",
         action="append",
         default=[],
-        metavar="FILE",
-        help="low-rank adapter for the transformer, such as `distill export` writes; repeat for several",
+        metavar="FILE[:STRENGTH]",
+        help="low-rank adapter for the transformer, such as `distill export` writes, with a strength of its own if "
+        "given, such as rain.safetensors:0.5; repeat for several",
     )
     group.add_argument(
         "--adapter-strength",
         type=between(0.0, 2.0),
         default=1.0,
         metavar="STRENGTH",
-        help="of every adapter, 0 (the transformer as it is) to 2; default: %(default)g",
+        help="of adapters without a strength of their own, 0 (the transformer as it is) to 2; default: %(default)g",
     )
     group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
     group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
@@ -90,6 +93,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="before loading, compare the files with the checksums that they carry; files without any are named",
     )
+
+
+def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
+    """Return file and strength of `FILE` or `FILE:STRENGTH`; a file that is called so comes first.
+
+    Raises:
+        UsageError: for a strength that is not from 0 to 2.
+    """
+    path, colon, strength = text.rpartition(":")
+    if not colon or Path(text).is_file():
+        return text, usual
+    try:
+        float(strength)
+    except ValueError:
+        return text, usual  # a drive's colon, or a file that is not there, which is said later
+    try:
+        return path, between(0.0, 2.0)(strength)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--adapter {text}: the strength {error}.") from error
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None = None) -> None:
@@ -118,9 +140,7 @@ def add_setting(
     option = f"--{name.replace('_', '-')}"
     text = (text or setting.text).replace("%", "%%")
     if setting.choices:
-        parser.add_argument(
-            option, choices=setting.choices, default=default, help=f"{text} Default: {default}."
-        )
+        parser.add_argument(option, choices=setting.choices, help=f"{text} Default: {default}.")
         return
     assert setting.low is not None and setting.high is not None  # noqa: PT018
     whole = isinstance(default, int)
@@ -132,7 +152,6 @@ def add_setting(
     parser.add_argument(
         option,
         type=kind,
-        default=default,
         metavar=metavar,
         help=f"{text} A {'whole ' if whole else ''}number {setting.range}; default: {default:g}.",
     )
@@ -189,7 +208,14 @@ def integer(low: int, high: int | None) -> Callable[[str], int]:
     return parse
 
 
-def settings_from(args: argparse.Namespace, **given: Any) -> RestoreSettings:
-    """Return the settings that were given, those by keyword in place of options."""
+def settings_from(
+    args: argparse.Namespace, recommended: Mapping[str, Any] | None = None, **given: Any
+) -> RestoreSettings:
+    """Return the settings that were given, those by keyword in place of options.
+
+    Args:
+        recommended: by the adapters, for what was not given.
+    """
     options = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
-    return RestoreSettings(**{**options, **given})
+    options = {name: value for name, value in options.items() if value is not None}
+    return RestoreSettings(**{**(recommended or {}), **options, **given})

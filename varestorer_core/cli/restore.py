@@ -14,7 +14,13 @@ from .. import __version__
 from .batch import Batch, Report
 from .jobs import Job, check_writable, plan_jobs
 from .manifest import FILE_NAME, Manifest, file_mark
-from .models import ModelFiles, load_models, model_files, say_if_bundled
+from .models import (
+    ModelFiles,
+    load_models,
+    model_files,
+    recommended_settings,
+    say_if_bundled,
+)
 from .options import add_file_options, add_restore_options, settings_from
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     jobs, skipped = plan_jobs(
         args.input, args.output, compare=args.compare, recursive=args.recursive
     )
-    settings = settings_from(args)
+    settings = settings_from(args, recommended_settings(files))
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(jobs[0].target.parent)
     batch = Batch(
@@ -104,8 +110,7 @@ def _recorded(
     return {
         **values,
         **named,
-        "adapters": [file_mark(path) for path in files.adapters],
-        "adapter_strength": files.adapter_strength,
+        "adapters": [[file_mark(path), strength] for path, strength in files.adapters],
         "prompt": files.prompt,
         "device": device.type,
         "dtype": str(dtype).removeprefix("torch."),

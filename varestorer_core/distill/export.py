@@ -21,6 +21,7 @@ from ..checkpoint.save import save_safetensors
 from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..lora.factors import LORA_SUFFIXES
+from ..lora.recommended import RECOMMENDED, Recommended
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 
@@ -88,6 +89,7 @@ def export_adapter(
     base_sha256: str,
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
+    recommended: Recommended | None = None,
 ) -> Path:
     """Write the adapters of a student that trained nothing else, and return the path.
 
@@ -96,6 +98,7 @@ def export_adapter(
         config: of the student.
         base_sha256: of the base that they were trained on; loaders refuse another.
         metrics, training: kept in the file's metadata.
+        recommended: task and settings, which restoring takes unless told otherwise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value for name, value in factors.items() if name.endswith(LORA_SUFFIXES)}
@@ -108,6 +111,7 @@ def export_adapter(
         note=note,
         metrics=metrics,
         training=training,
+        more=None if recommended is None else {RECOMMENDED: recommended.as_metadata()},
     )
     return path
 

@@ -7,8 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, SettingError
 from ...lora.factors import adapter_rank
+from ...lora.recommended import Recommended
 from ..export import (
     export_adapter,
     export_base,
@@ -27,12 +28,20 @@ from .settings import RunSettings
 _log = logging.getLogger(__name__)
 
 
-def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Path]:
+def run_export(
+    settings: RunSettings,
+    note: str,
+    name: str = "tiny",
+    recommended: Recommended | None = None,
+) -> list[Path]:
     """Write what the run trained as safetensors and return the paths.
 
     That is the student and the tokenizer; of a student with adapters the adapter and, unless it is a file already,
     the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned. A crisp decoder
     comes in a tokenizer of its own.
+
+    Args:
+        recommended: kept in an adapter; only an adapter can have it.
     """
     record = base_record(settings)
     adapted = (settings.out / "encoder" / "state.pt").exists()
@@ -52,6 +61,10 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
     if problem := worse_than_input(metrics):
         _log.warning("the student that is exported is of little use: its %s", problem)
     rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
+    if rank == 0 and recommended is not None:
+        raise SettingError(
+            "--task and --recommend go into an adapter, but this student trained every weight. Train it with --rank."
+        )
     written = []
     # A student that was trained without cross-scale attention carries that, and restores so.
     cross_scale = not training.get("settings", {}).get("causal", False)
@@ -78,7 +91,14 @@ def run_export(settings: RunSettings, note: str, name: str = "tiny") -> list[Pat
             written.append(path)
         path = folder / f"{name}_adapter.safetensors"
         export_adapter(
-            weights, config, path, note, base_sha256=base_sha256, metrics=metrics, training=training
+            weights,
+            config,
+            path,
+            note,
+            base_sha256=base_sha256,
+            metrics=metrics,
+            training=training,
+            recommended=recommended,
         )
         written.append(path)
     if not record or adapted:

@@ -1,0 +1,83 @@
+"""`varestorer profile`: what is counted equals what the networks have."""
+
+import json
+
+import pytest
+import torch
+
+from varestorer_core.cli.main import main
+from varestorer_core.config import INFINITY_VAE_D32, VARESTORER_2B
+from varestorer_core.evaluate.cost import count_flops, count_parameters
+from varestorer_core.schedule import get_schedule
+
+
+def run(capsys, *arguments):
+    assert main(["profile", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return json.loads(lines[-1]), "\n".join(lines)
+
+
+def test_the_bundled_model_is_counted_and_timed(capsys, bundled):
+    document, text = run(capsys, "--device", "cpu", "--repeats", "1")
+    networks = bundled.stages
+    whole = sum(
+        p.numel() for n in (networks.tokenizer, networks.transformer) for p in n.parameters()
+    )
+    assert document["parameters"]["total"] == whole
+    assert document["tile"] == 128
+    assert document["tokens"] == get_schedule(1.0, "0.25M").num_tokens_long
+    for stage in ("encode", "transformer", "decode"):
+        row = document["stages"][stage]
+        assert row["flop"] == 2 * row["multiply_adds"] > 0
+        assert row["seconds"] > 0
+    assert document["peak_memory_bytes"] is None or document["peak_memory_bytes"] > 1 << 20
+    assert f"| tiny_transformer | {document['parameters']['transformer'] / 1e6:.1f} |" in text
+
+
+def test_a_convolution_by_hand(make_tokenizer, make_transformer):
+    """The first convolution of the encoder is its own share of the count."""
+    tokenizer, transformer = make_tokenizer(), make_transformer()
+    schedule = get_schedule(1.0, "0.06M")
+    wide = make_tokenizer(base_channels=8, num_res_blocks=2)
+    one, two = (
+        count_flops(t.config, transformer.config, schedule)[0].flops for t in (tokenizer, wide)
+    )
+    side = schedule.pixel_size(8)[0]
+    widths = [8, 8, 16, 16]
+    # Another block of two 3 x 3 convolutions a level, at half the resolution each time.
+    added = sum(2 * 2 * 9 * w * w * (side // 2**i) ** 2 for i, w in enumerate(widths))
+    assert two - one == added
+
+
+def test_the_official_model_by_its_shapes(capsys):
+    document, text = run(capsys, "--official")
+    flops = {stage: row["flop"] / 1e9 for stage, row in document["stages"].items()}
+    assert flops == pytest.approx({"encode": 1040, "transformer": 16553, "decode": 2462}, rel=2e-3)
+    assert document["tile"] == 512
+    assert document["parameters"]["adapters"] / 1e6 > 1
+    assert "seconds" in text
+    assert document["peak_memory_bytes"] is None
+
+
+def test_scale_by_scale_costs_what_the_cache_leaves(capsys):
+    once, _ = run(capsys, "--count-only")
+    steps, _ = run(capsys, "--count-only", "--multi-step")
+    one, other = (d["stages"]["transformer"]["flop"] for d in (once, steps))
+    # The same tokens in all, but no scale sees finer ones.
+    assert 0.5 * one < other < one
+    assert once["stages"]["encode"] == steps["stages"]["encode"]
+
+
+def test_other_tiles_and_wrong_usage(capsys):
+    small, _ = run(capsys, "--count-only", "--pixel-class", "0.06M")
+    assert small["tile"] == 64
+    assert main(["profile", "--official", "--model", "x"]) == 2
+    assert "leave out --model" in capsys.readouterr().err
+
+
+def test_adapters_are_what_trains():
+    with torch.device("meta"):
+        counted = count_parameters(INFINITY_VAE_D32, VARESTORER_2B)
+        none = count_parameters(INFINITY_VAE_D32, VARESTORER_2B, rank=0)
+    assert none.adapters == 0
+    assert counted.total - none.total == counted.adapters > 0
