@@ -2,105 +2,40 @@
 
     python benchmarks/fuzz_pictures.py --files 20000 --seed 0
 
-Counts outcomes and the worst time and memory of a file; prints one JSON document last and exits with 1 if a file ended
-in anything else, took over ten seconds, or needed over four times its decoded size and 64 MB.
+Files are read in a process of their own, which is started again after a crash or a hang, so that one such file is
+counted and the run goes on. Counts outcomes and the worst time and memory of a file; prints one JSON document last and
+exits with 1 if a file ended in anything else, took over ten seconds, or needed over four times its decoded size and
+64 MB. Of a refused file, the decoded size is what its header says.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
+import select
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from picture_seeds import mutated, seeds
 from PIL import Image
 
 from varestorer_core.errors import ImageError
-from varestorer_core.pictures import png16, read_picture
+from varestorer_core.pictures import read_picture
 
 LONGEST = 10.0
-"""Seconds that a file may take."""
+"""Seconds of processor time that a file may take; a process that shows nothing for six times as long hangs, too."""
 SLACK = 64e6
 """Bytes that do not count: of libraries that load, and of freed memory that is kept."""
 _ADDRESS_SPACE = 6 << 30
-_EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
-
-
-def seeds() -> dict[str, bytes]:
-    """Return small valid files, by ending."""
-    generator = np.random.default_rng(0)
-    small = generator.integers(0, 256, (6, 8, 4), np.uint8)
-    image = Image.fromarray(small).resize((48, 32), Image.Resampling.BICUBIC)
-    files = {}
-    for name, mode, options in (
-        ("png", "RGBA", {"dpi": (300, 300)}),
-        ("p.png", "P", {}),
-        ("jpg", "RGB", {"quality": 90}),
-        ("progressive.jpg", "RGB", {"progressive": True}),
-        ("cmyk.jpg", "CMYK", {}),
-        ("webp", "RGBA", {}),
-        ("bmp", "RGB", {}),
-        ("gif", "P", {}),
-        ("ppm", "RGB", {}),
-        ("tga", "RGBA", {"compression": "tga_rle"}),
-        ("qoi", "RGB", {}),
-        ("jp2", "RGB", {}),
-        ("avif", "RGB", {}),
-        ("ico", "RGBA", {}),
-        ("pcx", "RGB", {}),
-        ("sgi", "RGB", {}),
-        ("lzw.tif", "RGB", {"compression": "tiff_lzw"}),
-        ("raw.tif", "L", {}),
-        ("g4.tif", "1", {"compression": "group4"}),
-        ("jpeg.tif", "RGB", {"compression": "jpeg"}),
-        ("lab.tif", "LAB", {}),
-    ):
-        file = io.BytesIO()
-        source = image.convert("RGB") if mode in ("LAB", "P", "CMYK") else image
-        lab = mode == "LAB"
-        source = Image.merge("LAB", source.split()) if lab else source.convert(mode)
-        kind = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(name.split(".")[-1])
-        try:
-            source.save(file, kind or name.split(".")[-1].upper(), **options)
-        except (KeyError, OSError, ValueError):
-            continue  # a format that this Pillow was built without
-        files[name] = file.getvalue()
-    file = io.BytesIO()
-    png16.encode(file, np.asarray(image).astype(np.uint16) * 257)
-    files["16.png"] = file.getvalue()
-    files["16.pgm"] = b"P5 48 32 65535\n" + generator.bytes(48 * 32 * 2)
-    return files
-
-
-def mutated(content: bytes, generator: np.random.Generator) -> bytes:
-    """Return a file with one to four changes; half of them near its start, where the headers are."""
-    data = bytearray(content)
-    for _ in range(int(generator.integers(1, 5))):
-        if len(data) < 16:
-            break
-        reach = min(len(data), 128) if generator.random() < 0.5 else len(data)
-        place, kind = int(generator.integers(0, reach)), int(generator.integers(0, 26)) // 5
-        if kind == 0:
-            data[place] ^= 1 << int(generator.integers(0, 8))
-        elif kind == 1:
-            data[place] = int(generator.integers(0, 256))
-        elif kind == 2:
-            value = int(generator.choice(_EXTREMES))
-            order = "little" if generator.random() < 0.5 else "big"
-            data[place : place + 4] = value.to_bytes(4, order)
-        elif kind == 3:
-            del data[place : place + int(generator.integers(1, 64))]
-        elif kind == 4:
-            data[place:place] = data[: int(generator.integers(1, 64))]
-        else:  # the rarest: it leaves little to go wrong
-            del data[int(generator.integers(len(data) // 2, len(data))) :]
-    return bytes(data)
+_GOOD = ("picture", "sentence", "no memory")
 
 
 def main() -> int:
@@ -108,38 +43,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--worker", type=int, metavar="FIRST", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    _limit_memory()
+    if args.worker is not None:
+        _limit_memory()
+        for line in outcomes(args.worker, args.files, args.seed):
+            print(line, flush=True)
+        return 0
     result = campaign(args.files, args.seed)
     print(json.dumps(result, indent=2))
     return 1 if result["wrong"] else 0
 
 
 def campaign(count: int, seed: int) -> dict[str, object]:
-    """Read `count` mutated files; return what came of them."""
-    signal.signal(signal.SIGALRM, _too_long)
-    outcomes: Counter[str] = Counter()
+    """Read `count` mutated files in processes of their own; return what came of them."""
+    names = list(seeds())
     by_format: dict[str, Counter[str]] = {}
     wrong: list[str] = []
-    longest, largest = 0.0, 0.0
-    sources = seeds()
-    names = list(sources)
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(count):
+    longest = largest = 0.0
+    begun = time.perf_counter()
+    first = 0
+    while first < count:
+        for number, outcome, seconds, excess in _worker(first, count, seed):
+            first = number + 1
             name = names[number % len(names)]
-            content = mutated(sources[name], np.random.default_rng([seed, number]))
-            path = Path(folder) / f"a.{name}"
-            path.write_bytes(content)
-            outcome, seconds, excess = read_one(path)
-            longest, largest = max(longest, seconds), max(largest, excess)
-            outcomes[outcome.split(":")[0]] += 1
             by_format.setdefault(name, Counter())[outcome.split(":")[0]] += 1
-            if outcome not in ("picture", "sentence", "no memory"):
+            longest, largest = max(longest, seconds), max(largest, excess)
+            if outcome not in _GOOD:
                 wrong.append(f"{name} {seed}/{number}: {outcome}")
+                print(wrong[-1], file=sys.stderr)
+            if first % 1000 == 0:
+                print(f"{first} files, {len(wrong)} wrong", file=sys.stderr)
     return {
         "files": count,
         "seed": seed,
-        "outcomes": dict(outcomes),
+        "seconds": round(time.perf_counter() - begun, 1),
+        "outcomes": dict(sum(by_format.values(), Counter())),
         "formats": {name: dict(counts) for name, counts in by_format.items()},
         "longest_seconds": round(longest, 3),
         "largest_memory_over_decoded": round(largest, 2),
@@ -147,23 +86,64 @@ def campaign(count: int, seed: int) -> dict[str, object]:
     }
 
 
+def _worker(first: int, count: int, seed: int) -> Iterator[tuple[int, str, float, float]]:
+    """Yield (number, outcome, seconds, memory) of a process's files, as far as it gets; at least one."""
+    arguments = ["--files", str(count), "--seed", str(seed), "--worker", str(first)]
+    # What decoders in C print is of no interest, and what Python prints would be a traceback.
+    command = [sys.executable, __file__, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        number, buffer, open_file = first, b"", first
+        while True:
+            ready, _, _ = select.select([child.stdout], [], [], 6 * LONGEST)
+            part = child.stdout.read1(65536) if ready else b""
+            if not part:
+                break
+            *lines, buffer = (buffer + part).split(b"\n")
+            for line in lines:
+                number, outcome, seconds, excess = json.loads(line)
+                open_file = number + 1
+                yield number, outcome, seconds, excess
+        if ready:
+            child.wait()
+        else:
+            child.kill()
+        if open_file < count:
+            how = f"crash: status {child.returncode}" if ready else "hang: nothing ended it"
+            yield open_file, how, 0.0, 0.0
+
+
+def outcomes(first: int, count: int, seed: int) -> Iterator[str]:
+    """Yield a JSON line [number, outcome, seconds, memory over the decoded size] for each file."""
+    if hasattr(signal, "SIGPROF"):
+        signal.signal(signal.SIGPROF, _too_long)
+    sources = seeds()
+    names = list(sources)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(first, count):
+            name = names[number % len(names)]
+            content = mutated(sources[name], np.random.default_rng([seed, number]))
+            path = Path(folder) / f"a.{name}"
+            path.write_bytes(content)
+            yield json.dumps([number, *read_one(path)])
+
+
 def read_one(path: Path) -> tuple[str, float, float]:
     """Return what reading came to, its seconds, and its memory over the decoded size (beyond the slack)."""
     before = _reset_peak()
-    started = time.perf_counter()
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    started = time.process_time()
+    _alarm(LONGEST)
     decoded = 0
     try:
         picture = read_picture(path)
-        decoded = picture.rgb.numel() * 4 + (
-            0 if picture.alpha is None else picture.alpha.numel() * 4
-        )
         outcome = "picture"
+        decoded = 4 * sum(
+            0 if part is None else part.numel() for part in (picture.rgb, picture.alpha)
+        )
     except ImageError as error:
         text = str(error)
-        outcome = (
-            "sentence" if text.startswith(str(path)) and "\n" not in text else f"unclear: {text}"
-        )
+        clear = text.startswith(str(path)) and text.isprintable()
+        outcome = "sentence" if clear else f"unclear: {text!r}"
     except MemoryError:
         outcome = "no memory"
     except _HangError:
@@ -171,12 +151,40 @@ def read_one(path: Path) -> tuple[str, float, float]:
     except BaseException as error:
         outcome = f"{type(error).__name__}: {error}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    seconds = time.perf_counter() - started
-    excess = max(0.0, _peak() - before - SLACK) / decoded if decoded else 0.0
+        _alarm(0)
+    seconds = time.process_time() - started
+    over = max(0.0, _peak() - before - SLACK)
+    decoded = decoded or (_told_size(path) if over else 1)
+    excess = over / decoded
     if excess > 4:
         outcome = f"memory: {excess:.1f} times the decoded size"
-    return outcome, seconds, excess
+    return outcome, round(seconds, 3), round(excess, 2)
+
+
+def _told_size(path: Path) -> int:
+    """Return the bytes of the picture, as float32 RGB, that a file's header speaks of; at least 1."""
+    import tifffile
+
+    Image.MAX_IMAGE_PIXELS = None
+    pixels = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                pixels = image.width * image.height
+        except Exception as error:  # the header is damaged, too
+            _ = error
+        try:
+            with tifffile.TiffFile(path) as file:
+                pixels = max(pixels, file.pages[0].imagewidth * file.pages[0].imagelength)
+        except Exception as error:
+            _ = error
+    return max(1, 12 * pixels)
+
+
+def _alarm(seconds: float) -> None:
+    if hasattr(signal, "SIGPROF"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _too_long(_signal: int, _frame: object) -> None:

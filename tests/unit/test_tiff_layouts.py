@@ -61,11 +61,42 @@ def further():
         for orientation in range(1, 9):
             tag = (274, "H", 1, orientation, True)
             yield written, {**options, "extratags": [tag]}, upright(truth, orientation)
+    yield from packed()
+    deep = next(case for case in LAYOUTS if case[0].ndim == 3 and case[0].dtype == np.uint16)
+    for compression in ("lzw", "packbits", "lzma", "zstd"):
+        for written, options, truth in (deep, grey, rgb):
+            yield written, {**options, "compression": compression}, truth
+    planar = next(case for case in LAYOUTS if "planarconfig" in case[1])
+    for written, options, truth in (planar, deep):
+        for orientation in (2, 4, 5, 6, 8):
+            tag = (274, "H", 1, orientation, True)
+            more = {"tile": (16, 32), "bigtiff": True, "extratags": [tag]}
+            yield written, {**options, **more}, upright(truth, orientation)
+    for written, options, truth in (deep, (grey[0][..., None], grey[1], grey[2])):
+        top = np.iinfo(written.dtype).max
+        both = np.concatenate([written, np.full((*SIZE, 1), top // 3, written.dtype)], axis=2)
+        yield both, {**options, "extrasamples": ["unassalpha"], "planarconfig": "contig"}, truth
     written, options, truth = rgb
     for alpha in ("unassalpha", "unspecified"):
         channel = np.full((*SIZE, 1), 200, np.uint8)
         both = np.concatenate([written, channel], axis=2)
         yield both, {**options, "extrasamples": [alpha]}, truth
+
+
+def packed():
+    """Yield one bit a sample, of both meanings, and palettes."""
+    generator = np.random.default_rng(1)
+    bits = generator.random(SIZE) < 0.5
+    for kind in ("minisblack", "miniswhite"):
+        light = bits if kind == "minisblack" else ~bits
+        truth = np.broadcast_to(light[..., None].astype(float), (*SIZE, 3))
+        for compression in (None, "deflate"):
+            yield bits, {"photometric": kind, "compression": compression, "byteorder": "<"}, truth
+    palette = generator.integers(0, 256, (3, 256), np.uint8)
+    indices = generator.integers(0, 256, SIZE, np.uint8)
+    options = {"photometric": "palette", "colormap": palette.astype(np.uint16) * 257}
+    for order in "<>":
+        yield indices, {**options, "byteorder": order}, palette.T[indices] / 255
 
 
 def upright(truth, orientation):
@@ -80,6 +111,10 @@ def upright(truth, orientation):
 CASES = LAYOUTS + list(further())
 
 
+def test_there_are_a_hundred():
+    assert len(CASES) >= 100
+
+
 def distance(picture, truth):
     found = picture.rgb.numpy().transpose(1, 2, 0)
     assert found.shape == truth.shape
@@ -89,6 +124,8 @@ def distance(picture, truth):
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_layout(tmp_path, monkeypatch, number):
     written, options, truth = CASES[number]
+    if options.get("compression") in ("lzw", "packbits", "zstd"):
+        pytest.importorskip("imagecodecs")
     write(tmp_path / "a.tif", written, options)
     assert distance(read_picture(tmp_path / "a.tif"), truth) < 0.01
     monkeypatch.setitem(sys.modules, "tifffile", None)
@@ -99,7 +136,9 @@ def test_layout(tmp_path, monkeypatch, number):
     else:
         assert distance(picture, truth) < 0.01
         words = "tifffile"
-    assert any(word in words for word in ("tifffile", "floating-point", "not a picture"))
+    assert any(
+        word in words for word in ("tifffile", "floating-point", "not a picture", "TIFF file")
+    )
 
 
 def test_multiplied_alpha_is_taken_out(tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LONGEST = 1 << 16
-"""Bytes of a chunk that `header_chunks` keeps."""
+"""Bytes of a chunk that `header_chunks` keeps, and of pixels that are decompressed at a time."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples a pixel, by colour type."""
 
 
 def header_chunks(path: Path) -> dict[bytes, bytes]:
@@ -39,6 +43,38 @@ def without_text(content: bytes) -> bytes:
             parts.append(content[place:end])
         place = end
     return b"".join(parts)
+
+
+def lacks_rows(path: Path) -> bool:
+    """Tell whether the pixels of a PNG file without interlacing end before its last row.
+
+    Pillow leaves such rows black or transparent, silently. This decompresses everything once more.
+    """
+    stream, found, expected = zlib.decompressobj(), 0, 0
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            content = file.read(length)
+            file.seek(4, 1)  # checksum
+            if name == b"IHDR":
+                width, height, bits, color, *_, interlaced = struct.unpack(">IIBBBBB", content)
+                if interlaced:
+                    return False
+                expected = height * (1 + -(-width * bits * _CHANNELS.get(color, 1) // 8))
+            elif name == b"IDAT" and not stream.eof:
+                found += _decompressed(stream, content)
+            elif name == b"IEND":
+                break
+    return found < expected
+
+
+def _decompressed(stream: Any, content: bytes) -> int:
+    """Return how many bytes come of a part of a compressed stream, a piece at a time."""
+    found = len(stream.decompress(content, _LONGEST))
+    while stream.unconsumed_tail and not stream.eof:  # what follows the stream is left over
+        found += len(stream.decompress(stream.unconsumed_tail, _LONGEST))
+    return found
 
 
 def integers(content: bytes, count: int) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ def read_picture(path: str | Path) -> Picture:
         raise unreadable(path) from error
     except Exception as error:
         # Decoders raise errors of every class on damaged files.
-        reason = f"{type(error).__name__}: {error}"[:_EXCERPT]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_EXCERPT]
         raise ImageError(
             f"{path} is damaged or incomplete and cannot be read ({reason})."
         ) from error
@@ -147,6 +147,9 @@ def _decoded(path: Path, image: Image.Image) -> Samples:
     samples = _deep(path, image)
     if samples is None:
         samples = _shallow(path, _loaded(path, image, notes), notes)
+    last = samples.color[-1]
+    if image.format == "PNG" and bool((last == last[:1]).all()) and png_chunks.lacks_rows(path):
+        raise ImageError(f"{path} is damaged or incomplete: a part of the picture is missing.")
     samples.notes = [*notes, *samples.notes]
     samples.orientation = _orientation(image)
     if samples.icc_profile is None:

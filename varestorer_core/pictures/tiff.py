@@ -6,6 +6,11 @@ other layouts it can be trusted with where tifffile is not installed.
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,11 +47,31 @@ def read(path: Path) -> Samples:
         import tifffile
     except ImportError as error:
         raise UnsupportedLayoutError("tifffile is not installed") from error
-    with tifffile.TiffFile(path) as file:
+    with _unlogged(), tifffile.TiffFile(path) as file:
         page, notes = _largest(list(islice(file.pages, _MAX_PAGES)))
         if int(page.photometric) in _RAW_PHOTOMETRICS:
             return raw.read(path)
         return _decoded(path, page, notes)
+
+
+_quiet = threading.local()
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep tifffile from logging every oddity of a damaged file: what matters of them is raised, or does no harm."""
+    _filter_once()
+    _quiet.on = True
+    try:
+        yield
+    finally:
+        _quiet.on = False
+
+
+@lru_cache(maxsize=None)
+def _filter_once() -> None:
+    # By thread, because the program around may read TIFF files of its own and want to see the log.
+    logging.getLogger("tifffile").addFilter(lambda _: not getattr(_quiet, "on", False))
 
 
 def pillow_reads_right(image: Image.Image) -> str | None:

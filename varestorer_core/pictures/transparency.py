@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BAND = 256  # rows at a time; even, so that the squares of two pixels a side stay whole
+
 
 def fill_hidden(rgb: Tensor, alpha: Tensor) -> Tensor:
     """Return a picture whose wholly transparent pixels have the colours of their visible neighbours.
@@ -27,18 +29,29 @@ def fill_hidden(rgb: Tensor, alpha: Tensor) -> Tensor:
     hidden = alpha <= 0
     if not bool(hidden.any()) or bool(hidden.all()):
         return rgb
-    levels = [(rgb * alpha, alpha)]
+    # Of a large picture, only halves and smaller are kept: what it takes is a third of what was read.
+    levels = [_weighted_half(rgb, alpha)]
     while max(levels[-1][1].shape[-2:]) > 1 and bool((levels[-1][1] <= 0).any()):
         levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
     filled: Tensor | None = None
     for color, weight in reversed(levels):
         known = color / weight.clamp_min(1e-12)
         if filled is not None:
-            spread = F.interpolate(filled[None], size=color.shape[-2:], mode="bilinear")[0]
-            known = torch.where(weight > 0, known, spread)
+            known = torch.where(weight > 0, known, _spread(filled, color))
         filled = known
     assert filled is not None
-    return torch.where(hidden, filled.clamp(0, 1), rgb)
+    return torch.where(hidden, _spread(filled, rgb).clamp_(0, 1), rgb)
+
+
+def _weighted_half(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the halved products of colours and alpha, and the halved alpha."""
+    bands = [slice(start, start + _BAND) for start in range(0, rgb.shape[-2], _BAND)]
+    return torch.cat([_halved(rgb[:, b] * alpha[:, b]) for b in bands], dim=1), _halved(alpha)
+
+
+def _spread(filled: Tensor, like: Tensor) -> Tensor:
+    """Return colours (3, h, w), enlarged to the size of other ones."""
+    return F.interpolate(filled[None], size=like.shape[-2:], mode="bilinear")[0]
 
 
 def _halved(planes: Tensor) -> Tensor:
