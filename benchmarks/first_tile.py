@@ -48,7 +48,7 @@ def main():
     imported = (time.time() - args.begun, time.process_time())
     networks = load_networks(args.size, args.folder, torch.device(args.device), DTYPES[args.dtype])
     loaded = (time.time() - args.begun, time.process_time())
-    side = networks.tile
+    side = networks.one_tile
     stages = LoadedStages(networks.transformer, networks.tokenizer, device=args.device)
     Restorer(stages).restore(picture(side, side), upscale=1.0, overlap=side // 8)
     done = (time.time() - args.begun, time.process_time())

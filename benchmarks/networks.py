@@ -21,6 +21,7 @@ from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
+from varestorer_core.tiles.tiling import longest_of_one_tile
 
 NARROW = TransformerConfig(
     embed_dim=96,
@@ -56,6 +57,10 @@ class Networks:
     @property
     def tile(self):
         return self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+
+    @property
+    def one_tile(self):
+        return longest_of_one_tile(self.tile)
 
 
 def load_networks(size, folder, device, dtype, *, lora="merged"):

@@ -61,8 +61,8 @@ def run_start(args):
 def run_tile(args, load):
     networks = load()
     if not args.no_warm_up:
-        restore(networks, [picture(networks.tile, networks.tile)], args)
-    work = lambda: restore(networks, [picture(networks.tile, networks.tile)], args)  # noqa: E731
+        restore(networks, [picture(networks.one_tile, networks.one_tile)], args)
+    work = lambda: restore(networks, [picture(networks.one_tile, networks.one_tile)], args)  # noqa: E731
     return [row("one tile", args, networks, work)]
 
 
@@ -76,7 +76,7 @@ def run_cleaner(args, load):
     except ImportError:
         return [skipped("cleaner", "spandrel is not installed. Run: pip install spandrel")]
     networks = load()
-    image = picture(networks.tile, networks.tile)
+    image = picture(networks.one_tile, networks.one_tile)
     work = lambda: restore(networks, [image], args, cleaner=cleaner)  # noqa: E731
     work()
     return [row("one tile with the cleaner", args, networks, work)]
@@ -84,7 +84,7 @@ def run_cleaner(args, load):
 
 def run_sizes(args, load, sizes):
     networks, rows = load(), []
-    restore(networks, [picture(networks.tile, networks.tile)], args)
+    restore(networks, [picture(networks.one_tile, networks.one_tile)], args)
     for height, width in sizes:
         image = picture(height, width)
         work = lambda image=image: restore(networks, [image], args)  # noqa: E731
@@ -100,7 +100,7 @@ def run_sizes(args, load, sizes):
 def run_batches(args, load):
     networks, rows = load(), []
     for batch in (1, 2, 4, 8):
-        tiles = [picture(networks.tile, networks.tile)] * batch
+        tiles = [picture(networks.one_tile, networks.one_tile)] * batch
         work = lambda tiles=tiles, batch=batch: restore(networks, tiles, args, batch=batch)  # noqa: E731
         work()
         rows.append(row(f"tile batch {batch}", args, networks, work))
@@ -112,7 +112,7 @@ def run_dtypes(args, load):
     for dtype in ("fp32", "bf16", "fp8"):
         networks = load(dtype=dtype)
         weights = sum(p.numel() * p.element_size() for p in networks.transformer.parameters())
-        image = picture(networks.tile, networks.tile)
+        image = picture(networks.one_tile, networks.one_tile)
         work = lambda n=networks, image=image: restore(n, [image], args)  # noqa: E731
         work()
         rows.append(row(f"weights in {dtype}", args, networks, work))
@@ -126,7 +126,7 @@ def run_lora(args, load):
     rows = []
     for lora in ("merged", "unmerged"):
         networks = load(lora=lora)
-        image = picture(networks.tile, networks.tile)
+        image = picture(networks.one_tile, networks.one_tile)
         work = lambda n=networks, image=image: restore(n, [image], args)  # noqa: E731
         work()
         rows.append(row(f"adapters {lora}", args, networks, work))
@@ -143,7 +143,7 @@ def run_lora(args, load):
 
 def run_compile(args, load):
     networks = load()
-    image = picture(networks.tile, networks.tile)
+    image = picture(networks.one_tile, networks.one_tile)
     eager = row("not compiled", args, networks, lambda: restore(networks, [image], args))
     compiled = torch.compile(networks.transformer)
     started = clock(args.device)

@@ -38,9 +38,10 @@ def test_tiles_cover_with_overlap_and_spread_evenly(height, width, tile, overlap
     layout = plan_tiles(height, width, tile, overlap)
     for edges, length in ((layout.rows, height), (layout.columns, width)):
         gaps = [after - before for before, after in pairwise(edges)]
-        ring = tile // 8 if length > tile else (tile - length) // 2
-        assert edges[0] == (-ring if length > tile else (length - tile) // 2)
-        assert edges[-1] == (length + ring - tile if length > tile else (length - tile) // 2)
+        several = length > tile - tile // 16
+        ring = tile // 8 if several else (tile - length) // 2
+        assert edges[0] == (-ring if several else (length - tile) // 2)
+        assert edges[-1] == (length + ring - tile if several else (length - tile) // 2)
         assert all(gap <= tile - overlap for gap in gaps)
         assert not gaps or max(gaps) - min(gaps) <= 1
         # One tile fewer could not keep the overlap.
@@ -53,6 +54,14 @@ def test_fewest_tiles():
     assert starts(896, 512, 128) == [0, 384]
     assert starts(897, 512, 128) == [0, 192, 385]
     assert starts(1024, 512, 0) == [0, 512]
+
+
+def test_large_tiles_stand_alone_and_small_ones_have_something_beside_the_picture():
+    assert starts(512, 512, 64, ring=None) == [0]  # of the official models
+    assert starts(256, 256, 64, ring=None) == [0]
+    assert starts(120, 128, 64, ring=None) == [-4]
+    assert starts(121, 128, 64, ring=None) == [-16, 9]
+    assert starts(128, 128, 64, ring=None) == [-16, 16]
 
 
 def test_a_ring_surrounds_the_picture_but_not_where_one_tile_fits():
