@@ -1,0 +1,155 @@
+"""A folder of mixed small files, killed at random moments and continued, against one undisturbed run.
+
+    python benchmarks/continued.py --pictures 1000 --kills 10
+
+Both runs use `restore --recursive --skip-existing` with the bundled model. After every kill, each picture with a record
+and a result of that content is finished: its file must not be written again. The last line is one JSON document; the
+exit code is 1 if results differ, are missing, or were done twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COMMAND = [sys.executable, "-m", "varestorer_core.cli", "restore"]
+MANIFEST = ".varestorer-manifest.jsonl"
+_KINDS = (
+    ("png", "RGB", "PNG"), ("jpg", "RGB", "JPEG"), ("grey.png", "L", "PNG"), ("a.png", "RGBA", "PNG"),
+    ("tif", "RGB", "TIFF"), ("webp", "RGB", "WEBP"), ("gif", "P", "GIF"), ("bmp", "RGB", "BMP"),
+)  # fmt: skip
+
+
+def fill(folder: Path, count: int, seed: int) -> None:
+    """Write so many small pictures of mixed kinds, a fiftieth of them damaged, in ten subfolders."""
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        ending, mode, kind = _KINDS[number % len(_KINDS)]
+        height, width = generator.integers(6, 24, 2)
+        values = generator.integers(0, 256, (height, width, 4), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(values).convert("RGBA" if mode == "RGBA" else "RGB").convert(mode).save(
+            file, kind
+        )
+        content = file.getvalue()
+        if number % 50 == 49:
+            content = content[: len(content) // 3]
+        place = folder / f"part{number % 10}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"picture{number:05d}.{ending}").write_bytes(content)
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Return the hash of every result, by its place."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.png"))
+    }
+
+
+def finished(folder: Path) -> dict[str, int]:
+    """Return when each finished result was written: those with a record of just that content."""
+    found = {}
+    manifest = folder / MANIFEST
+    for line in manifest.read_bytes().splitlines() if manifest.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut off by a kill
+            continue
+        path = Path(record["result"])
+        if record["error"] is not None or not path.exists():
+            continue
+        if hashlib.sha256(path.read_bytes()).hexdigest() == record["result_hash"]:
+            found[str(path)] = path.stat().st_mtime_ns
+    return found
+
+
+def run(
+    source: Path, target: Path, options: list[str], kill_after: float | None = None
+) -> tuple[int | None, str]:
+    """Run the command; return its exit code, None where it was killed, and its last line."""
+    arguments = [
+        *COMMAND,
+        str(source),
+        "-o",
+        str(target),
+        "--recursive",
+        "--skip-existing",
+        *options,
+    ]
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(arguments, stdout=log, stderr=subprocess.DEVNULL)
+        try:
+            code = child.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            return None, ""
+        log.seek(0)
+        lines = log.read().decode().splitlines()
+        return code, lines[-1] if lines else ""
+
+
+def main() -> int:
+    """Run the campaign; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    result = campaign(args.pictures, args.kills, args.seed, ["--upscale", "1"])
+    print(json.dumps(result))
+    return 0 if result["same_as_one_run"] and not result["done_twice"] else 1
+
+
+def campaign(pictures: int, kills: int, seed: int, options: list[str]) -> dict[str, object]:
+    """Return what an undisturbed and a disturbed run came to."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as place:
+        source, whole, torn = (Path(place, name) for name in ("in", "whole", "torn"))
+        fill(source, pictures, seed)
+        begun = time.perf_counter()
+        code, last = run(source, whole, options)
+        seconds = time.perf_counter() - begun
+        twice, killed, kept = 0, 0, []
+        before: dict[str, int] = {}
+        # Moments spread over the run: each run gets about its share of the pictures done.
+        while killed < kills:
+            ended, _ = run(source, torn, options, 4 + chance.uniform(0, 2 * seconds / (kills + 1)))
+            now = finished(torn)
+            twice += sum(now.get(path) != written for path, written in before.items())
+            before = now
+            if ended is not None:
+                break
+            killed += 1
+            kept.append(len(now))
+        torn_code, torn_last = run(source, torn, options)
+        now = finished(torn)
+        twice += sum(now.get(path) != written for path, written in before.items())
+        return {
+            "pictures": pictures,
+            "kills": killed,
+            "finished_after_each_kill": kept,
+            "seconds_of_one_run": round(seconds, 1),
+            "exit_codes": [code, torn_code],
+            "last_lines": [last, torn_last],
+            "results": len(results(whole)),
+            "same_as_one_run": results(whole) == results(torn),
+            "done_twice": twice,
+            "left_over": len([p for p in torn.rglob(".*") if p.suffix in (".tmp", ".part")]),
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

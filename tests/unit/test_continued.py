@@ -1,0 +1,73 @@
+"""The short form of `benchmarks/continued.py`: a folder that was killed in between gives the results of one run."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+WITHOUT_NETWORKS = """
+import os, signal, sys
+from varestorer_core.cli import restore
+from varestorer_core.cli.main import main
+from varestorer_core.resize import resize_lanczos, target_size
+from varestorer_core.cli import batch
+
+class StandIn:
+    def restore(self, rgb, settings, **_):
+        return resize_lanczos(rgb, target_size(*rgb.shape[-2:], settings.upscale))
+
+restore.load_models = lambda *_, **__: StandIn()
+left = int(sys.argv[1])
+if left:
+    append = batch.Manifest.append
+    def counted(self, record):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(self, record)
+    batch.Manifest.append = counted
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed on Unix")
+def test_killed_and_continued_is_one_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    continued = importlib.import_module("continued")
+    source, whole, torn = (tmp_path / name for name in ("in", "whole", "torn"))
+    continued.fill(source, 60, 0)
+
+    def run(target, left):
+        """Run until so many pictures are recorded, then be killed; 0 runs to the end."""
+        arguments = [
+            str(source),
+            "-o",
+            str(target),
+            "--recursive",
+            "--skip-existing",
+            "--upscale",
+            "1",
+        ]
+        command = [sys.executable, "-c", WITHOUT_NETWORKS, str(left), "restore", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, timeout=120, env=environment).returncode
+
+    assert run(whole, 0) == 1  # a damaged file
+    before = {}
+    for left in (7, 20):
+        assert run(torn, left) == -signal.SIGKILL
+        now = continued.finished(torn)
+        assert len(now) > len(before)
+        assert all(now[path] == written for path, written in before.items())
+        before = now
+    assert run(torn, 0) == 1
+    now = continued.finished(torn)
+    assert all(now[path] == written for path, written in before.items())
+    assert continued.results(torn) == continued.results(whole)
+    assert len(continued.results(whole)) == 59
