@@ -2,6 +2,8 @@
 
     python benchmarks/continued.py --pictures 1000 --kills 10
 
+    python benchmarks/continued.py --enlarge-only      # the same without networks, in a minute
+
 Both runs use `restore --recursive --skip-existing` with the bundled model. After every kill, each picture with a record
 and a result of that content is finished: its file must not be written again. The last line is one JSON document; the
 exit code is 1 if results differ, are missing, or were done twice.
@@ -23,7 +25,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-COMMAND = [sys.executable, "-m", "varestorer_core.cli", "restore"]
+COMMAND = [sys.executable, "-m", "varestorer_core.cli"]
+_CODE = """
+import os, signal, sys
+from varestorer_core.cli import restore
+from varestorer_core.cli.main import main
+from varestorer_core.resize import resize_lanczos, target_size
+from varestorer_core.cli import batch
+
+class StandIn:
+    def restore(self, rgb, settings, **_):
+        return resize_lanczos(rgb, target_size(*rgb.shape[-2:], settings.upscale))
+
+restore.load_models = lambda *_, **__: StandIn()
+left = int(sys.argv[1])
+if left:
+    append = batch.Manifest.append
+    def counted(self, record):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(self, record)
+    batch.Manifest.append = counted
+sys.exit(main(sys.argv[2:]))
+"""
+ENLARGE_ONLY = [sys.executable, "-c", _CODE, "0"]
+"""The command with the networks replaced by a resize; the number is after how many records it kills itself, 0 never."""
 MANIFEST = ".varestorer-manifest.jsonl"
 _KINDS = (
     ("png", "RGB", "PNG"), ("jpg", "RGB", "JPEG"), ("grey.png", "L", "PNG"), ("a.png", "RGBA", "PNG"),
@@ -76,17 +104,19 @@ def finished(folder: Path) -> dict[str, int]:
 
 
 def run(
-    source: Path, target: Path, options: list[str], kill_after: float | None = None
+    source: Path, target: Path, command: list[str], kill_after: float | None = None
 ) -> tuple[int | None, str]:
     """Run the command; return its exit code, None where it was killed, and its last line."""
     arguments = [
-        *COMMAND,
+        *command,
+        "restore",
         str(source),
         "-o",
         str(target),
         "--recursive",
         "--skip-existing",
-        *options,
+        "--upscale",
+        "1",
     ]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(arguments, stdout=log, stderr=subprocess.DEVNULL)
@@ -101,32 +131,45 @@ def run(
         return code, lines[-1] if lines else ""
 
 
+def _seconds_to_start(folder: Path, begun: float) -> float:
+    """Return how long after the beginning of a run its first result was written."""
+    return min(path.stat().st_mtime for path in folder.rglob("*.png")) - begun
+
+
 def main() -> int:
     """Run the campaign; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--enlarge-only", action="store_true", help="a resize in place of networks")
     args = parser.parse_args()
-    result = campaign(args.pictures, args.kills, args.seed, ["--upscale", "1"])
+    command = ENLARGE_ONLY if args.enlarge_only else COMMAND
+    result = campaign(args.pictures, args.kills, args.seed, command)
     print(json.dumps(result))
     return 0 if result["same_as_one_run"] and not result["done_twice"] else 1
 
 
-def campaign(pictures: int, kills: int, seed: int, options: list[str]) -> dict[str, object]:
+def campaign(pictures: int, kills: int, seed: int, command: list[str]) -> dict[str, object]:
     """Return what an undisturbed and a disturbed run came to."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         source, whole, torn = (Path(place, name) for name in ("in", "whole", "torn"))
         fill(source, pictures, seed)
-        begun = time.perf_counter()
-        code, last = run(source, whole, options)
+        begun, begun_at = time.perf_counter(), time.time()
+        code, last = run(source, whole, command)
         seconds = time.perf_counter() - begun
         twice, killed, kept = 0, 0, []
+        start = _seconds_to_start(whole, begun_at)
         before: dict[str, int] = {}
         # Moments spread over the run: each run gets about its share of the pictures done.
         while killed < kills:
-            ended, _ = run(source, torn, options, 4 + chance.uniform(0, 2 * seconds / (kills + 1)))
+            ended, _ = run(
+                source,
+                torn,
+                command,
+                start + chance.uniform(0, 2 * (seconds - start) / (kills + 1)),
+            )
             now = finished(torn)
             twice += sum(now.get(path) != written for path, written in before.items())
             before = now
@@ -134,7 +177,7 @@ def campaign(pictures: int, kills: int, seed: int, options: list[str]) -> dict[s
                 break
             killed += 1
             kept.append(len(now))
-        torn_code, torn_last = run(source, torn, options)
+        torn_code, torn_last = run(source, torn, command)
         now = finished(torn)
         twice += sum(now.get(path) != written for path, written in before.items())
         return {

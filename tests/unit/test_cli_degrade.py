@@ -128,3 +128,22 @@ def test_wrong_options(capsys, arguments, words):
         run("a.png", "-o", "b.png", *arguments)
     assert end.value.code == 2
     assert re.search(re.escape(words), capsys.readouterr().err)
+
+
+def test_a_set_is_continued(tmp_path, capsys):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for number in range(4):
+        image = Image.effect_noise((24, 20), 60 + number).convert("RGB")
+        image.save(tmp_path / "in" / ("deep" if number % 2 else "") / f"{number}.png")
+    arguments = ["degrade", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--preset", "x4"]
+    arguments += ["--recursive", "--skip-existing"]
+    assert main(arguments) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.png")}
+    assert len(before) == 4
+    next(iter(before)).unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "1 degraded, 3 were there already" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.png")} == before
+    assert main([*arguments, "--seed", "1"]) == 0
+    assert "4 degraded" in capsys.readouterr().out

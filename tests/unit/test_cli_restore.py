@@ -365,3 +365,62 @@ def test_write_protected_results_are_refused_before_any_work(tmp_path, networks,
     assert "write-protected" in capsys.readouterr().err
     assert target.read_bytes() == b"old"
     assert networks.calls == []
+
+
+def test_names_formats_and_quality_of_results(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "a.png", size=(64, 48))
+    picture(folder / "b.png")
+    sizes = []
+    for quality in ("30", "95"):
+        out = tmp_path / quality
+        options = ("--format", "jpg", "--quality", quality, "--suffix", "_restored")
+        assert run(folder, "-o", out, *options) == 0
+        assert sorted(p.name for p in out.iterdir()) == ["a_restored.jpg", "b_restored.jpg"]
+        sizes.append((out / "a_restored.jpg").stat().st_size)
+    assert 2 * sizes[0] < sizes[1]
+    assert "of the time waiting for files" in capsys.readouterr().out
+    assert run(folder / "a.png", "-o", tmp_path / "c.png", "--format", "jpg") == 2
+    assert "does not agree" in capsys.readouterr().err
+    assert run(folder, "-o", tmp_path / "out", "--suffix", "/up") == 2
+
+
+def test_two_devices_do_every_picture_once_and_alike(tmp_path, networks):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(20):
+        picture(folder / f"{number}.png", size=(5 + number, 7))
+    (folder / "bad.png").write_text("not a picture")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(folder, "-o", one) == 1
+    arguments = ["restore", str(folder), "-o", str(two), "--devices", "cpu,cpu", "--skip-existing"]
+    assert main(arguments) == 1
+    assert len(networks.loaded) == 3
+    assert len(networks.calls) == 40
+    found = {p.name: p.read_bytes() for p in two.glob("*.png")}
+    assert len(found) == 20
+    assert found == {p.name: p.read_bytes() for p in one.glob("*.png")}
+    records = (two / ".varestorer-manifest.jsonl").read_text().splitlines()
+    assert len(records) == 21
+
+
+def test_devices_that_are_not_there_or_of_two_kinds(tmp_path, capsys):
+    source = picture(tmp_path / "a.png")
+    assert main(["restore", source, "-o", str(tmp_path / "b.png"), "--devices", "99"]) == 2
+    assert "cuda:99" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_the_run_and_keeps_what_is_done(tmp_path, networks, monkeypatch):
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+    restored = StandIn.restore
+
+    def restore_two(self, rgb, settings, *, on_progress):
+        if len(self.calls) == 2:
+            raise KeyboardInterrupt
+        return restored(self, rgb, settings, on_progress=on_progress)
+
+    monkeypatch.setattr(StandIn, "restore", restore_two)
+    assert run(tmp_path, "-o", tmp_path / "out") == 130
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]

@@ -4,36 +4,11 @@ import importlib
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-WITHOUT_NETWORKS = """
-import os, signal, sys
-from varestorer_core.cli import restore
-from varestorer_core.cli.main import main
-from varestorer_core.resize import resize_lanczos, target_size
-from varestorer_core.cli import batch
-
-class StandIn:
-    def restore(self, rgb, settings, **_):
-        return resize_lanczos(rgb, target_size(*rgb.shape[-2:], settings.upscale))
-
-restore.load_models = lambda *_, **__: StandIn()
-left = int(sys.argv[1])
-if left:
-    append = batch.Manifest.append
-    def counted(self, record):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        append(self, record)
-    batch.Manifest.append = counted
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed on Unix")
@@ -54,7 +29,7 @@ def test_killed_and_continued_is_one_run(tmp_path, monkeypatch):
             "--upscale",
             "1",
         ]
-        command = [sys.executable, "-c", WITHOUT_NETWORKS, str(left), "restore", *arguments]
+        command = [*continued.ENLARGE_ONLY[:-1], str(left), "restore", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, timeout=120, env=environment).returncode
 

@@ -1,53 +1,93 @@
-"""Many pictures, one after another: what each became is told and recorded, and none ends the others."""
+"""Many pictures, read, worked on and written side by side: what each became is told, and none ends the others."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
+import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ImageError, VARestorerError
 from ..wording import shown
 from .jobs import Job
 from .manifest import Manifest, Record, file_hash
+from .progress import RunBar, print_line, run_bar
+from .read_ahead import ReadAhead, StoppedError
 
-OnEncoded = Callable[[memoryview], None]
-Work = Callable[[Job, int, "Report"], tuple[int, int]]
-"""Makes the result of a job, the i-th of the run; returns its (height, width)."""
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..pictures import Picture
 
 _LONGEST = 2000
 """Characters of a message."""
+_ENDS_THE_RUN = (KeyboardInterrupt, SystemExit, GeneratorExit, StoppedError)
 
 
-class Report:
-    """What the work on one picture tells while it runs."""
+@dataclass
+class Task:
+    """A picture on its way through the steps."""
 
-    def __init__(self, job: Job, record: Record, manifest: Manifest | None) -> None:
-        self.record = record
-        self._job = job
-        self._manifest = manifest
-        self._started = time.perf_counter()
+    job: Job
+    index: int
+    """Its number in the run, from 0."""
+    record: Record
+    picture: Picture | None = None
+    result: Any = None
+    """(3, H, W) in [0, 1]."""
+    error: BaseException | None = None
+    trace: str = ""
+    kept: bool = False
+    """Whether its result was there already."""
+    seconds: float = 0.0
+    """Spent on it, without waiting for its turn."""
+    on_encoded: Callable[[Task, memoryview, tuple[int, int]], None] | None = None
+    bar: RunBar | None = field(default=None, repr=False)
+    quiet: bool = False
+    """Whether notes are only recorded."""
 
     def note(self, text: str) -> None:
-        """Tell on stderr something about the picture."""
+        """Record something about the picture and tell it on stderr."""
         self.record.notes.append(text)
-        print(
-            f"varestorer: note: {shown(f'{self._job.source.name} {text}', _LONGEST)}",
-            file=sys.stderr,
-        )
+        if not self.quiet:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Tell on stderr something about the picture."""
+        text = shown(f"{self.job.source.name} {text}", _LONGEST)
+        print_line(self.bar, f"varestorer: note: {text}", error=True)
 
     def will_write(self, content: memoryview, size: tuple[int, int]) -> None:
         """Record the content that the result is about to have; see `manifest` for why before."""
         self.record.height, self.record.width = size
-        self.record.seconds = round(time.perf_counter() - self._started, 3)
-        if self._manifest is not None:
-            self.record.result_hash = hashlib.sha256(content).hexdigest()
-            self._manifest.append(self.record)
+        if self.on_encoded is not None:
+            self.on_encoded(self, content, size)
+
+    def step(self, done: int, total: int) -> None:
+        """Show how far the work is."""
+        if self.bar is not None:
+            self.bar.step(self.job.source.name, done, total)
+
+
+class Steps(Protocol):
+    """What is done with each picture."""
+
+    def read(self, task: Task) -> int:
+        """Read the picture of a task; return how many pixels its result will have."""
+        ...
+
+    def write(self, task: Task) -> tuple[int, int]:
+        """Write the result of a task; return its (height, width)."""
+        ...
+
+
+Worker = Callable[[Sequence[Task]], None]
+"""Makes the results of tasks whose pictures were read, on one device."""
 
 
 @dataclass
@@ -58,6 +98,8 @@ class Batch:
     """Past participle for the summary, such as "restored"."""
     settings: dict[str, Any]
     """All that decides the results, for the records."""
+    numbered: bool = False
+    """Whether a result depends on the picture's number in the run, too."""
     manifest: Manifest | None = None
     skip_existing: bool = False
     json_lines: bool = False
@@ -66,17 +108,110 @@ class Batch:
     failed: int = 0
     kept: int = 0
     """Pictures whose results were there already."""
+    waited: float = 0.0
+    """Share of the run, from 0 to 1, that the workers waited for files."""
+    stop: Event = field(default_factory=Event)
+    """Set when the run is to end: work under way may raise `StoppedError`."""
 
-    def run(self, jobs: Sequence[Job], work: Work) -> None:
-        """Do every job."""
-        for index, job in enumerate(jobs):
-            self._run_job(job, index, work)
+    def run(
+        self, jobs: Sequence[Job], steps: Steps, workers: Sequence[Worker], group_pixels: int = 0
+    ) -> None:
+        """Do every job.
+
+        Args:
+            workers: one for each device.
+            group_pixels: small pictures go to a worker together up to so many pixels.
+        """
+        with run_bar(len(jobs)) as bar:
+            tasks = [self.task(job, index, bar) for index, job in enumerate(jobs)]
+            flow = ReadAhead(
+                tasks,
+                lambda task: self.read(task, steps),
+                [lambda group, worker=worker: _work(group, worker) for worker in workers],
+                lambda task: self.finish(task, steps),
+                group_pixels,
+                self.stop,
+            )
+            started = time.perf_counter()
+            try:
+                flow.run()
+            finally:
+                whole = len(workers) * (time.perf_counter() - started)
+                self.waited = flow.waited / max(whole, 1e-9)
+
+    def task(self, job: Job, index: int, bar: RunBar | None = None) -> Task:
+        """Return the task of a job."""
+        settings = {**self.settings, "number": index} if self.numbered else self.settings
+        record = Record(str(job.source), settings, str(job.target))
+        return Task(job, index, record, on_encoded=self._record_result, bar=bar)
+
+    def read(self, task: Task, steps: Steps) -> int:
+        """Read a picture, unless its result is there; return its result's pixels, 0 if there is nothing to do."""
+        with _step(task):
+            if self.manifest is not None:
+                _check_regular(task.job.source)
+                task.record.hash = file_hash(task.job.source)
+                compared = task.job.compare is None or task.job.compare.exists()
+                if self.skip_existing and compared and self.manifest.is_done(task.record):
+                    task.kept = True
+                    return 0
+            _check_replaceable(task.job.target)
+            task.job.target.parent.mkdir(parents=True, exist_ok=True)
+            return max(1, steps.read(task))
+        return 0
+
+    def finish(self, task: Task, steps: Steps) -> None:
+        """Write a result, and tell what became of the picture."""
+        self.write(task, steps)
+        self.tell(task)
+
+    def work(self, task: Task, worker: Worker) -> None:
+        """Make the result of one picture."""
+        with _step(task):
+            worker([task])
+
+    def write(self, task: Task, steps: Steps) -> None:
+        """Write a result, if there is one."""
+        if task.error is None and not task.kept:
+            with _step(task):
+                task.record.height, task.record.width = steps.write(task)
+        task.picture = task.result = None
+
+    def reason(self, task: Task) -> str:
+        """Return the failure of a picture as a sentence."""
+        assert task.error is not None
+        return _reason(task.error)
+
+    def tell(self, task: Task) -> None:
+        """Count, record and print what became of a picture."""
+        record, bar = task.record, task.bar
+        record.seconds = round(task.seconds, 3)
+        if task.kept:
+            self.kept += 1
+        elif task.error is not None:
+            self.failed += 1
+            if self.debug:
+                print_line(bar, task.trace, error=True)
+            record.error, record.result_hash = _reason(task.error), None
+            self._record_failure(record, bar)
+            text = shown(f"{task.job.source.name} failed: {record.error}", _LONGEST)
+            print_line(bar, f"varestorer: {text}", error=True)
+        else:
+            self.done += 1
+            if not self.json_lines:
+                size = f"{record.width} x {record.height}"
+                text = f"{task.job.source} -> {task.job.target}  {size}  {record.seconds:.1f} s"
+                print_line(bar, shown(text, _LONGEST))
+        if self.json_lines and not task.kept:
+            print_line(bar, record.line())
+        if bar is not None:
+            bar.finished(task.job.source.name, (record.width or 0) * (record.height or 0))
 
     def summary(self, skipped: int, end: str = "", **further: Any) -> None:
         """Print what was done, in words or as the last JSON line."""
         if self.json_lines:
             counts = {"done": self.done, "failed": self.failed, "kept": self.kept}
-            self._print_json({**counts, "skipped": skipped, **further})
+            print(json.dumps({**counts, "skipped": skipped, **further}), flush=True)
             return
         counts = [f"{self.done} {self.verb}"]
         counts += [f"{self.failed} failed"] * bool(self.failed)
@@ -84,52 +219,52 @@ class Batch:
         counts += [f"{skipped} other files skipped"] * bool(skipped)
         print(", ".join(counts) + end)
 
-    def _run_job(self, job: Job, index: int, work: Work) -> None:
-        record = Record(str(job.source), self.settings, str(job.target))
-        started = time.perf_counter()
-        try:
-            if self.manifest is not None:
-                _check_regular(job.source)
-                record.hash = file_hash(job.source)
-                compared = job.compare is None or job.compare.exists()
-                if self.skip_existing and compared and self.manifest.is_done(record):
-                    self.kept += 1
-                    return
-            _check_replaceable(job.target)
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            height, width = work(job, index, Report(job, record, self.manifest))
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:  # decoders in other languages raise more than Exception
-            self.failed += 1
-            if self.debug:
-                traceback.print_exc()
-            record.error, record.result_hash = _reason(error), None
-            record.seconds = round(time.perf_counter() - started, 3)
-            self._record_failure(record)
-            text = f"{job.source.name} failed: {record.error}"
-            print(f"varestorer: {shown(text, _LONGEST)}", file=sys.stderr)
-        else:
-            self.done += 1
-            record.width, record.height = width, height
-            record.seconds = round(time.perf_counter() - started, 3)
-            if not self.json_lines:
-                text = f"{job.source} -> {job.target}  {width} x {height}  {record.seconds:.1f} s"
-                print(shown(text, _LONGEST), flush=True)
-        if self.json_lines:
-            print(record.line(), flush=True)
+    def _record_result(self, task: Task, content: memoryview, _: tuple[int, int]) -> None:
+        if self.manifest is not None:
+            task.record.result_hash = hashlib.sha256(content).hexdigest()
+            task.record.seconds = round(task.seconds, 3)
+            self.manifest.append(task.record)
 
-    def _record_failure(self, record: Record) -> None:
+    def _record_failure(self, record: Record, bar: RunBar | None) -> None:
         if self.manifest is not None:
             try:
                 self.manifest.append(record)
             except VARestorerError as error:
-                print(f"varestorer: {shown(error, _LONGEST)}", file=sys.stderr)
+                print_line(bar, f"varestorer: {shown(error, _LONGEST)}", error=True)
 
-    def _print_json(self, values: dict[str, Any]) -> None:
-        import json
 
-        print(json.dumps(values), flush=True)
+def _work(group: list[Task], worker: Worker) -> None:
+    """Work on pictures together; where that fails, on each alone, so that a failure costs one picture."""
+    if len(group) > 1:
+        started = time.perf_counter()
+        try:
+            worker(group)
+        except _ENDS_THE_RUN:
+            raise
+        except BaseException as error:
+            _ = error
+        else:
+            for task in group:
+                task.seconds += (time.perf_counter() - started) / len(group)
+            return
+    for task in group:
+        with _step(task):
+            worker([task])
+
+
+@contextmanager
+def _step(task: Task) -> Iterator[None]:
+    """Keep what a step raises as the failure of its picture, and count its seconds."""
+    started = time.perf_counter()
+    try:
+        yield
+    except _ENDS_THE_RUN:
+        raise
+    except BaseException as error:  # decoders in other languages raise more than Exception
+        task.error, task.trace = error, traceback.format_exc()
+        task.picture = task.result = None
+    finally:
+        task.seconds += time.perf_counter() - started
 
 
 def _reason(error: BaseException) -> str:

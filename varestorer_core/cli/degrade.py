@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import UsageError
-from .batch import Batch, Report
-from .jobs import Job, check_writable, plan_jobs
-from .options import between, integer
-from .restore import write_result
+from .. import __version__
+from .batch import Batch, Task
+from .jobs import check_format, check_writable, plan_jobs
+from .manifest import run_manifest
+from .options import add_run_options, between, integer
+from .restoring import write_result
 
 PRESETS = (
     "official",
@@ -26,8 +28,6 @@ PRESETS = (
 )
 """As in `degradation`, which imports torch; help must not."""
 
-_ENDINGS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
-
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
         description="Degrade pictures by a preset. The same seed and picture give the same result; "
         "the second picture of a run draws other numbers than the first.",
     )
-    parser.add_argument("input", nargs="+", help="picture, or folder of pictures (not recursive)")
+    parser.add_argument("input", nargs="+", help="picture, or folder of pictures")
     parser.add_argument(
         "-o",
         "--output",
@@ -66,36 +66,58 @@ def add_parser(subparsers: Any) -> None:
         choices=("png", "jpg"),
         help="of the results in a folder (default: png); jpg compresses once more, at quality 95",
     )
+    add_run_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Degrade every picture; return 1 if one of them failed."""
-    jobs, skipped = plan_jobs(args.input, args.output, ending=f".{args.format or 'png'}")
-    target = jobs[0].target
-    if args.format is not None and target.suffix.lower() not in _ENDINGS[args.format]:
-        raise UsageError(
-            f"--format {args.format} does not agree with {target}. Leave it out: the name decides."
-        )
-    check_writable(target.parent)
-    batch = Batch("degraded", {}, debug=args.debug)
-    batch.run(jobs, lambda job, index, report: _degrade_file(job, index, args, report))
+    ending = f".{args.format or 'png'}"
+    jobs, skipped = plan_jobs(args.input, args.output, ending=ending, recursive=args.recursive)
+    check_format(args.format, jobs[0].target)
+    check_writable(jobs[0].target.parent)
+    batch = Batch(
+        "degraded",
+        {"preset": args.preset, "seed": args.seed, "scale": args.scale, "version": __version__},
+        numbered=True,
+        manifest=run_manifest(args, jobs[0].target),
+        skip_existing=args.skip_existing,
+        json_lines=args.json,
+        debug=args.debug,
+    )
+    steps = Degrading(args)
+    batch.run(jobs, steps, [steps.work])
     batch.summary(skipped)
     return 1 if batch.failed else 0
 
 
-def _degrade_file(
-    job: Job, index: int, args: argparse.Namespace, report: Report
-) -> tuple[int, int]:
-    """Read, degrade and write one picture; return its new (height, width)."""
-    from ..degradation import degrade, picture_generator
-    from ..pictures import read_picture
+class Degrading:
+    """The steps of `degrade`; see `batch.Steps`."""
 
-    picture = read_picture(job.source)
-    for note in picture.notes:
-        report.note(note)
-    generator = picture_generator(args.seed, index)
-    lq = degrade(picture.rgb, args.preset, generator, scale=args.scale)
-    # Degraded values have 8 bits, so the file needs no more.
-    write_result(job, replace(picture, bit_depth=8), lq, report)
-    return lq.shape[-2], lq.shape[-1]
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+
+    def read(self, task: Task) -> int:
+        """See `Steps.read`."""
+        from ..pictures import read_picture
+
+        task.picture = read_picture(task.job.source)
+        for note in task.picture.notes:
+            task.note(note)
+        return task.picture.rgb[0].numel()
+
+    def work(self, tasks: Sequence[Task]) -> None:
+        """Degrade the pictures of tasks, each by the seed and its number."""
+        from ..degradation import degrade, picture_generator
+
+        for task in tasks:
+            assert task.picture is not None
+            generator = picture_generator(self._args.seed, task.index)
+            rgb = task.picture.rgb
+            task.result = degrade(rgb, self._args.preset, generator, scale=self._args.scale)
+
+    def write(self, task: Task) -> tuple[int, int]:
+        """See `Steps.write`. Degraded values have 8 bits, so the file needs no more."""
+        assert task.picture is not None
+        write_result(task, replace(task.picture, bit_depth=8))
+        return task.result.shape[-2], task.result.shape[-1]

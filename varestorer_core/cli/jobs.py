@@ -47,13 +47,15 @@ def plan_jobs(
     compare: bool = False,
     ending: str = ENDING,
     recursive: bool = False,
+    suffix: str = "",
 ) -> tuple[list[Job], int]:
     """Expand files and folders and give each picture a name of its own in the output.
 
     Subfolders are searched where `recursive` says so, and appear in the output again. Files of folders that look like
     pictures but are not read are named on stderr. `output` is a file if it ends like a picture file and
     there is one input picture, else a folder, where results are called like their source with the
-    given ending; where two sources share that name, the later ones get their old ending appended.
+    given ending; where two sources share that name, the later ones get their old ending appended. `suffix` is added to
+    every name before its ending.
 
     Returns:
         The jobs, and how many files of the folders were left out because they are not pictures.
@@ -61,6 +63,8 @@ def plan_jobs(
     Raises:
         UsageError: if there is nothing to do, or a result would replace or join its originals.
     """
+    if any(sign in suffix for sign in '/\\:*?"<>|\0'):
+        raise UsageError(f"--suffix {suffix} is no part of a file name.")
     if not all([*inputs, output]):
         raise UsageError("an input or output is empty. Give the name of a file or folder.")
     target = Path(output)
@@ -79,10 +83,23 @@ def plan_jobs(
         extra = target.with_name(f"{target.stem}_compare.png") if compare else None
         jobs = [Job(sources[0], target, extra)]
     else:
-        jobs = _jobs_in_folder(found.pictures, target, compare, ending)
+        jobs = _jobs_in_folder(found.pictures, target, compare, ending, suffix)
     _protect_sources(jobs)
     _check_names(jobs)
     return jobs, skipped
+
+
+def check_format(wanted: str | None, target: Path) -> None:
+    """Refuse a --format that does not agree with the file name of a result.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    endings = {"jpg": (".jpg", ".jpeg"), "tif": (".tif", ".tiff")}
+    if wanted is not None and target.suffix.lower() not in endings.get(wanted, (f".{wanted}",)):
+        raise UsageError(
+            f"--format {wanted} does not agree with {target}. Leave it out: the name decides."
+        )
 
 
 def check_writable(folder: Path) -> None:
@@ -201,7 +218,7 @@ def _is_file_name(target: Path) -> bool:
 
 
 def _jobs_in_folder(
-    sources: dict[Path, Path], folder: Path, compare: bool, ending: str
+    sources: dict[Path, Path], folder: Path, compare: bool, ending: str, suffix: str
 ) -> list[Job]:
     taken: dict[Path, set[str]] = {}
     jobs = []
@@ -212,7 +229,7 @@ def _jobs_in_folder(
                 f"{place} is the folder of {source.name} itself. Give another folder after -o, "
                 "or the name of a file."
             )
-        stem = _free_stem(source, taken.setdefault(place, set()), compare)
+        stem = _free_stem(source, taken.setdefault(place, set()), compare) + suffix
         extra = place / f"{stem}_compare{ending}" if compare else None
         jobs.append(Job(source, place / f"{stem}{ending}", extra))
     return jobs

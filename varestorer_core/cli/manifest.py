@@ -10,6 +10,7 @@ Fields: `input` (path), `hash` (SHA-256 of its content), `settings` (all that de
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -55,6 +56,7 @@ class Manifest:
         """
         self.path = path
         self._done: dict[tuple[str, str, str], str] = {}
+        self._by_result: dict[tuple[str, ...], dict[str, str]] | None = None
         try:
             lines = path.read_bytes().split(b"\n") if path.exists() else []
         except OSError as error:
@@ -76,6 +78,15 @@ class Manifest:
             return file_hash(Path(record.result)) == wanted
         except OSError:
             return False
+
+    def known(self, record: Record) -> dict[str, str]:
+        """Return the result hashes that are recorded for the settings and the result of a record, by source hash."""
+        if self._by_result is None:
+            self._by_result = {}
+            for (source, *rest), result in self._done.items():
+                self._by_result.setdefault(tuple(rest), {})[source] = result
+        _, *rest = self._key(asdict(record))
+        return self._by_result.get(tuple(rest), {})
 
     def append(self, record: Record) -> None:
         """Add a record and bring it to the disk.
@@ -102,6 +113,20 @@ class Manifest:
         """Return what a result depends on; results are named from the manifest, so that a folder may move."""
         result = os.path.relpath(record["result"], self.path.parent)
         return record["hash"], json.dumps(record["settings"], sort_keys=True), result
+
+
+def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
+    """Return the record that the options of a run ask for; to skip what is done, one is needed.
+
+    Args:
+        first: the first result.
+    """
+    if args.manifest is not None:
+        return Manifest(Path(args.manifest))
+    if not args.skip_existing:
+        return None
+    output = Path(args.output)
+    return Manifest((output if output.is_dir() else first.parent) / FILE_NAME)
 
 
 def file_hash(path: Path) -> str:

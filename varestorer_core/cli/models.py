@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,23 @@ class ModelFiles:
     """Files and their strengths."""
     verify: bool = False
     """Compare the files with their checksums before they are loaded."""
+
+    def absolute(self) -> ModelFiles:
+        """Return the files by paths that mean the same in every working directory."""
+
+        def whole(path: str | None) -> str | None:
+            return None if path is None else str(Path(path).absolute())
+
+        return replace(
+            self,
+            model=whole(self.model),
+            vae=whole(self.vae),
+            text_encoder=whole(self.text_encoder),
+            cleaner=whole(self.cleaner),
+            adapters=tuple(
+                (str(Path(path).absolute()), strength) for path, strength in self.adapters
+            ),
+        )
 
 
 def model_files(args: argparse.Namespace) -> ModelFiles:

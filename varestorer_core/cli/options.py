@@ -33,6 +33,30 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     add_sampling_options(parser)
     add_device_options(parser)
     parser.add_argument(
+        "--devices",
+        metavar="N,N",
+        help="restore on several GPUs at once, such as 0,1; in place of --device",
+    )
+    group = parser.add_argument_group("cluster (needs the extra `cluster`)")
+    group.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="restore by actors of a Ray cluster: its address, or auto for the one that runs, else one on this machine",
+    )
+    group.add_argument(
+        "--workers",
+        type=integer(1, None),
+        metavar="N",
+        help="actors on the cluster (default: one for each GPU, or for each CPU where there are none)",
+    )
+    group.add_argument(
+        "--threads",
+        type=integer(1, None),
+        default=1,
+        metavar="N",
+        help="CPU threads of each actor that has no GPU (default: %(default)d)",
+    )
+    parser.add_argument(
         "--compile",
         action="store_true",
         help="compile the networks with torch.compile: the first tiles take a minute or more longer, all others less",
@@ -40,7 +64,37 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add which files are taken, what of them is kept, and how it is told."""
+    """Add which files are taken, what of them is kept, and how results are named and told."""
+    group = add_run_options(parser)
+    group.add_argument(
+        "--strip", action="store_true", help="drop resolution, EXIF, XMP and IPTC of the pictures"
+    )
+    group.add_argument(
+        "--neutral",
+        action="store_true",
+        help="give grey results for colour files without colour, as for grey ones",
+    )
+    group.add_argument(
+        "--format",
+        choices=("png", "jpg", "webp", "tif", "bmp"),
+        help="of the results in a folder (default: png)",
+    )
+    group.add_argument(
+        "--quality",
+        type=integer(1, 100),
+        metavar="N",
+        help="of JPEG and WebP results, 1 to 100 (default: 95)",
+    )
+    group.add_argument(
+        "--suffix",
+        default="",
+        metavar="TEXT",
+        help="add this to the names of the results in a folder",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add what every run over many files has; return the group."""
     group = parser.add_argument_group("files")
     group.add_argument("--recursive", action="store_true", help="search subfolders, too")
     group.add_argument(
@@ -54,15 +108,8 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="record every picture as a JSON line in this file; --skip-existing has one in the folder of the results",
     )
-    group.add_argument(
-        "--strip", action="store_true", help="drop resolution, EXIF, XMP and IPTC of the pictures"
-    )
-    group.add_argument(
-        "--neutral",
-        action="store_true",
-        help="give grey results for colour files without colour, as for grey ones",
-    )
     group.add_argument("--json", action="store_true", help="print a JSON line a picture on stdout")
+    return group
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .batch import Batch, Report
-from .jobs import Job, check_writable, plan_jobs
-from .manifest import FILE_NAME, Manifest, file_mark
+from . import UsageError
+from .batch import Batch
+from .jobs import Job, check_format, check_writable, plan_jobs
+from .manifest import file_mark, run_manifest
 from .models import (
     ModelFiles,
     load_models,
@@ -22,15 +22,16 @@ from .models import (
     say_if_bundled,
 )
 from .options import add_file_options, add_restore_options, settings_from
+from .restoring import GROUP_PIXELS, Restoring
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..pictures import Picture
     from ..restorer import Restorer
     from ..settings import RestoreSettings
 
+_NAMES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 _MODEL_FILES = ("model", "vae", "text_encoder", "cleaner")
 
 
@@ -49,60 +50,117 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every picture; return 1 if one of them failed."""
-    from .device import device_and_dtype, peak_memory
+    from .device import peak_memory
 
     started = time.perf_counter()
     files = model_files(args)
     jobs, skipped = plan_jobs(
-        args.input, args.output, compare=args.compare, recursive=args.recursive
+        args.input,
+        args.output,
+        compare=args.compare,
+        ending=f".{args.format or 'png'}",
+        recursive=args.recursive,
+        suffix=args.suffix,
     )
+    check_format(args.format, jobs[0].target)
     settings = settings_from(args, recommended_settings(files))
-    device, dtype = device_and_dtype(args.device, args.dtype)
+    ray, devices, found = None, [], None
+    if args.cluster is not None:
+        from .cluster import cluster_device, connected
+
+        if args.devices is not None:
+            raise UsageError("--devices is of this machine: leave it out with --cluster.")
+        ray = connected(args.cluster)
+        kind, dtype = cluster_device(ray, args.device), args.dtype
+        dtype = "fp32" if (kind, dtype) == ("cpu", "auto") else dtype
+    else:
+        devices, found = devices_and_dtype(args)
+        kind, dtype = devices[0].type, _NAMES[str(found)]
     check_writable(jobs[0].target.parent)
     batch = Batch(
         "restored",
-        _recorded(args, files, settings, device, dtype),
-        _manifest(args, jobs),
-        args.skip_existing,
-        args.json,
-        args.debug,
+        recorded(args, files, settings, kind, dtype),
+        manifest=run_manifest(args, jobs[0].target),
+        skip_existing=args.skip_existing,
+        json_lines=args.json,
+        debug=args.debug,
     )
     say_if_bundled(files)
-    restorer = load_models(files, device=device, dtype=dtype, compile=args.compile)
-    batch.run(
-        jobs,
-        lambda job, _, report: _restore_file(
-            job, report, restorer, settings, neutral=args.neutral, strip=args.strip
-        ),
-    )
+    steps = Restoring(settings, args.strip, args.neutral, args.quality)
+    if ray is not None:
+        actors = _on_cluster(ray, args, files, steps, jobs, batch)
+        seconds = time.perf_counter() - started
+        end = f" in {seconds:.1f} s by {actors} actors"
+        batch.summary(skipped, end, seconds=round(seconds, 1), actors=actors)
+        return 1 if batch.failed else 0
+    assert found is not None
+    workers = [
+        steps.worker(
+            load_models(files, device=device, dtype=found, compile=args.compile),
+            batch.stop,
+        )
+        for device in devices
+    ]
+    on_cpu = any(device.type == "cpu" for device in devices)
+    batch.run(jobs, steps, workers, 0 if on_cpu else GROUP_PIXELS)
     seconds = time.perf_counter() - started
-    memory = peak_memory(device)
+    memory = peak_memory(devices[0])
+    waited = f", {batch.waited:.1%} of the time waiting for files" if len(jobs) > 1 else ""
     batch.summary(
         skipped,
-        f" in {seconds:.1f} s, peak memory {memory}",
+        f" in {seconds:.1f} s, peak memory {memory}{waited}",
         seconds=round(seconds, 1),
         peak_memory=memory,
+        waited=round(batch.waited, 4),
     )
     return 1 if batch.failed else 0
 
 
-def _manifest(args: argparse.Namespace, jobs: list[Job]) -> Manifest | None:
-    """Return the record that was asked for; to skip what is done, one is needed."""
-    if args.manifest is not None:
-        return Manifest(Path(args.manifest))
-    if not args.skip_existing:
-        return None
-    output = Path(args.output)
-    folder = output if output.is_dir() else jobs[0].target.parent
-    return Manifest(folder / FILE_NAME)
+def _on_cluster(
+    ray: Any,
+    args: argparse.Namespace,
+    files: ModelFiles,
+    steps: Restoring,
+    jobs: Sequence[Job],
+    batch: Batch,
+) -> int:
+    """Do every job by actors of a cluster; return how many there were."""
+    from .cluster import ActorSettings, run_on_cluster
+
+    device, dtype = batch.settings["device"], batch.settings["dtype"]
+    given = ActorSettings(
+        files.absolute(), steps, batch.settings, device, dtype, args.compile, args.threads
+    )
+    return run_on_cluster(ray, args.workers, given, jobs, batch)
 
 
-def _recorded(
+def devices_and_dtype(args: argparse.Namespace) -> tuple[list[torch.device], torch.dtype]:
+    """Return the devices of --devices, or the one of --device, and the type, which is that of the first device.
+
+    Raises:
+        UsageError: for a device that is not there, or devices of several kinds, whose results would differ.
+    """
+    from .device import device_and_dtype
+
+    if args.devices is None:
+        device, dtype = device_and_dtype(args.device, args.dtype)
+        return [device], dtype
+    names = [name.strip() for name in args.devices.split(",")]
+    names = [f"cuda:{name}" if name.isdecimal() else name for name in names]
+    found = [device_and_dtype(name, args.dtype) for name in names]
+    if len({(device.type, dtype) for device, dtype in found}) > 1:
+        raise UsageError(
+            f"--devices {args.devices}: the devices must be of one kind, or results would differ."
+        )
+    return [device for device, _ in found], found[0][1]
+
+
+def recorded(
     args: argparse.Namespace,
     files: ModelFiles,
     settings: RestoreSettings,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: str,
+    dtype: str,
 ) -> dict[str, Any]:
     """Return all that decides the results' bytes, for the records. The tile batch does not."""
     values = {name: value for name, value in asdict(settings).items() if name != "tile_batch"}
@@ -112,84 +170,13 @@ def _recorded(
         **named,
         "adapters": [[file_mark(path), strength] for path, strength in files.adapters],
         "prompt": files.prompt,
-        "device": device.type,
-        "dtype": str(dtype).removeprefix("torch."),
+        "device": device,
+        "dtype": dtype,
         "neutral": args.neutral,
         "strip": args.strip,
+        "quality": args.quality,
         "version": __version__,
     }
-
-
-def _restore_file(
-    job: Job,
-    report: Report,
-    restorer: Restorer,
-    settings: RestoreSettings,
-    *,
-    neutral: bool,
-    strip: bool,
-) -> tuple[int, int]:
-    """Read, restore and write one picture; return its new (height, width)."""
-    from ..pictures import read_picture, without_metadata, write_picture
-    from .compare import enlarge_bicubic, side_by_side
-
-    picture = read_picture(job.source)
-    _check_size(job, picture, settings.upscale)
-    for text in picture.notes:
-        report.note(text)
-    picture = without_metadata(picture) if strip else picture
-    if neutral and is_neutral(picture.rgb):
-        picture = replace(picture, grey=True)
-    restored = restore_rgb(picture.rgb, restorer, settings, job.source.name)
-    size = restored.shape[-2], restored.shape[-1]
-    if job.compare is not None:
-        panels = [("input", enlarge_bicubic(picture.rgb, size)), ("restored", restored)]
-        write_picture(job.compare, side_by_side(panels), icc_profile=picture.icc_profile)
-    write_result(job, picture, restored, report)
-    return size
-
-
-def is_neutral(rgb: Tensor) -> bool:
-    """Tell whether a picture (3, H, W) in [0, 1] has no colour: its channels are equal to 1 / 255."""
-    return bool((rgb.amax(0) - rgb.amin(0)).max() <= 1.001 / 255)
-
-
-def _check_size(job: Job, picture: Picture, upscale: float) -> None:
-    from ..host_memory import check_results
-    from ..pictures import check_target
-    from ..resize import target_size
-
-    height, width = target_size(*picture.size, upscale)
-    check_results([(height, width)])
-    check_target(job.target, (height, width))
-
-
-def write_result(job: Job, picture: Picture, restored: Tensor, report: Report) -> None:
-    """Write a result with what its source had and its format can hold; say what is left out."""
-    from ..pictures import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, write_picture
-    from ..resize import resize_lanczos
-
-    file_format = FORMATS[job.target.suffix.lower()]
-    size = restored.shape[-2], restored.shape[-1]
-    alpha, bit_depth = picture.alpha, picture.bit_depth
-    if alpha is not None and file_format not in ALPHA_FORMATS:
-        report.note(f"has transparency, which {file_format} cannot hold: left out")
-        alpha = None
-    if bit_depth != 8 and file_format not in DEEP_FORMATS:
-        report.note(f"has {bit_depth} bits per channel, written as {file_format} with 8")
-        bit_depth = 8
-    if picture.icc_profile is not None and file_format == "BMP":
-        report.note("has a colour profile, which BMP cannot hold: colours will look different")
-    write_picture(
-        job.target,
-        restored,
-        None if alpha is None else resize_lanczos(alpha, size),
-        bit_depth=bit_depth,
-        icc_profile=picture.icc_profile,
-        grey=picture.grey,
-        metadata=picture.metadata,
-        on_encoded=lambda content: report.will_write(content, size),
-    )
 
 
 def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name: str) -> Tensor:

@@ -27,9 +27,13 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
 def encoded(
-    file_format: str, samples: NDArray, icc_profile: bytes | None, metadata: Metadata
+    file_format: str,
+    samples: NDArray,
+    icc_profile: bytes | None,
+    metadata: Metadata,
+    quality: int | None = None,
 ) -> io.BytesIO:
-    """Return a file of samples (H, W, 1 to 4), uint8, or uint16 for PNG.
+    """Return a file of samples (H, W, 1 to 4), uint8, or uint16 for PNG; `quality` is of JPEG and WebP.
 
     In memory first: Pillow tells of a full disk only as "encoder error".
     """
@@ -38,6 +42,8 @@ def encoded(
         png16.encode(file, samples, icc_profile, _png_chunks(metadata))
         return file
     options = {**_OPTIONS.get(file_format, {}), **_metadata_options(file_format, metadata)}
+    if quality is not None and "quality" in options:
+        options["quality"] = quality
     if icc_profile is not None:
         options["icc_profile"] = icc_profile
     samples = samples[..., 0] if samples.shape[2] == 1 else samples

@@ -69,6 +69,7 @@ def write_picture(
     icc_profile: bytes | None = None,
     grey: bool = False,
     metadata: Metadata | None = None,
+    quality: int | None = None,
     on_encoded: Callable[[memoryview], None] | None = None,
 ) -> None:
     """Write a picture in the format that its file name asks for, replacing what was there.
@@ -80,6 +81,7 @@ def write_picture(
         icc_profile: RGB profile to embed; None writes none, which means sRGB.
         grey: write one channel, the mean of the three, and no profile.
         metadata: what else to say about the picture, as far as the format can.
+        quality: of JPEG and WebP, 1 to 100; None is 95. Other formats lose nothing.
         on_encoded: called with the content of the file before it is written.
 
     Raises:
@@ -104,7 +106,8 @@ def write_picture(
             "Try --dtype fp32; if that does not help, the model file is damaged."
         )
     samples = to_uint8(channels) if bit_depth == 8 else to_uint16(channels)
-    content = encoded(file_format, samples, None if grey else icc_profile, metadata or Metadata())
+    profile = None if grey else icc_profile
+    content = encoded(file_format, samples, profile, metadata or Metadata(), quality)
     if on_encoded is not None:
         on_encoded(content.getbuffer())
     write_atomically(path, content.getbuffer(), ImageError)

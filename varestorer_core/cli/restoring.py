@@ -1,0 +1,131 @@
+"""The steps of a restoration: read a picture, restore it on a device, write the result with what its source had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from .batch import Task
+from .read_ahead import StoppedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..pictures import Picture
+    from ..restorer import Restorer
+    from ..settings import RestoreSettings
+
+GROUP_PIXELS = 2**22
+"""Pixels of results whose tiles share batches on a GPU."""
+
+
+@dataclass
+class Restoring:
+    """The steps of `restore`; see `batch.Steps`."""
+
+    settings: RestoreSettings
+    strip: bool = False
+    """Drop resolution, EXIF, XMP and IPTC."""
+    neutral: bool = False
+    """Make grey results of colour files without colour."""
+    quality: int | None = None
+    """Of JPEG and WebP, 1 to 100; None is 95."""
+
+    def read(self, task: Task) -> int:
+        """See `Steps.read`."""
+        from ..pictures import read_picture, without_metadata
+
+        picture = read_picture(task.job.source)
+        pixels = self._check_size(task, picture)
+        for text in picture.notes:
+            task.note(text)
+        picture = without_metadata(picture) if self.strip else picture
+        if self.neutral and is_neutral(picture.rgb):
+            picture = replace(picture, grey=True)
+        task.picture = picture
+        return pixels
+
+    def worker(
+        self, restorer: Restorer, stop: Event | None = None
+    ) -> Callable[[Sequence[Task]], None]:
+        """Return the work of one device."""
+
+        def work(tasks: Sequence[Task]) -> None:
+            def show(done: int, total: int) -> None:
+                if stop is not None and stop.is_set():
+                    raise StoppedError
+                for task in tasks:
+                    task.step(done, total)
+
+            pictures: list[Any] = [task.picture for task in tasks]
+            if len(tasks) == 1:
+                rgb = pictures[0].rgb
+                tasks[0].result = restorer.restore(rgb, self.settings, on_progress=show)
+                return
+            rgbs = [picture.rgb for picture in pictures]
+            restored = restorer.restore(rgbs, self.settings, on_progress=show)
+            for task, result in zip(tasks, restored, strict=True):
+                task.result = result
+
+        return work
+
+    def write(self, task: Task) -> tuple[int, int]:
+        """See `Steps.write`."""
+        from ..pictures import write_picture
+        from .compare import enlarge_bicubic, side_by_side
+
+        picture, restored = task.picture, task.result
+        assert picture is not None
+        size = restored.shape[-2], restored.shape[-1]
+        if task.job.compare is not None:
+            panels = [("input", enlarge_bicubic(picture.rgb, size)), ("restored", restored)]
+            write_picture(task.job.compare, side_by_side(panels), icc_profile=picture.icc_profile)
+        write_result(task, picture, quality=self.quality)
+        return size
+
+    def _check_size(self, task: Task, picture: Picture) -> int:
+        from ..host_memory import check_results
+        from ..pictures import check_target
+        from ..resize import target_size
+
+        height, width = target_size(*picture.size, self.settings.upscale)
+        check_results([(height, width)])
+        check_target(task.job.target, (height, width))
+        return height * width
+
+
+def is_neutral(rgb: Tensor) -> bool:
+    """Tell whether a picture (3, H, W) in [0, 1] has no colour: its channels are equal to 1 / 255."""
+    return bool((rgb.amax(0) - rgb.amin(0)).max() <= 1.001 / 255)
+
+
+def write_result(task: Task, picture: Picture, *, quality: int | None = None) -> None:
+    """Write a result with what its source had and its format can hold; say what is left out."""
+    from ..pictures import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, write_picture
+    from ..resize import resize_lanczos
+
+    target, restored = task.job.target, task.result
+    file_format = FORMATS[target.suffix.lower()]
+    size = restored.shape[-2], restored.shape[-1]
+    alpha, bit_depth = picture.alpha, picture.bit_depth
+    if alpha is not None and file_format not in ALPHA_FORMATS:
+        task.note(f"has transparency, which {file_format} cannot hold: left out")
+        alpha = None
+    if bit_depth != 8 and file_format not in DEEP_FORMATS:
+        task.note(f"has {bit_depth} bits per channel, written as {file_format} with 8")
+        bit_depth = 8
+    if picture.icc_profile is not None and file_format == "BMP":
+        task.note("has a colour profile, which BMP cannot hold: colours will look different")
+    write_picture(
+        target,
+        restored,
+        None if alpha is None else resize_lanczos(alpha, size),
+        bit_depth=bit_depth,
+        icc_profile=picture.icc_profile,
+        grey=picture.grey,
+        metadata=picture.metadata,
+        quality=quality,
+        on_encoded=lambda content: task.will_write(content, size),
+    )
