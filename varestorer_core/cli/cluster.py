@@ -1,0 +1,228 @@
+"""`restore --cluster`: the same work by a pool of Ray actors, each of which holds the models once.
+
+Ray Data passes the jobs, small groups of file names, to the actors; these read, restore and write, so that no pixels
+travel. Each record comes back and is appended to the manifest by the command that was started. Ray starts an actor that
+died anew and repeats its group; results are written atomically under names of their own, so repeating is harmless.
+Nothing else imports Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import VARestorerError
+from . import UsageError
+from .batch import Batch, Task
+from .jobs import Job
+from .manifest import Record, file_hash
+from .models import ModelFiles, load_models
+from .progress import run_bar
+from .restoring import Restoring
+
+_MOST_IN_A_GROUP = 64
+_GROUPS_FOR_EACH = 16
+"""Groups that an actor gets in a run, at least, so that all of them end at about the same time."""
+
+
+@dataclass(frozen=True)
+class ActorSettings:
+    """What an actor needs to know."""
+
+    files: ModelFiles
+    steps: Restoring
+    recorded: dict[str, Any]
+    device: str
+    dtype: str
+    compile: bool
+    threads: int
+
+
+class PictureActor:
+    """Restores groups of pictures; made once in each actor."""
+
+    def __init__(self, given: ActorSettings) -> None:
+        import torch
+
+        from ..devices import choose_dtype
+
+        torch.set_num_threads(given.threads)
+        device = torch.device(given.device)
+        self._steps = given.steps
+        self._batch = Batch("restored", given.recorded)
+        self._work = given.steps.worker(
+            load_models(
+                given.files,
+                device=device,
+                dtype=choose_dtype(given.dtype, device),
+                compile=given.compile,
+            )
+        )
+
+    def __call__(self, group: dict[str, Any]) -> dict[str, list[str]]:
+        """Take rows of JSON and return a record for each, as JSON."""
+        return {"record": [self._restored(json.loads(row)) for row in group["row"]]}
+
+    def _restored(self, row: dict[str, Any]) -> str:
+        compare = None if row["compare"] is None else Path(row["compare"])
+        job = Job(Path(row["source"]), Path(row["target"]), compare)
+        batch, task = self._batch, self._batch.task(job, row["number"])
+        task.on_encoded = _keep_hash
+        task.quiet = True
+        task.kept = _is_kept(task, row["known"])
+        if not task.kept and batch.read(task, self._steps):
+            batch.work(task, self._work)
+            batch.write(task, self._steps)
+        error = None if task.error is None else batch.reason(task)
+        values = {**asdict(task.record), "error": error, "seconds": round(task.seconds, 3)}
+        return json.dumps({"number": row["number"], "kept": task.kept, "record": values})
+
+
+def _keep_hash(task: Task, content: memoryview, _: tuple[int, int]) -> None:
+    task.record.result_hash = hashlib.sha256(content).hexdigest()
+
+
+def _is_kept(task: Task, known: dict[str, str]) -> bool:
+    """Hash the source of a task; tell whether its result, by what the manifest says of it, is there."""
+    try:
+        task.record.hash = file_hash(task.job.source) if task.job.source.is_file() else None
+        wanted = known.get(task.record.hash or "")
+        return wanted is not None and file_hash(task.job.target) == wanted
+    except OSError:
+        return False
+
+
+def run_on_cluster(
+    cluster: Any,
+    workers: int | None,
+    given: ActorSettings,
+    jobs: Sequence[Job],
+    batch: Batch,
+) -> int:
+    """Do every job on a cluster, and tell what became of each; return the number of actors.
+
+    Args:
+        cluster: what `connected` returned.
+        workers: actors; None is one for each GPU of the cluster, or for each CPU where there are none.
+
+    Raises:
+        VARestorerError: if the actors cannot work at all.
+    """
+    ray = cluster
+    data = import_module("ray.data")
+    try:
+        resources = ray.cluster_resources()
+        on_gpu = given.device != "cpu"
+        count = workers or max(1, int(resources.get("GPU" if on_gpu else "CPU", 1)))
+        share = {"num_gpus": 1} if on_gpu else {"num_cpus": given.threads}
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        size = max(1, min(_MOST_IN_A_GROUP, len(jobs) // (count * _GROUPS_FOR_EACH)))
+        rows = [{"row": json.dumps(_row(job, i, batch))} for i, job in enumerate(jobs)]
+        results = data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
+            PictureActor,
+            batch_size=None,
+            fn_constructor_args=(given,),
+            compute=data.ActorPoolStrategy(size=count),
+            max_restarts=-1,
+            max_task_retries=-1,
+            **share,
+        )
+        with run_bar(len(jobs)) as bar:
+            for row in results.iter_rows():
+                found = json.loads(row["record"])
+                task = batch.task(jobs[found["number"]], found["number"], bar)
+                _told(batch, task, found)
+    except ray.exceptions.RayError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise VARestorerError(
+            f"The cluster ended the run: {lines[-1].strip() if lines else type(error).__name__}. "
+            "What was recorded is done; --skip-existing continues."
+        ) from error
+    finally:
+        ray.shutdown()
+    return count
+
+
+def cluster_device(ray: Any, wanted: str) -> str:
+    """Return the kind of device that actors use: that of --device, where auto is a GPU if the cluster has any."""
+    if wanted == "auto":
+        return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
+    return wanted.split(":")[0]
+
+
+def _row(job: Job, number: int, batch: Batch) -> dict[str, Any]:
+    known = {}
+    if batch.manifest is not None and batch.skip_existing:
+        known = batch.manifest.known(batch.task(job, number).record)
+    compare = None if job.compare is None else str(job.compare.absolute())
+    source, target = str(job.source.absolute()), str(job.target.absolute())
+    return {
+        "number": number,
+        "source": source,
+        "target": target,
+        "compare": compare,
+        "known": known,
+    }
+
+
+def _told(batch: Batch, task: Task, found: dict[str, Any]) -> None:
+    """Record and tell what an actor did, under the names that the user gave."""
+    record = Record(**found["record"])
+    record.input, record.result, record.settings = (
+        task.record.input,
+        task.record.result,
+        task.record.settings,
+    )
+    task.record, task.kept, task.seconds = record, found["kept"], record.seconds
+    for text in record.notes:
+        task.say(text)
+    if record.error is not None:
+        task.error = VARestorerError(record.error)
+    elif not task.kept and batch.manifest is not None:
+        batch.manifest.append(record)
+    batch.tell(task)
+
+
+def connected(address: str) -> Any:
+    """Return Ray, connected.
+
+    Args:
+        address: "auto" is the running cluster, or one that is started on this machine; else a Ray address.
+
+    Raises:
+        UsageError: without Ray, or if the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray = import_module("ray")
+        import_module("ray.data")
+    except ImportError as error:
+        raise UsageError(
+            "--cluster needs Ray, which is not installed: pip install 'varestorer[cluster]'."
+        ) from error
+    # Ray Data logs by loggers of its own, whatever `ray.init` is told.
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address != "auto":
+            ray.init(address=address, **quiet)
+            return ray
+        try:
+            ray.init(address="auto", **quiet)
+        except ConnectionError:
+            ray.init(address="local", include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--cluster {address}: no Ray cluster answers there ({first}).") from error
+    return ray
