@@ -1,4 +1,4 @@
-"""The nodes that a canvas user sees, and the entry point through which the host finds them."""
+"""The nodes of the pack, and the entry point for ComfyUI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VARestorerExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return the node classes in the order in which a workflow uses them."""
+        """Return the node classes in workflow order."""
         return [
             ExampleImage,
             Degrade,
@@ -42,6 +42,6 @@ class VARestorerExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> VARestorerExtension:
-    """Hand the extension to the host."""
+    """Return the extension."""
     shorten_error_names()
     return VARestorerExtension()

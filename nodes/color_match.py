@@ -1,4 +1,4 @@
-"""Colours of one picture on another, as a node of its own."""
+"""Colour matching as a separate node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ColorMatch(io.ComfyNode):
-    """Give a picture the colours of its source."""
+    """Apply the colours of one picture to another."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,21 +22,21 @@ class ColorMatch(io.ComfyNode):
             node_id="VARestorerColorMatch",
             display_name="VARestorer Color Match",
             category=CATEGORY,
-            description="Gives pictures the colours of others: of what they were made from, after "
-            "an upscale model or a sampler shifted them.",
+            description="Applies the colours of one picture to another, for example after an "
+            "upscale model or a sampler shifted them.",
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The pictures to change, one or a batch. An alpha channel is kept.",
+                    tooltip="The pictures to recolour, one or a batch. An alpha channel is kept.",
                 ),
                 io.Image.Input(
                     "source",
-                    tooltip="The pictures whose colours to take: one for all, or one for each. "
-                    "Another size is resized (Lanczos) to that of image.",
+                    tooltip="The pictures that provide the colours: one for all, or one for each. "
+                    "They are resized (Lanczos) to the size of image.",
                 ),
                 setting_input("color_match", "method"),
             ],
-            outputs=[io.Image.Output("image", tooltip="The pictures in their new colours.")],
+            outputs=[io.Image.Output("image", tooltip="The recoloured pictures.")],
             **where_known(search_aliases=["color transfer", "colour fix", "wavelet", "adain"]),
         )
 

@@ -1,4 +1,4 @@
-"""Two pictures under one slider, and how far apart they are in numbers."""
+"""Comparison of two pictures: slider and metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .host.images import to_pictures
 from .schema import CATEGORY, where_known
 
 _SMALLEST = 11
-"""Side of SSIM's window, the widest of the three."""
+"""Side of SSIM's window, the largest of the three metrics."""
 
 
 class Compare(io.ComfyNode):
@@ -23,30 +23,31 @@ class Compare(io.ComfyNode):
             node_id="VARestorerCompare",
             display_name="VARestorer Compare",
             category=CATEGORY,
-            description="Shows two pictures under a slider, and measures how close the second one is to "
-            "the original, or to the first where their sizes match.",
+            description="Compares two pictures with a slider, and measures how close the second "
+            "one is to the original, or to the first if their sizes match.",
             inputs=[
                 io.Image.Input(
                     "image_a",
-                    tooltip="Left of the slider: the picture before. A batch is paged through.",
+                    tooltip="Left of the slider: the picture before. You can page through a batch.",
                 ),
                 io.Image.Input(
                     "image_b",
-                    tooltip="Right of the slider: the picture after. May have another size: the first is "
-                    "then shown as large as this one.",
+                    tooltip="Right of the slider: the picture after. If the sizes differ, the "
+                    "first picture is shown at the size of this one.",
                 ),
                 io.Image.Input(
                     "original",
                     optional=True,
-                    tooltip="The picture before any damage, if there is one, of the size of image_b. The "
-                    "scores then say how close image_b is to it.",
+                    tooltip="The undegraded picture, if available, of the size of image_b. The "
+                    "scores then measure how close image_b is to it.",
                 ),
             ],
             outputs=[
                 io.String.Output(
                     "scores",
-                    tooltip="PSNR in dB (more is closer), SSIM (up to 1, more is closer) and GMSD "
-                    "(from 0, less is closer) as text, or why there are none.",
+                    tooltip="PSNR in dB (higher is closer), SSIM (up to 1, higher is closer) and "
+                    "GMSD (from 0, lower is closer) as text, or the reason why there are "
+                    "none.",
                 )
             ],
             is_output_node=True,
@@ -72,8 +73,8 @@ class Compare(io.ComfyNode):
 
 
 def describe(first: list[Tensor], second: list[Tensor]) -> str:
-    """Return the mean scores of pictures (3, H, W) against those at the same place, or why there are
-    none."""
+    """Return the mean scores of pictures (3, H, W) against the references at the same index, or why
+    there are none."""
     sizes = [f"{len(p)} of {p[0].shape[-1]} x {p[0].shape[-2]}" for p in (first, second)]
     if sizes[0] != sizes[1]:
         return f"not measured: {sizes[0]} and {sizes[1]} pixels"
@@ -87,5 +88,5 @@ def describe(first: list[Tensor], second: list[Tensor]) -> str:
 
 
 def _save(pictures: list[Tensor]) -> list:
-    """Write pictures (3, H, W) to the host's folder of temporary files, and say where they are."""
+    """Save pictures (3, H, W) in the host's temporary folder and return their references."""
     return ui.PreviewImage(torch.stack(pictures).movedim(1, -1)).values

@@ -1,4 +1,4 @@
-"""Official files to safetensors, without a command line."""
+"""Conversion of official files to safetensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .schema import CATEGORY, expert, where_known
 
 
 class ConvertModel(io.ComfyNode):
-    """What `varestorer convert` does."""
+    """Convert a model file, like `varestorer convert`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,34 +19,35 @@ class ConvertModel(io.ComfyNode):
             node_id="VARestorerConvertModel",
             display_name="VARestorer Convert Model",
             category=CATEGORY,
-            description="Writes an official file (.pth, .ckpt) as .safetensors into the folder it came "
-            "from: half the size, faster to load, and safe to pass on. The original stays.",
+            description="Converts an official file (.pth, .ckpt) to .safetensors in the same "
+            "folder: half the size, faster to load, and safe to share. The original "
+            "file is kept.",
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=convertible_files(),
-                    tooltip="The file to convert, with its folder of models. Files that are safetensors "
-                    "already are not listed.",
+                    tooltip="The file to convert, with its model folder. Safetensors files are "
+                    "not listed.",
                 ),
                 io.Combo.Input(
                     "part",
                     options=["model", "adapter"],
                     default="model",
-                    tooltip="What to write. model: everything, into the folder of the file; adapter: only "
-                    "the adapter that is inside, into models/loras, for Load VARestorer Adapter.",
+                    tooltip="What to write. model: the whole model, into the folder of the file; "
+                    "adapter: only the adapter that the file contains, into models/loras, "
+                    "for Load VARestorer Adapter.",
                 ),
                 expert(
                     io.Combo.Input,
                     "dtype",
                     options=list(DTYPES),
                     default="auto",
-                    tooltip="Number type of the weights. auto: bf16 for transformers and adapters, keep for "
-                    "the others; bf16 and fp16 halve fp32; keep: as they are.",
+                    tooltip="Dtype of the weights. auto: bf16 for transformers and adapters, keep "
+                    "for other files; bf16 and fp16: half the size of fp32; keep: "
+                    "unchanged.",
                 ),
             ],
-            outputs=[
-                io.String.Output("written", tooltip="Folder and name of the file that was written.")
-            ],
+            outputs=[io.String.Output("written", tooltip="Folder and name of the new file.")],
             is_output_node=True,
             **where_known(search_aliases=["convert pth", "safetensors", "extract adapter"]),
         )

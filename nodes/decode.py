@@ -1,4 +1,4 @@
-"""From codes back to pictures."""
+"""Decoding of codes to pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DecodeTiled(io.ComfyNode):
-    """Decode, blend, match colour once after stitching."""
+    """Decode and blend tiles, then match the colours."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,16 +23,17 @@ class DecodeTiled(io.ComfyNode):
             node_id="VARestorerDecodeTiled",
             display_name="VARestorer Decode (Tiled)",
             category=CATEGORY,
-            description="Decodes restored tiles, blends them into whole pictures of the final "
-            "size, and matches the colours to the source once, after stitching.",
+            description="Decodes restored tiles, blends them into pictures of the final size, and "
+            "then matches the colours to the source.",
             inputs=[
                 io.Latent.Input(
                     "samples",
-                    tooltip="Codes from VARestorer Restore Tiles. Of any other latent of this VAE, each sample "
-                    "becomes a picture of its own.",
+                    tooltip="Codes from VARestorer Restore Tiles. For other latents of this VAE, "
+                    "each sample becomes a separate picture.",
                 ),
                 io.Vae.Input(
-                    "vae", tooltip="The visual tokenizer that encoded, from Load VARestorer VAE."
+                    "vae",
+                    tooltip=("The visual tokenizer used for encoding, from Load VARestorer VAE."),
                 ),
                 setting_input("color_match"),
                 tile_batch_input(),

@@ -1,4 +1,4 @@
-"""Low-quality test pictures from good ones."""
+"""Synthetic degradation of pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Degrade(io.ComfyNode):
-    """What `varestorer degrade` does."""
+    """Degrade pictures, like `varestorer degrade`."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,23 +22,26 @@ class Degrade(io.ComfyNode):
             node_id="VARestorerDegrade",
             display_name="VARestorer Degrade",
             category=CATEGORY,
-            description="Makes low-quality test pictures from good ones, to see what a restoration "
-            "gives back. The same seed gives the same pictures as the command varestorer degrade.",
+            description="Creates low-quality test pictures from good ones, to test a restoration. "
+            "The same seed produces the same pictures as the command varestorer "
+            "degrade.",
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="Good pictures: one, a batch, or a list of different sizes. Each is "
-                    "damaged in its own way. An alpha channel is resized and kept.",
+                    tooltip="High-quality pictures: one, a batch, or a list of different sizes. "
+                    "Each is degraded with its own random values. An alpha channel is "
+                    "resized and kept.",
                 ),
                 io.Combo.Input(
                     "preset",
                     options=list(PRESET_NAMES),
                     default="x4",
-                    tooltip="Kind of damage. official: what the official model was trained on; "
-                    "real: two rounds of everything; mild: slight; social: 2 to 3 times smaller and "
-                    "compressed, as social networks do; x4: blur, 4 times smaller, noise, JPEG; "
-                    "rain, low_light, salt_and_pepper (white and black pixels), heavy_jpeg and "
-                    "motion_blur: that alone.",
+                    tooltip="Kind of degradation. official: the official model's training data; "
+                    "real: two rounds of blur, resizing, noise and JPEG; mild: slight; "
+                    "social: 2 to 3 times smaller and compressed, as social networks do; "
+                    "x4: blur, 4 times smaller, noise, JPEG; rain, low_light, "
+                    "salt_and_pepper (white and black pixels), heavy_jpeg and "
+                    "motion_blur: only that.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -47,9 +50,9 @@ class Degrade(io.ComfyNode):
                     max=8.0,
                     step=0.5,
                     round=0.001,
-                    tooltip="How many times smaller the result is, 1 to 8: round(width / scale) by "
-                    "round(height / scale) pixels. 1 keeps the size. Changes the size, not how "
-                    "strong the damage is.",
+                    tooltip="How many times smaller the result is, 1 to 8: round(width / scale) "
+                    "by round(height / scale) pixels. 1 keeps the size. Affects only the "
+                    "size, not the strength of the degradation.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -57,20 +60,20 @@ class Degrade(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=fixed_seed(),
-                    tooltip="Seed of all that is drawn (strength, noise, places), a whole number from "
-                    "0 up. Picture i of a batch or list draws by seed and i, whatever else is in "
-                    "it.",
+                    tooltip="Seed of all random values (strength, noise, positions), an integer "
+                    "from 0 up. The result of picture i of a batch or list depends only "
+                    "on the seed and i.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     "image",
                     is_output_list=True,
-                    tooltip="The degraded pictures, in values of 8 bits; RGBA if the input was. A "
-                    "list of as many batches as came in.",
+                    tooltip="The degraded pictures, quantised to 8 bits; RGBA if the input was "
+                    "RGBA. A list with as many batches as the input.",
                 )
             ],
-            # As lists, so that pictures count through them and no two are damaged alike.
+            # Lists, so that pictures are numbered across batches and no two are degraded alike.
             is_input_list=True,
             **where_known(
                 search_aliases=[

@@ -1,4 +1,4 @@
-"""From a picture to what the transformer reads."""
+"""Encoding of pictures to the transformer's input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class EncodePyramid(io.ComfyNode):
-    """Resize, clean, tile, encode, quantise."""
+    """Resize, clean, tile, encode and quantise pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -35,17 +35,19 @@ class EncodePyramid(io.ComfyNode):
             node_id="VARestorerEncodePyramid",
             display_name="VARestorer Encode Pyramid",
             category=CATEGORY,
-            description="Resizes pictures to their final size, cuts them into overlapping "
-            "tiles, and encodes each into the bits of a pyramid of scales, coarse to fine.",
+            description="Resizes pictures to their final size, cuts them into overlapping tiles, "
+            "and encodes each tile into the bits of a scale pyramid, coarse to fine.",
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The degraded pictures, of any size. Grey becomes RGB; an alpha "
-                    "channel is left out.",
+                    tooltip="The degraded pictures, of any size. Grey pictures become RGB; an "
+                    "alpha channel is dropped.",
                 ),
                 io.Vae.Input(
                     "vae",
-                    tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
+                    tooltip=(
+                        "The visual tokenizer that matches the model, from Load VARestorer VAE."
+                    ),
                 ),
                 setting_input("upscale"),
                 setting_input("overlap"),
@@ -55,8 +57,8 @@ class EncodePyramid(io.ComfyNode):
                     "tile_size",
                     options=list(TILE_SIZES),
                     default="auto",
-                    tooltip="Side of a tile in pixels. auto is what the model was trained on: "
-                    "512 for the official files, 128 for the bundled ones.",
+                    tooltip="Side of a tile in pixels. auto is the size that the model was "
+                    "trained on: 512 for the official files, 128 for the bundled ones.",
                 ),
                 tile_batch_input(),
                 *size_inputs(),
@@ -67,8 +69,8 @@ class EncodePyramid(io.ComfyNode):
                 ),
                 io.Image.Output(
                     "prepared",
-                    tooltip="The pictures as the model saw them: resized to the final size, and "
-                    "cleaned if a cleaner is connected.",
+                    tooltip="The pictures as the model receives them: resized to the final size, "
+                    "and cleaned if a cleaner is connected.",
                 ),
             ],
             **where_known(search_aliases=["varestorer encode", "lq pyramid", "restore stages"]),

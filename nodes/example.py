@@ -1,4 +1,4 @@
-"""A picture to try things on, so that a workflow runs before the user has chosen one."""
+"""Example pictures, so that a workflow runs before the user has chosen a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PICTURES = {"degraded": DEMO_LQ, "original": DEMO_ORIGINAL}
 
 
 class ExampleImage(io.ComfyNode):
-    """The pictures that come with the pack."""
+    """Load a bundled picture."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,15 +20,15 @@ class ExampleImage(io.ComfyNode):
             node_id="VARestorerExampleImage",
             display_name="VARestorer Example Picture",
             category=CATEGORY,
-            description="A picture that comes with the pack, so that a workflow runs at once. "
-            "Replace it with Load Image to restore your own.",
+            description="Loads an example picture included in the pack, so workflows run without "
+            "downloads. Replace it with Load Image to restore your own picture.",
             inputs=[
                 io.Combo.Input(
                     "picture",
                     options=list(PICTURES),
                     default="degraded",
-                    tooltip="degraded: small, blurred and compressed, to be restored. original: "
-                    "the same picture before the damage, to compare with.",
+                    tooltip="degraded: small, blurred and compressed; restore this one. original: "
+                    "the same picture before degradation, for comparison.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="One RGB picture.")],

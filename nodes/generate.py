@@ -1,4 +1,4 @@
-"""Text to picture by the teacher inside the same weights."""
+"""Text-to-image generation with the teacher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Generate(io.ComfyNode):
-    """Scale by scale, coarse to fine."""
+    """Generate pictures scale by scale, coarse to fine."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,20 +24,23 @@ class Generate(io.ComfyNode):
             display_name="VARestorer Generate",
             category=CATEGORY,
             description="Generates pictures from text, scale by scale, with the multi-step model "
-            "that VARestorer was distilled from. Needs its weights, infinity_2b_reg.pth; the "
-            "restoring weights are not made for it.",
+            "that VARestorer was distilled from. Needs its weights, "
+            "infinity_2b_reg.pth; restoration weights are not suitable.",
             inputs=[
                 sockets.Model.Input(
                     "model",
                     tooltip="From Load VARestorer Model: infinity_2b_reg.pth, with or without an "
-                    "adapter at strength 0. varestorer.pth and the bundled model are made to "
-                    "restore, and give texture without sense here.",
+                    "adapter at strength 0. varestorer.pth and the bundled model are "
+                    "trained to restore, and produce only texture here.",
                 ),
                 io.Combo.Input(
                     "ratio",
                     options=list(RATIO_NAMES),
                     default="1:1",
-                    tooltip="Width : height of the picture, one of those the model was trained on.",
+                    tooltip=(
+                        "Aspect ratio (width : height) of the picture, one of those the model "
+                        "was trained on."
+                    ),
                 ),
                 io.Int.Input(
                     "seed",
@@ -45,8 +48,8 @@ class Generate(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=fixed_seed(),
-                    tooltip="Seed of the draws, a whole number from 0 up; picture i of a batch has "
-                    "seed + i. The same on every device up to rounding.",
+                    tooltip="Random seed, an integer from 0 up; picture i of a batch uses seed + "
+                    "i. Results are the same on every device up to rounding.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -55,8 +58,9 @@ class Generate(io.ComfyNode):
                     max=20.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Guidance towards the prompt, 1 to 20. 1 is none and takes half the "
-                    "time; 3 to 5 is usual; more is harder and less varied.",
+                    tooltip="Classifier-free guidance scale, 1 to 20. 1 disables guidance and "
+                    "takes half the time; 3 to 5 is typical; higher values increase "
+                    "contrast and reduce variety.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -65,8 +69,8 @@ class Generate(io.ComfyNode):
                     max=2.0,
                     step=0.05,
                     round=0.001,
-                    tooltip="Temperature of the draws, 0.05 to 2. 1 draws as the model learned; "
-                    "lower is cleaner and less varied.",
+                    tooltip="Sampling temperature, 0.05 to 2. 1 is the model's own distribution; "
+                    "lower values are cleaner and less varied.",
                 ),
                 io.Float.Input(
                     "top_p",
@@ -75,8 +79,9 @@ class Generate(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     round=0.001,
-                    tooltip="Of the two values of a bit, the smaller is dropped if the larger has "
-                    "at least this probability, 0.5 to 1. 1 drops none, 0.5 always takes the larger.",
+                    tooltip="Nucleus sampling, 0.5 to 1: the less likely value of a bit is "
+                    "dropped if the other has at least this probability. 1 drops none, "
+                    "0.5 always uses the likelier value.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -88,23 +93,23 @@ class Generate(io.ComfyNode):
                 io.Conditioning.Input(
                     "conditioning",
                     optional=True,
-                    tooltip="What to show, from CLIP Text Encode with Load VARestorer Text "
-                    "Encoder. Without it the model draws whatever it likes.",
+                    tooltip="The prompt, from CLIP Text Encode with Load VARestorer Text Encoder. "
+                    "Without it, generation is unconditional.",
                 ),
                 io.Conditioning.Input(
                     "negative",
                     optional=True,
-                    tooltip="What to be guided away from, from the same text encoder. Without it: "
-                    "what the model has learned for no prompt. No effect at cfg 1.",
+                    tooltip="The negative prompt, from the same text encoder. Without it, the "
+                    "model's learned unconditional embedding is used. No effect at cfg 1.",
                 ),
                 expert(
                     io.Combo.Input,
                     "pixels",
                     options=list(PIXELS),
                     default="auto",
-                    tooltip="Size of the picture, about that many pixels at 16 pixels per token: "
-                    "0.06M is 256 x 256, 0.25M 512 x 512, 0.60M 768 x 768, 1M 1024 x 1024. auto is "
-                    "what the model restores at.",
+                    tooltip="Approximate number of pixels of the picture at 16 pixels per token: "
+                    "0.06M is 256 x 256, 0.25M 512 x 512, 0.60M 768 x 768, 1M 1024 x "
+                    "1024. auto is the size at which the model restores.",
                 ),
                 expert(
                     io.Int.Input,
@@ -112,8 +117,8 @@ class Generate(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2,
-                    tooltip="Values of a bit to draw from, 0 to 2: 1 always takes the likelier, so the "
-                    "seed has no effect; 0 and 2 draw from both.",
+                    tooltip="Number of values of a bit to sample from, 0 to 2: 1 always uses the "
+                    "likelier value, so the seed has no effect; 0 and 2 sample from both.",
                 ),
             ],
             outputs=[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LoadModel(io.ComfyNode):
-    """The one-step transformer."""
+    """Load the one-step transformer."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -28,27 +28,26 @@ class LoadModel(io.ComfyNode):
             node_id="VARestorerLoadModel",
             display_name="Load VARestorer Model",
             category=CATEGORY,
-            description="Loads the transformer that restores a picture in one pass: the "
-            "official file, a converted .safetensors, or the tiny model that comes with the "
-            "pack.",
+            description="Loads the transformer that restores a picture in one pass: the official "
+            "file, a converted .safetensors, or the tiny model included in the pack.",
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=files.file_names(MODEL_FOLDER, VARESTORER, bundled=True),
                     default=files.BUNDLED,
-                    tooltip="A file of models/diffusion_models. Its content decides what it is, "
-                    "not its name. The bundled tiny model needs no download and shows how "
-                    f"things work; for real quality use {VARESTORER.source}.",
+                    tooltip="A file in models/diffusion_models. Files are identified by content, "
+                    "not by name. The bundled tiny model needs no download and is for "
+                    f"trying the nodes; for real quality use {VARESTORER.source}.",
                 ),
                 expert(
                     io.Combo.Input,
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="Number type of the weights. default: what suits the device. bf16 "
-                    "halves the memory of fp32 and is what the model was trained in; fp16 is "
-                    "for cards without bf16 and may overflow; fp8_e4m3fn halves the memory of bf16 "
-                    "and costs some precision.",
+                    tooltip="Dtype of the weights. default: chosen for the device. bf16 halves "
+                    "the memory of fp32, and the model was trained in it; fp16 is for "
+                    "GPUs without bf16 and may overflow; fp8_e4m3fn halves the memory of "
+                    "bf16 and is less precise.",
                 ),
             ],
             outputs=[
@@ -70,7 +69,7 @@ class LoadModel(io.ComfyNode):
 
 
 class LoadVAE(io.ComfyNode):
-    """The visual tokenizer."""
+    """Load the visual tokenizer."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -78,15 +77,15 @@ class LoadVAE(io.ComfyNode):
             node_id="VARestorerLoadVAE",
             display_name="Load VARestorer VAE",
             category=CATEGORY,
-            description="Loads the visual tokenizer that turns pictures into bits and back, as "
-            "a VAE that the native VAE nodes work on too.",
+            description="Loads the visual tokenizer, which encodes pictures into bits and decodes "
+            "them, as a VAE that also works with the native VAE nodes.",
             inputs=[
                 io.Combo.Input(
                     "vae_name",
                     options=files.file_names(VAE_FOLDER, TOKENIZER, bundled=True),
                     default=files.BUNDLED,
-                    tooltip="A file of models/vae. It must belong to the model: the bundled one "
-                    f"to the bundled model, {TOKENIZER.source} to the official model.",
+                    tooltip="A file in models/vae. It must match the model: the bundled one to "
+                    f"the bundled model, {TOKENIZER.source} to the official model.",
                 ),
             ],
             outputs=[
@@ -111,7 +110,7 @@ class LoadVAE(io.ComfyNode):
 
 
 class LoadTextEncoder(io.ComfyNode):
-    """flan-t5-xl."""
+    """Load the text encoder, Load the text encoder, Load the text encoder, Load the text encoder, flan-t5-xl."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -120,14 +119,16 @@ class LoadTextEncoder(io.ComfyNode):
             display_name="Load VARestorer Text Encoder",
             category=CATEGORY,
             description="Loads flan-t5-xl as a CLIP for the native CLIP Text Encode node. Only "
-            "needed for prompts; without one the model uses what it has learned for no prompt.",
+            "needed for prompts; without one, the model uses its learned "
+            "unconditional embedding.",
             inputs=[
                 io.Combo.Input(
                     "clip_name",
                     options=files.file_names(TEXT_ENCODER_FOLDER, FLAN_T5_XL),
-                    tooltip=f"A file of models/text_encoders: {FLAN_T5_XL.source}. Of a split model "
-                    "choose any part; the others are read from the same folder. The native CLIP "
-                    "loader takes this file for another model, so use this node.",
+                    tooltip=f"A file in models/text_encoders: {FLAN_T5_XL.source}. For a sharded "
+                    "model, choose any shard; the others are read from the same folder. "
+                    "The native CLIP loader mistakes this file for another model, so use "
+                    "this node.",
                 ),
             ],
             outputs=[
@@ -146,7 +147,7 @@ class LoadTextEncoder(io.ComfyNode):
 
 
 class LoadAdapter(io.ComfyNode):
-    """A low-rank adapter on a loaded transformer."""
+    """Add a low-rank adapter to a loaded transformer."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -155,19 +156,22 @@ class LoadAdapter(io.ComfyNode):
             display_name="Load VARestorer Adapter",
             category=CATEGORY,
             description="Adds a low-rank adapter (LoRA) to a loaded VARestorer model, with a "
-            f"strength. Reads it out of {VARESTORER.name}, too. Several in a row add up.",
+            f"strength. Also reads the adapter inside {VARESTORER.name}. Chain several "
+            "nodes to combine adapters.",
             inputs=[
                 sockets.Model.Input(
                     "model",
                     tooltip="From Load VARestorer Model: the base that the adapter was trained "
-                    f"on, such as {INFINITY_2B.name}. {VARESTORER.name} holds its adapter already.",
+                    f"on, such as {INFINITY_2B.name}. {VARESTORER.name} already contains "
+                    "its adapter.",
                 ),
                 io.Combo.Input(
                     "adapter_name",
                     options=files.file_names(ADAPTER_FOLDER, VARESTORER),
-                    tooltip="An adapter in models/loras, such as varestorer distill writes, or a file of "
-                    f"models/diffusion_models with an adapter inside, such as {VARESTORER.name}. LoRAs "
-                    "of diffusion models do not fit.",
+                    tooltip="An adapter in models/loras, such as those written by varestorer "
+                    "distill, or a file in models/diffusion_models that contains an "
+                    f"adapter, such as {VARESTORER.name}. LoRAs for diffusion models are "
+                    "not compatible.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -176,13 +180,13 @@ class LoadAdapter(io.ComfyNode):
                     max=2.0,
                     step=0.05,
                     round=0.001,
-                    tooltip="How much of the adapter, 0 to 2. 0 is exactly the model as it came, "
-                    "1 the adapter as it was trained; more exaggerates it.",
+                    tooltip="Strength of the adapter, 0 to 2. 0 is exactly the input model, 1 the "
+                    "adapter as trained; higher values exaggerate it.",
                 ),
             ],
             outputs=[
                 sockets.Model.Output(
-                    "model", tooltip="The adapted transformer. The one that came in stays as it is."
+                    "model", tooltip="The adapted transformer. The input model is unchanged."
                 )
             ],
             **where_known(search_aliases=["varestorer lora", "lora", "adapter", "student"]),

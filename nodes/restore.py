@@ -1,4 +1,4 @@
-"""The one pass of the transformer."""
+"""The transformer's forward pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Restore(io.ComfyNode):
-    """LQ pyramid in, codes of the restored tiles out."""
+    """Restore the tiles of an LQ pyramid."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,8 +34,8 @@ class Restore(io.ComfyNode):
             node_id="VARestorerRestore",
             display_name="VARestorer Restore Tiles",
             category=CATEGORY,
-            description="Restores every tile in one pass: all scales of the pyramid see each "
-            "other, and the bits of all scales of the restored tile come out at once.",
+            description="Restores every tile in one forward pass: the transformer attends across "
+            "all scales of the pyramid and predicts the bits of all scales at once.",
             inputs=[
                 sockets.Model.Input(
                     "model", tooltip="The transformer that restores, from Load VARestorer Model."

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RestoreImage(io.ComfyNode):
-    """Picture in, restored picture out."""
+    """Restore pictures."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,20 +40,24 @@ class RestoreImage(io.ComfyNode):
             node_id="VARestorerRestoreImage",
             display_name="VARestorer Restore & Upscale",
             category=CATEGORY,
-            description="Restores and upscales photos in one node: removes blur, noise and JPEG artifacts "
-            "from low-quality pictures and enlarges them (super resolution). With a mask only there.",
+            description="Restores and upscales photos in one node: removes blur, noise and JPEG "
+            "artifacts from low-quality pictures and enlarges them (super "
+            "resolution). Optionally restores only a masked region.",
             inputs=[
                 io.Image.Input(
                     "image",
                     tooltip="The degraded pictures, of any size; a batch, or a list of different "
-                    "sizes. Grey becomes RGB; an alpha channel is resized and kept.",
+                    "sizes. Grey pictures become RGB; an alpha channel is resized and "
+                    "kept.",
                 ),
                 sockets.Model.Input(
                     "model", tooltip="The transformer that restores, from Load VARestorer Model."
                 ),
                 io.Vae.Input(
                     "vae",
-                    tooltip="The visual tokenizer that belongs to the model, from Load VARestorer VAE.",
+                    tooltip=(
+                        "The visual tokenizer that matches the model, from Load VARestorer VAE."
+                    ),
                 ),
                 setting_input("upscale"),
                 seed_input(),
@@ -64,9 +68,9 @@ class RestoreImage(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Restores only where the mask is 1; elsewhere the resized source "
-                    "stays. Any size, one for all pictures or one each. Tiles that it does not "
-                    "touch cost nothing.",
+                    tooltip="Restores only where the mask is 1; elsewhere the resized source is "
+                    "kept. Any size, one for all pictures or one for each. Tiles outside "
+                    "the mask are skipped.",
                 ),
                 setting_input("feather", optional=True),
                 conditioning_input(),
@@ -78,7 +82,7 @@ class RestoreImage(io.ComfyNode):
                 io.Image.Output(
                     "image",
                     tooltip="The restored pictures of exactly round(width x upscale) by "
-                    "round(height x upscale) pixels; RGBA if the input was.",
+                    "round(height x upscale) pixels; RGBA if the input was RGBA.",
                 )
             ],
             **where_known(

@@ -1,10 +1,9 @@
-"""Schemas that every supported host understands.
+"""Schema helpers that work with every supported host.
 
-An unknown keyword raises while the schema is built and takes the whole pack down with it, so what
-newer ComfyUI versions added (`search_aliases`, `advanced`) is passed only where it is known.
+An unknown keyword raises an error while the schema is built, and the whole pack fails to load. Fields of newer ComfyUI
+versions (`search_aliases`, `advanced`) are therefore passed only if the host supports them.
 
-Nodes call `io.Schema(node_id="...")` with the id written out: registries find nodes by reading the
-source, not by running it.
+Nodes call `io.Schema(node_id="...")` with a literal id, because registries find nodes by parsing the source.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ if TYPE_CHECKING:
 CATEGORY = "image/VARestorer"
 
 AUTO_DETAIL = -1.0
-"""Value of `detail` by which the model decides."""
+"""Value of `detail` that selects the model's recommended value."""
 
 _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
 
 def where_known(**fields: Any) -> dict[str, Any]:
-    """Return those of the schema fields that this host knows."""
+    """Return the schema fields that this host supports."""
     return {name: value for name, value in fields.items() if name in _SCHEMA_FIELDS}
 
 
 def expert(input_class: Any, input_id: str, **fields: Any) -> Any:
-    """Return an input that the host folds away among the advanced ones.
+    """Return an input that the host shows among the advanced ones.
 
-    It is optional: a prompt that was written before the input existed stays valid.
+    It is optional, so prompts from before the input existed stay valid.
     """
     return input_class(input_id, **fields, **_folded_away(input_class))
 
@@ -58,8 +57,8 @@ def setting_input(name: str, input_id: str | None = None, **fields: Any) -> Any:
     """Return the input of one setting of a restoration, with its range, default and text.
 
     Args:
-        input_id: where the node calls it something else.
-        **fields: what the schema adds, such as `optional` or `control_after_generate`.
+        input_id: name of the input, if it differs from the setting's.
+        ***fields: further fields of the input, such as `optional` or `control_after_generate`.
     """
     setting, default = SETTINGS[name], default_of(name)
     input_id = input_id or name
@@ -67,7 +66,7 @@ def setting_input(name: str, input_id: str | None = None, **fields: Any) -> Any:
         return io.Combo.Input(
             input_id, options=list(setting.choices), default=default, tooltip=setting.text, **fields
         )
-    text = f"{setting.text} A number {setting.range}."
+    text = f"{setting.text} Values: {setting.range}."
     if isinstance(default, int):
         kind, number = io.Int.Input, int
     else:
@@ -87,26 +86,27 @@ def setting_input(name: str, input_id: str | None = None, **fields: Any) -> Any:
 
 
 def tile_batch_input() -> Any:
-    """Return the input that the three tile-wise nodes share."""
+    """Return the `tile_batch` input of the nodes that process tiles."""
     return setting_input("tile_batch", **_folded_away(io.Int.Input))
 
 
 def fixed_seed() -> Any:
-    """Return what makes a seed keep its value after a run, where the host can say so.
+    """Return the field that keeps a seed fixed after a run, if the host supports it.
 
-    Older hosts can only say that a seed may change; there `web/js/seed.js` sets it to fixed.
+        Older ComfyUI versions have only a
+    flag that a seed may change; there `web/js/seed.js` sets it to fixed.
     """
     control = getattr(io, "ControlAfterGenerate", None)
     return True if control is None else control.fixed
 
 
 def seed_input() -> Any:
-    """Return the seed of nodes that restore."""
+    """Return the seed input of nodes that restore."""
     return setting_input("seed", control_after_generate=fixed_seed())
 
 
 def detail_input() -> Any:
-    """Return the noise scale of nodes that restore, which the model decides by default."""
+    """Return the `detail` input of nodes that restore; the default is the model's recommended value."""
     setting = SETTINGS["detail"]
     return io.Float.Input(
         "detail",
@@ -115,20 +115,20 @@ def detail_input() -> Any:
         max=setting.high,
         step=setting.step,
         round=0.001,
-        tooltip=f"{setting.text} A number {setting.range}, or -1 for automatic: 1 for the official "
-        "model, as it was released, and 0 for the bundled one.",
+        tooltip=f"{setting.text} Values: {setting.range}, or -1 for automatic: 1 for the official "
+        "model, as in the release, and 0 for the bundled one.",
     )
 
 
 def chosen_detail(model: ModelPatcher, detail: float) -> float:
-    """Return the noise scale; below 0 it is what the model of a patcher recommends."""
+    """Return the noise scale; values below 0 select the one that the patcher's model recommends."""
     return recommended_detail(model.model.config) if detail < 0 else detail
 
 
 def size_inputs() -> list[Any]:
-    """Return the other ways to say how large the result is to be.
+    """Return the inputs that set the size of the result in other ways than `upscale`.
 
-    They come last and are optional: prompts from before they existed stay valid.
+    They come last and are optional, so prompts from before they existed stay valid.
     """
     return [
         io.Combo.Input(
@@ -136,8 +136,9 @@ def size_inputs() -> list[Any]:
             options=list(SIZE_MODES),
             default="factor",
             optional=True,
-            tooltip="What decides the size of the result. factor: upscale; megapixels: the number of "
-            "its pixels; longer side: its longer side in pixels. The shape stays.",
+            tooltip="How the size of the result is set. factor: by upscale; megapixels: by its "
+            "number of pixels; longer side: by its longer side in pixels. The aspect "
+            "ratio is kept.",
         ),
         io.Float.Input(
             "megapixels",
@@ -168,15 +169,16 @@ def chosen_upscale(
 ) -> float:
     """Return the enlargement of an IMAGE batch (B, H, W, C) by the inputs of `size_inputs`."""
     if size_by == "factor" or image.ndim != 4 or 0 in image.shape:
-        return upscale  # such a picture is refused later, with a sentence
+        return upscale  # a later check reports an error
     height, width = image.shape[1:3]
     chosen = upscale_for(height, width, size_by, megapixels=megapixels, longer_side=longer_side)
     low, high = SETTINGS["upscale"].low, SETTINGS["upscale"].high
     assert low is not None and high is not None  # noqa: PT018
     if not low <= chosen <= high:
         raise SettingError(
-            f"The picture of {width} x {height} pixels would be enlarged {chosen:.3g} times; {low:g} to "
-            f"{high:g} times is possible. Choose another size, or restore twice in a row."
+            f"The picture of {width} x {height} pixels would be enlarged {chosen:.3g} times, but "
+            f"the factor must be between {low:g} and {high:g}. Choose another size, or restore "
+            "twice in a row."
         )
     return chosen
 
@@ -186,9 +188,9 @@ def cleaner_input() -> Any:
     return io.UpscaleModel.Input(
         "cleaner",
         optional=True,
-        tooltip="A model that removes noise and compression first and keeps the "
-        "size, such as general_swinir_v1 from Load Upscale Model. The official "
-        "model expects it; the bundled one does not.",
+        tooltip="A model that first removes noise and compression artifacts and keeps the size, "
+        "such as general_swinir_v1 from Load Upscale Model. The official model needs it; "
+        "the bundled one does not.",
     )
 
 
@@ -197,7 +199,6 @@ def conditioning_input() -> Any:
     return io.Conditioning.Input(
         "conditioning",
         optional=True,
-        tooltip="A description of the picture, from CLIP Text Encode with Load "
-        "VARestorer Text Encoder. Without it the model uses what it has learned for "
-        "no prompt.",
+        tooltip="A description of the picture, from CLIP Text Encode with Load VARestorer Text "
+        "Encoder. Without it, the model uses its learned unconditional embedding.",
     )

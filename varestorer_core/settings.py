@@ -1,7 +1,7 @@
 """The settings of a restoration: names, defaults, ranges and texts, in one place.
 
-The command's options, the nodes' inputs, the tables of the documentation and the checks are made from this file.
-It does not import torch: `varestorer --help` and node schemas read it.
+Command options, node inputs, documentation tables and validation are generated from this file. It does not import
+torch, because `varestorer --help` and node schemas use it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 from .errors import SettingError
 
 COLOR_MATCHES = ("none", "wavelet", "adain", "lab")
-"""How a result takes its colours from the source; see `color.match_color`."""
+"""Methods of matching a result's colours to the source; see `color.match_color`."""
 
 
 _ENDLESS = 2**32
-"""A limit from which on people need not read it."""
+"""Upper limits from here on are not shown to users."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one setting can be, and the text that users read about it.
+    """Range or choices of one setting, and its text for users.
 
     Args:
-        text: what it does, for option help and tooltips. Sentences, without the range and the default.
-        low, high: of a number, both included.
-        step: by which a slider moves; None for whole numbers that have no natural step.
-        choices: of a word.
+        text: description for option help and tooltips. Sentences, without the range and the default.
+        low, high: inclusive limits of a number.
+        step: increment of a slider; None for whole numbers without a natural step.
+        choices: allowed strings.
     """
 
     text: str
@@ -46,16 +46,16 @@ class Setting:
             return
         assert self.low is not None and self.high is not None  # noqa: PT018
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # Written so that NaN is refused, too.
+        # Written so that NaN is also rejected.
         if not (is_number and self.low <= value <= self.high):
             raise SettingError(f"{name} must be {self.range}, got {value!r}.")
 
     @property
     def range(self) -> str:
-        """The range as words, such as "from 0 to 1"."""
+        """The range in words, such as "between 0 and 1"."""
         if self.high is None or self.high >= _ENDLESS:
-            return f"from {self.low:g} up"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"at least {self.low:g}"
+        return f"between {self.low:g} and {self.high:g}"
 
 
 def _setting(default: Any, text: str, **limits: Any) -> Any:
@@ -64,66 +64,69 @@ def _setting(default: Any, text: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class RestoreSettings:
-    """How to restore: everything that decides the pixels besides the picture and the networks.
+    """Settings of a restoration: everything that affects the pixels besides the picture and the networks.
 
     Raises:
-        SettingError: for a value out of its range, naming the setting.
+        SettingError: if a value is out of range; the message names the setting.
     """
 
     upscale: float = _setting(
         2.0,
-        "Enlargement of both sides. The result has exactly round(width x upscale) by round(height x upscale) pixels. "
-        "1 only restores.",
+        "Scale factor of both sides. The result has exactly round(width x upscale) by "
+        "round(height x upscale) pixels. 1 restores without enlarging.",
         low=0.25,
         high=8.0,
         step=0.05,
     )
     seed: int = _setting(
         0,
-        "Seed of the sampling noise, the same noise on every device. Has no effect while detail is 0.",
+        "Seed of the sampling noise, which is the same on every device. Has no effect while "
+        "detail is 0.",
         low=0,
         high=2**64 - 1,
     )
     detail: float = _setting(
         0.0,
-        "Strength of the sampling noise. 0 takes the most likely bits: calm and repeatable. 1 samples as the official "
-        "code does: more texture, less faithful.",
+        "Strength of the sampling noise. 0 uses the most likely bits: smooth and deterministic. 1 "
+        "samples like the official code: more texture, less faithful.",
         low=0.0,
         high=1.0,
         step=0.05,
     )
     fidelity: float = _setting(
         0.0,
-        "Pull of every bit towards the input's, in log-odds. 0 leaves the model alone; 1 to 4 calm an inventive one; "
-        "20 returns the input as the VAE sees it.",
+        "Bias of every bit towards the input's, in log-odds. 0 is off; 1 to 4 reduce invented "
+        "detail; 20 returns the input as the VAE reconstructs it.",
         low=0.0,
         high=20.0,
         step=0.1,
     )
     overlap: int = _setting(
         64,
-        "Output pixels that neighbouring tiles share at least, up to half a tile: larger values count as that. More "
-        "hides seams better and takes longer.",
+        "Minimum overlap of neighbouring tiles in output pixels; values above half a tile count "
+        "as half a tile. More hides seams better and takes longer.",
         low=0,
         high=512,
         step=8,
     )
     color_match: str = _setting(
         "wavelet",
-        "Takes the colours from the resized source. wavelet: its coarse colours, local; adain: mean and contrast of "
-        "each channel; lab: the same in a perceptual colour space; none: as decoded.",
+        "Matches the colours to the resized source. wavelet: its low frequencies, locally; adain: "
+        "mean and contrast of each channel; lab: the same in a perceptual colour space; none: off.",
         choices=COLOR_MATCHES,
     )
     feather: int = _setting(
         16,
-        "Soft edge of the mask: how far it reaches to either side, in output pixels. Has no effect without a mask.",
+        "Width of the mask's soft edge on either side, in output pixels. Has no effect without a "
+        "mask.",
         low=0,
         high=512,
     )
     tile_batch: int = _setting(
         0,
-        "Tiles per pass on a GPU. 0 chooses. More is faster on a big GPU and needs more memory; the number is halved "
-        "when memory runs out. A CPU takes one at a time. Only speed depends on it.",
+        "Tiles per forward pass on a GPU. 0 chooses by free memory. More is faster on a large GPU "
+        "and needs more memory; the number is halved when memory runs out. A CPU processes one at "
+        "a time. Affects only speed.",
         low=0,
         high=64,
     )
@@ -134,7 +137,7 @@ class RestoreSettings:
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(RestoreSettings)}
-"""By name, in the order in which users meet them."""
+"""Settings by name, in display order."""
 
 
 def default_of(name: str) -> Any:

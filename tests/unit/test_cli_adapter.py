@@ -77,8 +77,8 @@ def test_strengths(photo, files):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{}:3", "the strength must be from 0 to 2, got 3"),
-        ("{}:nan", "0 to 2"),
+        ("{}:3", "the strength must be between 0 and 2, got 3"),
+        ("{}:nan", "between 0 and 2"),
         ("{}:x", "no such file"),
     ],
 )

@@ -117,9 +117,9 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, arguments, words):
     ("arguments", "words"),
     [
         (["--preset", "nonsense"], "invalid choice"),
-        (["--preset", "x4", "--scale", "0.5"], "from 1 to 64"),
-        (["--preset", "x4", "--scale", "nan"], "from 1 to 64"),
-        (["--preset", "x4", "--seed", "-1"], "from 0"),
+        (["--preset", "x4", "--scale", "0.5"], "between 1 and 64"),
+        (["--preset", "x4", "--scale", "nan"], "between 1 and 64"),
+        (["--preset", "x4", "--seed", "-1"], "between 0"),
         ([], "--preset"),
     ],
 )

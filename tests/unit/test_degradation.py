@@ -98,7 +98,7 @@ def test_every_preset_does_damage(preset):
         (torch.zeros(3, 0, 4), "x4", 1, ImageError, "positive sides"),
         (torch.full((3, 4, 4), math.nan), "x4", 1, ImageError, "NaN"),
         (torch.zeros(3, 4, 4), "nonsense", 1, SettingError, "official, real, mild"),
-        (torch.zeros(3, 4, 4), "x4", 0.5, SettingError, "from 1 up, got 0.5"),
+        (torch.zeros(3, 4, 4), "x4", 0.5, SettingError, "at least 1, got 0.5"),
         (torch.zeros(3, 4, 4), "x4", math.nan, SettingError, "got nan"),
     ],
 )

@@ -200,7 +200,7 @@ def add_setting(
         option,
         type=kind,
         metavar=metavar,
-        help=f"{text} A {'whole ' if whole else ''}number {setting.range}; default: {default:g}.",
+        help=f"{text} A {'whole ' if whole else ''}number, {setting.range}; default: {default:g}.",
     )
 
 
@@ -226,7 +226,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = float(text)
         if not low <= value <= high:  # also refuses "nan"
-            raise argparse.ArgumentTypeError(f"must be from {low:g} to {high:g}, got {text}")
+            raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g}, got {text}")
         return value
 
     parse.__name__ = "number"  # argparse: "invalid number value: 'x'"
@@ -247,7 +247,7 @@ def integer(low: int, high: int | None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
         if value < low or (high is not None and value > high):
-            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            limits = f"at least {low}" if high is None else f"between {low} and {high}"
             raise argparse.ArgumentTypeError(f"must be {limits}, got {text}")
         return value
 

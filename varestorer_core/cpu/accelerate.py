@@ -1,4 +1,4 @@
-"""Put the faster classes of this package in the place of a network's own."""
+"""Replace the classes of a network's modules with the faster ones of this package."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _FAST: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def accelerate(network: Network) -> Network:
-    """Turn the modules of a network of ours into their faster subclasses, in place.
+    """Change the modules of a network into their faster subclasses, in place.
 
-    A subclass runs its parent's `forward` wherever `switch.runs_on` says no: other devices, recorded gradients,
-    `torch.compile`. Parameters and the layers in them, which a host may have made, stay as they are.
+    A subclass runs its parent's `forward` if `switch.runs_on` returns False: on other devices, when gradients are
+    recorded, under `torch.compile`. Parameters and layers, which may be a host's, are unchanged.
     """
     for module in network.modules():
         module.__class__ = _FAST.get(type(module), type(module))
@@ -42,7 +42,7 @@ def accelerate(network: Network) -> Network:
 
 
 def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which the layers of a network that is not ours run faster on a CPU."""
+    """Return a context in which the layers of a third-party network run faster on a CPU."""
     if device.type != "cpu" or mode() == "off":
         return nullcontext()
     keep_freed_memory(device)

@@ -1,4 +1,4 @@
-"""The tokenizer's networks on a CPU: large feature maps in strips, in memory that is used again.
+"""The tokenizer's networks on a CPU: large feature maps in strips, in reused memory.
 
 Each class computes what its parent in `models.autoencoder` computes, apart from rounding.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.autoencoder import Decoder, Downsample, Encoder, ResidualBlock, Upsample
 from .fused import convolution_weights
-from .maps import done_with, is_in_pass, maps_used_again, new_map
+from .maps import empty_feature_map, feature_map_pool, in_pass, release
 from .resampling import doubled, doubled_taps, doubles_at_once, halved
 from .speed import Trial, is_faster, name_of, power_of_two, ramp
 from .strips import convolve_activated, convolve_whole, pointwise, uses_strips
@@ -19,7 +19,7 @@ from .switch import runs_on
 
 
 def _laid_out(x: Tensor, channels: int) -> Tensor:
-    """Return x with the channels last in memory if layers of that many channels are faster so."""
+    """Return x in channels-last memory format if layers with that many channels are faster in it."""
     channels = min(128, power_of_two(channels))
     sample = f"{name_of(x.dtype)}, {channels} channels"
     if not is_faster("channels last", sample, lambda: _layout_trials(x.dtype, channels)):
@@ -39,7 +39,7 @@ def _layout_trials(dtype: torch.dtype, channels: int) -> tuple[Trial, Trial]:
 
 
 class FastResidualBlock(ResidualBlock):
-    """Large feature maps strip by strip; 3x3 convolutions by Winograd's algorithm where it is faster."""
+    """Process large feature maps in strips; use Winograd's algorithm for 3x3 convolutions if it is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
@@ -51,37 +51,37 @@ class FastResidualBlock(ResidualBlock):
         return h.add_(x if self.nin_shortcut is None else self.nin_shortcut(x))
 
     def _in_strips(self, x: Tensor) -> Tensor:
-        overwrite = is_in_pass()  # within a pass, this block is the only reader of x
+        overwrite = in_pass()  # within a pass, this block is the only reader of x
         x = x.contiguous(memory_format=torch.channels_last)
-        h = new_map(x, self.conv1.out_channels, *x.shape[2:])
+        h = empty_feature_map(x, self.conv1.out_channels, *x.shape[2:])
         convolve_activated(self.conv1, self.norm1, x, h, add=False)
         result = x
         if self.nin_shortcut is not None:
             found = convolution_weights(self.nin_shortcut, x)
             result = self.nin_shortcut(x) if found is None else pointwise(x, *found)
             if overwrite:
-                done_with(x)
+                release(x)
         elif not overwrite:
             result = x.clone()
         convolve_activated(self.conv2, self.norm2, h, result, add=True)
-        done_with(h)
+        release(h)
         return result
 
 
 class FastDownsample(Downsample):
-    """Large feature maps strip by strip, without a padded copy of the whole."""
+    """Process large feature maps in strips, without padding a copy of the whole."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
         found = convolution_weights(self.conv, x) if uses_strips(x) else None
         result = super().forward(x) if found is None else halved(x, *found)
-        done_with(x)
+        release(x)
         return result
 
 
 class FastUpsample(Upsample):
-    """Doubling and convolution as one transposed convolution: 16 taps for four pixels instead of 36."""
+    """Upsampling and convolution as one transposed convolution: 16 taps for four pixels instead of 36."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
@@ -92,28 +92,28 @@ class FastUpsample(Upsample):
         else:
             weight, bias = found
             result = doubled(x, doubled_taps(weight), bias)
-        done_with(x)
+        release(x)
         return result
 
 
 class FastEncoder(Encoder):
-    """One pass in the faster layout, in memory that is used again."""
+    """Forward pass in the faster memory format, in reused memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_on(x):
             return super().forward(x)
-        with maps_used_again(x):
+        with feature_map_pool(x):
             return super().forward(_laid_out(x, self.conv_in.out_channels))
 
 
 class FastDecoder(Decoder):
-    """One pass in the faster layout, in memory that is used again, the last layers strip by strip."""
+    """Forward pass in the faster memory format, in reused memory, with the last layers in strips."""
 
     def forward(self, codes: Tensor) -> Tensor:
         if not runs_on(codes):
             return super().forward(codes)
         codes = _laid_out(codes, self.conv_out.in_channels)
-        with maps_used_again(codes):
+        with feature_map_pool(codes):
             x = self.mid(self.conv_in(codes))
             for level in reversed(self.up):  # pyright: ignore[reportArgumentType]
                 x = level(x)
@@ -121,5 +121,5 @@ class FastDecoder(Decoder):
                 return self.conv_out(F.silu(self.norm_out(x), inplace=True))
             picture = x.new_empty(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
             convolve_activated(self.conv_out, self.norm_out, x, picture, add=False)
-            done_with(x)
+            release(x)
             return picture

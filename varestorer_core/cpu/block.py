@@ -1,4 +1,4 @@
-"""The transformer on a CPU: rows in blocks that a cache holds, biases and GELU within the products.
+"""The transformer on a CPU: rows in cache-sized blocks, biases and GELU fused into the matrix multiplications.
 
 Each class computes what its parent in `models` computes, apart from rounding.
 """
@@ -47,7 +47,7 @@ _scratch: ContextVar[list[Tensor] | None] = ContextVar("scratch", default=None)
 
 @contextmanager
 def memory_shared() -> Iterator[None]:
-    """Within this block, the blocks of one pass work in the same memory, that of their input too."""
+    """Context in which the blocks of one pass share their memory, including that of their input."""
     token = _scratch.set([])
     try:
         yield
@@ -56,7 +56,7 @@ def memory_shared() -> Iterator[None]:
 
 
 class FastTransformer(VARTransformer):
-    """All blocks of a pass work in the same memory."""
+    """All blocks of a pass share their memory."""
 
     def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not runs_on(tokens):
@@ -66,7 +66,7 @@ class FastTransformer(VARTransformer):
 
 
 class FastHeadNorm(HeadNorm):
-    """Rows in blocks."""
+    """Process rows in blocks."""
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         if not runs_on(x):
@@ -76,7 +76,7 @@ class FastHeadNorm(HeadNorm):
 
 
 class FastBlock(Block):
-    """Rows in blocks through whole chains of layers, in memory that the blocks of a pass share."""
+    """Run whole chains of layers on blocks of rows, in memory shared by the blocks of a pass."""
 
     def forward(
         self,
@@ -136,7 +136,7 @@ class FastBlock(Block):
 
 
 class FastCrossAttention(CrossAttention):
-    """A short prompt folded into the layers around it."""
+    """Fold a short prompt into the surrounding layers."""
 
     def keys_values(self, text: Tensor) -> TextKV:
         kv = super().keys_values(text)
@@ -146,7 +146,7 @@ class FastCrossAttention(CrossAttention):
 
 
 def _is_softmax(attend: AttentionFn) -> bool:
-    """Return whether an attention function is nothing but the core's on a CPU."""
+    """Return whether an attention function is the core's."""
     return attend is plain_attention or getattr(attend, "is_plain_on_cpu", False)
 
 
@@ -203,14 +203,14 @@ def _heads(
 
 
 def _gelu(x: Tensor) -> Tensor:
-    """Return the tanh-GELU of x by way of the logistic function, which is vectorised better."""
+    """Return the tanh-GELU of x, computed with the logistic function, which is vectorised better."""
     wide = x.float()
     inner = (wide * wide).mul_(_GELU_CUBIC).add_(_GELU_LINEAR).mul_(wide)
     return inner.sigmoid_().mul_(wide).to(x.dtype)
 
 
 def _rotate(x: Tensor, length: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Give every vector of x (..., c) float32, which nothing else reads, that length, and turn it to its position."""
+    """Normalise every vector of x (..., c) float32 to the given length and apply the rotary embedding, in place."""
     x = x.mul_(length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
     if not is_faster("rotation", f"heads of {x.shape[-1]}", lambda: _rotation_trials(x.shape[-1])):
         return apply_rope(x, cos, sin)

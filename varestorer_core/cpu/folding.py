@@ -1,15 +1,14 @@
 """Cross-attention to a short prompt with its outer layers folded into the prompt's keys and values.
 
-Queries meet the same few keys in every tile. With q = W x + b, the score of a head's key k is
+Queries attend to the same few keys in every tile. With q = W x + b, the score of a head's key k is
 
     q k / sqrt(c) = x (W^T k / sqrt(c)) + b k / sqrt(c),
 
-and what the head gathers passes only through the output layer, so the two layers can be multiplied with the keys
-and with the values once a run. At full size a prompt of 64 rows then takes 1,024 columns in place of the 2,048 of
-each layer, and no attention kernel: 6 % of all products of a pass are not done, and the result is the same but for
-rounding.
+and the output of a head passes only through the output layer, so the two layers can be multiplied with the keys and the
+values once per run. At full size a prompt of 64 rows then needs 1,024 columns instead of the 2,048 of each layer, and
+no attention kernel: 6 % of the multiplications of a pass are saved, and the result differs only by rounding.
 
-Only on CPUs, where it has been measured.
+Only used on CPUs, where it has been measured.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from .onednn import has_products, product, uses_products
 from .speed import Trial, is_faster, name_of, ramp
 
 _MOST = 0.75
-"""Largest share of the width that the folded keys may take: with more, little is saved."""
+"""Maximum ratio of folded columns to width; above it, little is saved."""
 
 
 @dataclass(frozen=True)
 class FoldedText(TextKV):
-    """One block's keys and values, folded when they are first used on a CPU."""
+    """Keys and values of one block, folded at their first use on a CPU."""
 
     prompt: TextKV
     """Keys and values as they were computed, before any `map`."""
     _made: list[Folded | None] = field(default_factory=list)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> FoldedText:
-        """Return the same with another batch: the folded form of an only prompt serves any."""
+        """Return a copy with another batch size; the folded form of a single prompt is valid for any batch."""
         return FoldedText(change(self.keys), change(self.values), self.prompt, self._made)
 
     def folded(self, mat_q: nn.Module, proj: nn.Module) -> Folded | None:
-        """Return the folded form between two linear layers, made once; None where there is none, see `fold`."""
+        """Return the cached folded form between two linear layers, or None; see `fold`."""
         if not self._made:
             self._made.append(fold(mat_q, proj, self.prompt))
         return self._made[0]
@@ -64,7 +63,7 @@ class Folded:
     heads: int
 
     def attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return what the tokens x (B, n, C) gather, (B, n, C); mask: additive (1, 1, 1, T) or (B, 1, 1, T)."""
+        """Return the attention output (B, n, C) of tokens x (B, n, C); mask: additive (1, 1, 1, T) or (B, 1, 1, T)."""
         scores = _multiply(x, self.keys, self.key_bias).unflatten(-1, (self.heads, -1))
         if mask is not None:
             scores = scores + mask
@@ -74,7 +73,8 @@ class Folded:
 def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> Folded | None:
     """Return the folded form of keys and values (1, H, T, c) between two linear layers of width H c, or None.
 
-    None where it is not faster, and for layers that are more than one product, such as those with an adapter.
+    Returns None if folding is not faster, or for layers with more than one matrix multiplication, such as those with an
+    adapter.
     """
     k, v = kv.keys, kv.values
     batch, heads, rows, size = k.shape
@@ -107,7 +107,7 @@ def fold(mat_q: nn.Module, proj: nn.Module, kv: TextKV) -> Folded | None:
 
 
 def _trials(dtype: torch.dtype, width: int, heads: int, rows: int) -> tuple[Trial, Trial]:
-    """Return both ways on 64 tokens, at full width or half the heads as often as it takes to be small."""
+    """Return both variants on 64 tokens, at full width or with the heads halved until the sample is small."""
     while width > 512 and heads % 2 == 0:
         width, heads = width // 2, heads // 2
     x = ramp(1, 64, width, dtype=dtype)

@@ -1,4 +1,4 @@
-"""A linear layer, its bias and its activation as one pass over memory, on CPUs."""
+"""Linear layers fused with bias and activation, on CPUs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from .onednn import product, uses_products
 def fused_linear(
     layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: bool = False
 ) -> tuple[Tensor, bool]:
-    """Return GELU(layer(x) + bias) and True, or where that cannot be had in one pass layer(x) and False.
+    """Return GELU(layer(x) + bias) and True, or layer(x) and False if fusion is not possible.
 
     Args:
-        layer: a linear layer of any origin. A host's own (weights moved, cast, patched at use) is as good, as long
-            as it ends in `F.linear`.
-        x: (..., in) in the type that the layer multiplies in.
-        bias: (out,) float32, besides the layer's own.
-        gelu: whether to apply the tanh form of GELU.
+        layer: any linear layer, including a host's (with weights moved, cast or patched at use), as long as it ends in
+        `F.linear`. x: (..., in) in the compute dtype of the layer. bias: (out,) float32, besides the layer's
+        own. gelu: whether to apply the tanh form of GELU.
     """
-    # A layer with more to it, as one with an adapter, would be done in vain.
+    # A layer with further operations, such as an adapter, would be computed in vain.
     is_single = next(layer.children(), None) is None and "forward" not in vars(layer)
     if not (is_single and uses_products(x) and x.is_contiguous()):
         return layer(x), False
@@ -33,19 +31,19 @@ def fused_linear(
         out = layer(x)
     if fused.result is None or out is fused.result:
         return out, fused.result is not None
-    # It went on after its product, behind the activation.
+    # The layer continued after the matrix multiplication, so the activation came too early.
     return layer(x), False
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return layer(x), by the faster product where that can be had."""
+    """Return layer(x), with the faster matrix multiplication if possible."""
     return fused_linear(layer, x)[0]
 
 
 def linear_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
-    """Return the weight (out, in) and the bias that a linear layer multiplies x with, however it comes by them.
+    """Return the weight (out, in) and the bias that a linear layer applies to x.
 
-    The product itself is not computed. None if the layer does anything else than one product.
+    The multiplication itself is not computed. Returns None if the layer does anything else.
     """
     watched = _Watched(F.linear)
     with watched:
@@ -63,10 +61,10 @@ def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | N
 
 
 class FastLayers(TorchFunctionMode):
-    """Within it, layers on CPUs go the faster way: linear ones by `product`, convolutions with the channels last.
+    """Context in which layers on CPUs run faster: linear layers by `product`, convolutions in channels-last format.
 
-    For networks that are not ours. What follows a convolution finds the channels last, too, which saves networks
-    that take pixels as tokens a copy at every step.
+    For third-party networks. The output of a convolution also stays in channels-last format, which saves a copy at
+    every step in networks that use pixels as tokens.
     """
 
     def __torch_function__(
@@ -80,7 +78,7 @@ class FastLayers(TorchFunctionMode):
 
 
 class _Watched(TorchFunctionMode):
-    """Records what an operator is called with, and returns a result of the right shape without content."""
+    """Records the arguments of an operator and returns an uninitialised result of the right shape."""
 
     def __init__(self, operator: Any):
         super().__init__()
@@ -91,7 +89,7 @@ class _Watched(TorchFunctionMode):
         self.rest: tuple[Any, ...] = ()
 
     def is_all_of(self, out: Tensor) -> bool:
-        """Return whether the operator was called once, and its result returned as it was."""
+        """Return whether the operator was called once and its result was returned unchanged."""
         return self._calls == 1 and out is self._result
 
     def __torch_function__(
@@ -108,7 +106,7 @@ class _Watched(TorchFunctionMode):
 
 
 class _FusedLinear(TorchFunctionMode):
-    """Does the first `F.linear` within it together with what follows."""
+    """Fuses the first `F.linear` within it with bias and activation."""
 
     def __init__(self, bias: Tensor | None, gelu: bool):
         super().__init__()

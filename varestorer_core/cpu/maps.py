@@ -1,8 +1,8 @@
-"""Memory for the large maps of passes through the encoder or the decoder, used again when a map is done with.
+"""Reusable memory for large feature maps of the encoder and decoder.
 
-New memory is slow: the system hands it out in pages and clears each of them, which took a tenth of both networks'
-time, and more in virtual machines that give free pages back to their host. On CPUs, where no gradients are recorded;
-anywhere else every map is new.
+Allocating new memory is slow: the system clears every page, which took a tenth of both networks' time, and more in
+virtual machines that return free pages to their host. Used on CPUs when no gradients are recorded; otherwise every
+feature map is newly allocated.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from .allocator import keep_freed_memory
 
 _KEPT = 3
-"""Maps that a pass leaves to the next one: as many as it holds at once of the largest."""
+"""Feature maps kept for the next pass: the number of the largest ones alive at once."""
 
 _free: ContextVar[list[Tensor] | None] = ContextVar("free", default=None)
 
 
 @contextmanager
-def maps_kept() -> Iterator[None]:
-    """Within this block, every pass leaves the memory of its largest maps to the next one."""
+def keep_feature_maps() -> Iterator[None]:
+    """Context in which every pass keeps the memory of its largest feature maps for the next one."""
     token = _free.set([])
     try:
         yield
@@ -34,15 +34,15 @@ def maps_kept() -> Iterator[None]:
 
 
 @contextmanager
-def maps_used_again(x: Tensor) -> Iterator[None]:
-    """Mark one pass, of x: within it, `new_map` takes what `done_with` gave."""
+def feature_map_pool(x: Tensor) -> Iterator[None]:
+    """Context of one pass of x, in which `empty_feature_map` reuses the memory passed to `release`."""
     if not _is_for(x) or torch.compiler.is_compiling():
         yield
         return
     keep_freed_memory(x.device)  # of strips, which kernels allocate
     free = _free.get()
     if free is None:
-        with maps_kept():
+        with keep_feature_maps():
             yield
         return
     yield
@@ -50,8 +50,8 @@ def maps_used_again(x: Tensor) -> Iterator[None]:
     del free[_KEPT:]
 
 
-def is_in_pass() -> bool:
-    """Tell whether a pass is under way, in which every map has one reader."""
+def in_pass() -> bool:
+    """Return whether a pass is active, in which every feature map is read once."""
     return _free.get() is not None
 
 
@@ -59,10 +59,10 @@ def _is_for(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def new_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Return a map (B, channels, height, width) of any content, with the channels last in memory.
+def empty_feature_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return an uninitialised feature map (B, channels, height, width) in channels-last memory format.
 
-    Its batch size, type and device are those of `like`.
+    Batch size, dtype and device are those of `like`.
     """
     shape = (len(like), height, width, channels)
     size = math.prod(shape) * like.element_size()
@@ -74,8 +74,8 @@ def new_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     return memory[:size].view(like.dtype).view(shape).permute(0, 3, 1, 2)
 
 
-def done_with(x: Tensor) -> None:
-    """Let later maps have the memory of x, which nobody may read any more, nor any view of it."""
+def release(x: Tensor) -> None:
+    """Make the memory of x available to later feature maps; x and its views must not be used any more."""
     free = _free.get()
     if free is not None and _is_for(x):
         free.append(torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage()))

@@ -1,10 +1,10 @@
-"""Matrix products on a CPU by oneDNN, with bias and activation in the same pass.
+"""Matrix multiplication on a CPU by oneDNN, fused with bias and activation.
 
-The operator is the one that TorchInductor compiles to. `F.linear` is slower in two ways. In bfloat16 it first copies
-the bias into the whole result, and an activation afterwards reads and writes the result once more: at full size a
-third of the product's own time. In float32 it calls MKL, which reaches half the speed on some AMD processors.
+TorchInductor compiles to the same operator. `F.linear` is slower: in bfloat16 it first copies the bias into the whole
+result, and a separate activation reads and writes the result again, at full size a third of the multiplication's time;
+in float32 it calls MKL, which is half as fast on some AMD processors.
 
-The operator is internal to PyTorch, so nothing may depend on it: `has_products` tries it once.
+The operator is internal to PyTorch and may be missing: `has_products` tests it once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .speed import Trial, is_faster, name_of, ramp
 
 @lru_cache(maxsize=8)
 def multiplies(dtype: torch.dtype) -> bool:
-    """Return whether the operator exists, multiplies a type on this processor, and returns the right result."""
+    """Return whether the operator exists, supports a dtype on this processor, and returns correct results."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def multiplies(dtype: torch.dtype) -> bool:
 
 
 def has_products(*tensors: Tensor) -> bool:
-    """Return whether `product` accepts tensors of this kind, here and now."""
+    """Return whether `product` currently accepts tensors of this kind."""
     first = tensors[0]
     return (
         first.device.type == "cpu"
@@ -52,7 +52,7 @@ def has_products(*tensors: Tensor) -> bool:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """Return x weight^T + bias, or the tanh form of GELU of that.
+    """Return x weight^T + bias, optionally followed by the tanh form of GELU.
 
     Args:
         x: (..., in) contiguous, float32 or bfloat16.
@@ -64,7 +64,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool
 
 
 def uses_products(*tensors: Tensor) -> bool:
-    """Return whether layers are to be multiplied by `product`: it is here, and faster than `F.linear`."""
+    """Return whether `product` is available and faster than `F.linear`."""
     return has_products(*tensors) and is_faster(
         "linear layers", name_of(tensors[0].dtype), lambda: _trials(tensors[0].dtype)
     )

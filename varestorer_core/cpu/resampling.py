@@ -1,4 +1,4 @@
-"""Convolutions that halve or double a map, by the shortest way on a CPU."""
+"""Convolutions that halve or double a feature map on a CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .maps import new_map
+from .maps import empty_feature_map
 from .speed import Trial, is_faster, name_of, ramp
 from .strips import rows_of_a_strip, uses_strips
 
@@ -16,7 +16,7 @@ def halved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     height, width = x.shape[2:]
     step = max(1, rows_of_a_strip(x) // 2)
     weight = weight.contiguous(memory_format=torch.channels_last)
-    result = new_map(x, len(weight), height // 2, width // 2)
+    result = empty_feature_map(x, len(weight), height // 2, width // 2)
     for first in range(0, height // 2, step):
         last = min(first + step, height // 2)
         part = x[:, :, 2 * first : 2 * last + 1]
@@ -31,21 +31,21 @@ def doubled(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv_transpose2d(x, taps, bias, stride=2, padding=1)
     height, width = x.shape[2:]
     step = rows_of_a_strip(x)
-    result = new_map(x, taps.shape[1], 2 * height, 2 * width)
+    result = empty_feature_map(x, taps.shape[1], 2 * height, 2 * width)
     for first in range(0, height, step):
         last = min(first + step, height)
         above, below = int(first == 0), int(last == height)
         part = x[:, :, first - 1 + above : last + 1 - below]
         if above or below:
             part = F.pad(part, (0, 0, above, below))
-        # Of a row more at each end, what lies outside of the strip is left out.
+        # One more row at each end is computed; the part outside the strip is dropped.
         strip = F.conv_transpose2d(part, taps, bias, stride=2, padding=(3, 1))
         result[:, :, 2 * first : 2 * last] = strip
     return result
 
 
 def doubles_at_once(x: Tensor) -> bool:
-    """Return whether one transposed convolution is faster than doubling x and then convolving it."""
+    """Return whether one transposed convolution is faster than upsampling x and then convolving it."""
     return is_faster("doubling", name_of(x.dtype), lambda: _trials(x.dtype))
 
 

@@ -1,4 +1,4 @@
-"""What lies between the branches of a block: the residual stream, its norms and gates, all in float32."""
+"""The residual stream between the branches of a block, with its norms and gates, all in float32."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def advance(
     *,
     in_place: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return x + change * gate in float32 and, made of it while it is in the cache, its norm.
+    """Return x + change * gate in float32 and its norm, computed while the sum is in the cache.
 
     Args:
         x, change: (B, L, C).
         gate: (B or 1, 1, C); None for 1.
-        norm: from rows to rows; None for no norm, with the sum in its place.
-        in_place: in the memory of x.
+        norm: maps rows to rows; with None, the sum is returned in place of the norm.
+        in_place: overwrite x.
     """
 
     def added(x: Tensor, change: Tensor) -> Tensor:

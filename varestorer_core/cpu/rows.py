@@ -1,8 +1,8 @@
-"""Work over token rows in blocks that a CPU's cache holds.
+"""Computation over token rows in blocks that fit into a CPU's cache.
 
-A chain of small operations on the whole stream reads and writes main memory once per operation, which at full
-size costs as much as a tenth of the matrix products. On other devices, and where gradients are recorded, the
-chain runs over all rows at once.
+A chain of small operations on the whole stream reads and writes main memory once per operation, which at full size
+takes a tenth of the time of the matrix multiplications. On other devices, and when gradients are recorded, the chain
+runs over all rows at once.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .onednn import multiplies
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 _BLOCK = 2**18
-"""Values at a time for each thread: 1 MB in float32."""
+"""Elements per block and thread: 1 MB in float32."""
 
 _LAYER_ROWS = 256
-"""Rows at a time for each thread, of a chain with matrix products: with fewer, the weights are read too often."""
+"""Rows per block and thread of a chain with matrix multiplications; with fewer, the weights are read too often."""
 
 
 def by_rows(function: Callable[..., Result], *tensors: Tensor) -> Result:
-    """Return `function(*tensors)`, computed over blocks of the rows that the tensors have in common.
+    """Return `function(*tensors)`, computed over blocks of the tensors' common rows.
 
     Args:
         function: elementwise over rows: from tensors (B, n, ...) to one or more tensors (B, n, ...),
-            where a row of the result depends on the same row of the arguments alone.
+            where a row of the result depends only on the same row of the arguments.
         tensors: (B, L, ...) each.
     """
     first, length = tensors[0], tensors[0].shape[1]
@@ -38,7 +38,7 @@ def by_rows(function: Callable[..., Result], *tensors: Tensor) -> Result:
 
 
 def overwrite_by_rows(function: Callable[..., Tensor], tensor: Tensor, *others: Tensor) -> None:
-    """Put `function(tensor, *others)` in place of `tensor`, as `by_rows` would compute it, on a CPU."""
+    """Overwrite `tensor` with `function(tensor, *others)`, computed like `by_rows`, on a CPU."""
     length = tensor.shape[1]
     rows = max(16, _block() * length // max(1, tensor.numel()))
     for start in range(0, length, rows):
@@ -52,14 +52,14 @@ def by_rows_of_layers(
     dtype: torch.dtype,
     into: list[Tensor] | None = None,
 ) -> Result:
-    """Do what `by_rows` does for a chain with linear layers whose weights are stored in `dtype`.
+    """Like `by_rows`, for a chain with linear layers whose weights are stored in `dtype`.
 
-    Only in bfloat16, on a processor that multiplies it: weights of another type may have to be cast at each call,
-    and elsewhere PyTorch converts bfloat16 weights to float32 at each call.
+    Blocks are used only in bfloat16, on a processor with native bfloat16: weights of another dtype may have to be cast
+    at each call, and other processors convert bfloat16 weights to float32 at each call.
 
     Args:
-        into: holds the results of the call before, whose memory is used again where it fits, and then those of
-            this one. Fresh memory is slow: the system hands it out in pages, and clears each.
+        into: results of the previous call, whose memory is reused if it fits; receives the results of this call.
+        Allocating new memory is slow, because the system clears every page.
     """
     batch, length = tensors[0].shape[:2]
     rows = length
@@ -69,7 +69,7 @@ def by_rows_of_layers(
 
 
 def _block() -> int:
-    """Return how many values to do at a time: threads that share too little wait for each other."""
+    """Return the number of elements per block; with too few, threads wait for each other."""
     return _BLOCK * torch.get_num_threads()
 
 
@@ -100,13 +100,13 @@ def _in_blocks(
 
 
 def _put(room: Tensor, part: Tensor) -> None:
-    """Copy, except what was computed in place."""
+    """Copy results that were not computed in place."""
     if room.data_ptr() != part.data_ptr():
         room.copy_(part)
 
 
 def _room(part: Tensor, length: int, kept: Tensor | None) -> Tensor:
-    """Return memory for the whole that a part of a result belongs to."""
+    """Return memory for the whole result of which this is a part."""
     shape = (part.shape[0], length, *part.shape[2:])
     if kept is not None and kept.shape == shape and kept.dtype == part.dtype:
         return kept

@@ -1,12 +1,11 @@
-"""Which kernels run on this machine: each path of this package or PyTorch's own, whichever is faster.
+"""Kernel selection by timing: the faster of this package's and PyTorch's kernel runs.
 
-A path is timed on a small sample when it is first reached, both ways in turn, and ours is used if it is clearly
-faster. The decisions are kept in a file of the user's cache folder, by processor, PyTorch and number of threads:
-timing is noisy, and the command and a host on the same machine must compute the same pixels, today and tomorrow.
-Without a writable folder the decisions last as long as the process.
+Both kernels are timed in turn on a small sample when a path is first reached, and ours is used if it is clearly faster.
+The decisions are stored in the user's cache folder by processor, PyTorch version and number of threads: timing is
+noisy, and the command and ComfyUI must compute the same pixels on a machine at any time. Without a writable folder the
+decisions last as long as the process.
 
-Not timed is what does the same work in other memory: rows and strips of feature maps, memory that is used again.
-What they save shows at full size only.
+Changes of memory layout (rows, strips, reused memory) are not timed, because they pay off only at full size.
 """
 
 from __future__ import annotations
@@ -28,32 +27,32 @@ import torch
 from .switch import mode
 
 Trial = Callable[[], object]
-"""Does a path's work once on a sample."""
+"""Runs a kernel once on a sample."""
 
 VERSION = 1
-"""To be raised whenever a path or its sample changes: then everything is timed anew."""
+"""Increment when a path or its sample changes, so that everything is timed again."""
 
 _MARGIN = 0.95
-"""Ours must need less than this share of PyTorch's time: a draw, or noise, is decided for PyTorch."""
+"""Ours must take less than this fraction of PyTorch's time; ties and noise favour PyTorch."""
 _SHARE = 0.006
 """Seconds for timing one path."""
 _BUDGET = 0.2
-"""Seconds for all paths of one process. A path that is reached later is decided for PyTorch, untimed."""
+"""Seconds for all paths of one process. Paths reached later use PyTorch's kernel without timing."""
 _REPEATS = 25
 
 _UNTIMED = 1.0
 _ratios: dict[str, float] = {}
 _spent = 0.0
-_lock = RLock()  # a trial may ask about another path
+_lock = RLock()  # a trial may query another path
 
 
 def is_faster(path: str, sample: str, trials: Callable[[], tuple[Trial, Trial]]) -> bool:
-    """Return whether our way is to be used for a path on inputs like those of a sample.
+    """Return whether to use our kernel for a path on inputs like the sample's.
 
     Args:
-        path: name of what is decided.
-        sample: what the decision depends on, such as type and width; together with `path` the key.
-        trials: builds the sample and returns our way and PyTorch's on it.
+        path: name of the decision.
+        sample: what the decision depends on, such as dtype and width; with `path`, the key.
+        trials: builds the sample and returns our kernel and PyTorch's on it.
     """
     if mode() == "all":
         return True
@@ -61,22 +60,22 @@ def is_faster(path: str, sample: str, trials: Callable[[], tuple[Trial, Trial]])
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Return the short name of a type."""
+    """Return the short name of a dtype."""
     return str(dtype).removeprefix("torch.")
 
 
 def ramp(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return values of a sample, from -1 to 1: timing must not draw from the random numbers of others."""
+    """Return sample values between -1 and 1, without using the global random state."""
     return torch.linspace(-1, 1, math.prod(shape)).view(shape).to(dtype)
 
 
 def power_of_two(size: int) -> int:
-    """Return the smallest power of two that is not below a size: samples of similar sizes share a decision."""
+    """Return the smallest power of two of at least a size, so that similar sizes share a decision."""
     return 1 << max(0, size - 1).bit_length()
 
 
 def choices() -> dict[str, dict[str, object]]:
-    """Return what has been decided in this process: per path, whose kernel runs and our share of PyTorch's time."""
+    """Return the decisions of this process: for each path, the kernel that runs and our time relative to PyTorch's."""
     return {
         key: {"kernel": "ours" if ratio < _MARGIN else "PyTorch", "time_ratio": round(ratio, 3)}
         for key, ratio in sorted(_ratios.items())
@@ -84,7 +83,7 @@ def choices() -> dict[str, dict[str, object]]:
 
 
 def _ratio(path: str, trials: Callable[[], tuple[Trial, Trial]]) -> float:
-    """Return our share of PyTorch's time, remembered or measured."""
+    """Return our time relative to PyTorch's, stored or measured."""
     global _spent
     key = f"{path}, threads: {torch.get_num_threads()}"
     with _lock:
@@ -99,11 +98,11 @@ def _ratio(path: str, trials: Callable[[], tuple[Trial, Trial]]) -> float:
 
 
 def _measure(ours: Trial, theirs: Trial) -> float:
-    """Return the ratio of the shortest times of two ways, timed in turn."""
+    """Return the ratio of the shortest times of two functions, timed in turn."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     best = [float("inf"), float("inf")]
     with torch.inference_mode():
-        ours()  # first calls prepare kernels
+        ours()  # warm-up
         theirs()
         started = clock()
         for repeat in range(_REPEATS):
@@ -118,7 +117,7 @@ def _measure(ours: Trial, theirs: Trial) -> float:
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    """Return what decisions hold for, besides threads: processor, instructions, PyTorch, and this package."""
+    """Return what decisions depend on besides threads: processor, instruction set, PyTorch, and this package."""
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":
         try:
@@ -135,7 +134,7 @@ def _machine() -> str:
 
 
 def cache_file() -> Path:
-    """Return where decisions are kept: in XDG_CACHE_HOME, on Windows LOCALAPPDATA, else ~/.cache."""
+    """Return the file of the decisions: in XDG_CACHE_HOME, on Windows LOCALAPPDATA, otherwise ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or (
         os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
     )
@@ -151,7 +150,7 @@ def _read() -> dict[str, dict[str, float]]:
 
 
 def _keep(key: str, ratio: float) -> float:
-    """Write a decision, unless another process has written one meanwhile, and return the one that holds."""
+    """Write a decision, unless another process has written one in the meantime, and return the valid one."""
     known = _read()
     ratio = known.setdefault(_machine(), {}).setdefault(key, ratio)
     try:

@@ -1,8 +1,8 @@
-"""GroupNorm, SiLU and a 3x3 convolution on a CPU, strip of rows by strip of rows.
+"""GroupNorm, SiLU and a 3x3 convolution on a CPU, over strips of rows.
 
-Layer after layer, every step writes a map of up to 134 MB, which no cache holds and for which the system hands
-out new pages each time: a fifth of the encoder's time. Here statistics are taken first; then each strip is
-normalised, activated and convolved while it is in the cache, and only the result is a whole map.
+Run layer by layer, every step writes a feature map of up to 134 MB, which does not fit into a cache and needs new pages
+each time: a fifth of the encoder's time. Here the statistics are computed first; then each strip is normalised,
+activated and convolved while it is in the cache, and only the result is a full feature map.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fused import convolution_weights
-from .maps import new_map
+from .maps import empty_feature_map
 from .speed import Trial, is_faster, name_of, ramp
 from .winograd import ROWS, Winograd, band_height, uses_winograd
 
 _STRIP = 1 << 21
-"""Numbers of the input in a strip for each thread: few enough for a cache, many for the convolution's own set-up."""
+"""Input elements per strip and thread: few enough for the cache, enough to amortise the convolution's overhead."""
 
 Rows = Callable[[int, int], Tensor]
-"""Gives rows `first` to `last` of a map, (1, C, last - first, W)."""
+"""Returns rows `first` to `last` of a feature map, (1, C, last - first, W)."""
 
 
 def uses_strips(x: Tensor) -> bool:
-    """Tell whether layers may do x (B, C, H, W) in strips, and should: smaller maps stay in a cache as they are."""
+    """Return whether to process x (B, C, H, W) in strips; smaller feature maps fit into the cache."""
     return (
         x.device.type == "cpu"
         and x[0].numel() > _STRIP
@@ -36,12 +36,12 @@ def uses_strips(x: Tensor) -> bool:
 
 
 def convolve_whole(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return conv(x) for a 3x3 convolution with padding, by Winograd's algorithm where that is faster."""
+    """Return conv(x) for a 3x3 convolution with padding, with Winograd's algorithm if it is faster."""
     found = convolution_weights(conv, x) if uses_winograd(x, conv.weight) else None
     if found is None:
         return conv(x)
     x = x.contiguous(memory_format=torch.channels_last)
-    result = new_map(x, len(found[0]), *x.shape[2:])
+    result = empty_feature_map(x, len(found[0]), *x.shape[2:])
     for i in range(len(x)):
         convolve(_plain(x[i : i + 1]), x, *found, result[i : i + 1])
     return result
@@ -52,7 +52,7 @@ def convolve_activated(
 ) -> None:
     """Write the convolution of SiLU of the normalised x (B, C, H, W) to `result`, or add it there.
 
-    `result` (B, K, H, W) is not x, and has the channels last in memory.
+    `result` (B, K, H, W) must not be x, and is in channels-last memory format.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     found = convolution_weights(conv, x)
@@ -66,10 +66,10 @@ def convolve_activated(
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the 1x1 convolution of x, strip by strip."""
-    result = new_map(x, len(weight), *x.shape[2:])
+    result = empty_feature_map(x, len(weight), *x.shape[2:])
     step = rows_of_a_strip(x)
-    # PyTorch keeps 1x1 convolutions on one thread from the fast kernels unless they are dilated, which means nothing
-    # for a single tap.
+    # PyTorch uses its fast kernels for 1x1 convolutions on one thread only if they are dilated; dilation has no effect
+    # on a single tap.
     dilates = is_faster("dilated 1x1", name_of(x.dtype), lambda: _pointwise_trials(x.dtype))
     dilation = 2 if dilates else 1
     for part, room in zip(x.split(step, 2), result.split(step, 2), strict=True):
@@ -84,15 +84,15 @@ def _pointwise_trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
 
 
 def activation(norm: nn.Module, x: Tensor) -> Rows:
-    """Return what gives rows `first` to `last` of SiLU of the normalised x (1, C, H, W), anew."""
+    """Return a function that computes rows `first` to `last` of SiLU of the normalised x (1, C, H, W)."""
     if not isinstance(norm, nn.GroupNorm) or type(norm).forward is not nn.GroupNorm.forward:
-        whole = norm(x)  # a host's layer, which knows where its weights are
+        whole = norm(x)  # a host's layer, which moves its weights itself
         return lambda first, last: F.silu(whole[:, :, first:last])
     mean, variance = (v.repeat_interleave(x.shape[1] // norm.num_groups) for v in moments(x, norm))
     weight, bias = norm.weight.float(), norm.bias.float()
 
     def rows(first: int, last: int) -> Tensor:
-        # With statistics that are given, what groups share or not makes no difference.
+        # With given statistics, the grouping of channels makes no difference.
         part = x[:, :, first:last]
         normal = F.batch_norm(part, mean, variance, weight, bias, eps=norm.eps)
         return F.silu(normal, inplace=True)
@@ -103,7 +103,7 @@ def activation(norm: nn.Module, x: Tensor) -> Rows:
 def moments(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each group (G,) of x (1, C, H, W), in float32."""
     means, variances, counts = [], [], []
-    # Asked to keep running statistics in float32, PyTorch gives those of a bfloat16 map in float32 too.
+    # With float32 running statistics, PyTorch also returns those of a bfloat16 feature map in float32.
     running = torch.zeros(x.shape[1], dtype=torch.float32)
     for part in x.split(rows_of_a_strip(x), dim=2):
         mean, variance = torch.batch_norm_update_stats(part, running, running, 0.0)
@@ -132,7 +132,7 @@ def convolve(
     height, width = x.shape[2:]
     winograd = Winograd(weight, bias) if uses_winograd(x, weight) else None
     step = rows_of_a_strip(x) if winograd is None else band_height(width, x.shape[1])
-    weight = weight.contiguous(memory_format=torch.channels_last)  # or every call does it
+    weight = weight.contiguous(memory_format=torch.channels_last)  # once instead of in every call
     for first in range(0, height, step):
         last = min(first + step, height)
         end = last if winograd is None else first + -(-(last - first) // ROWS) * ROWS
@@ -154,7 +154,7 @@ def _plain(x: Tensor) -> Rows:
 
 
 def rows_of_a_strip(x: Tensor) -> int:
-    """Return how many rows of x (B, C, H, W) make a strip."""
+    """Return the number of rows of x (B, C, H, W) in a strip."""
     return max(1, _STRIP * torch.get_num_threads() // (x.shape[1] * x.shape[3]))
 
 

@@ -1,4 +1,4 @@
-"""Where the CPU kernels run: on a CPU, without gradients, and unless they are switched off."""
+"""Conditions under which the CPU kernels run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 VARIABLE = "VARESTORER_CPU_KERNELS"
-"""Environment variable, read at each pass: "off" leaves every pass to the plain networks, "all" runs every kernel of
-this package without timing it, and anything else those that are faster on this machine (see `speed`)."""
+"""Environment variable, read at each pass: "off" runs the plain networks, "all" runs every kernel
+of this package without timing, and any other value runs those that are faster on this machine (see
+`speed`)."""
 
 
 def mode() -> str:
@@ -19,7 +20,7 @@ def mode() -> str:
 
 
 def runs_on(x: Tensor) -> bool:
-    """Return whether the kernels take an input: on a CPU, no gradients recorded, not compiling, switched on."""
+    """Return whether the kernels run on an input: on a CPU, without gradients, not compiling, not switched off."""
     if torch.compiler.is_compiling():
         return False
     return x.device.type == "cpu" and not torch.is_grad_enabled() and mode() != "off"

@@ -1,11 +1,11 @@
 """3x3 convolutions in float32 on a CPU with half the multiplications: Winograd's F(4, 3) down the rows.
 
-Lavin & Gray 2015 (arXiv:1509.09308), in one of the two dimensions. Four rows of the result come from six of
-the input, which are mixed into six others (`B`), multiplied by six mixtures of the weight's rows (`G`), and
-mixed back (`A`). Six 1x3 convolutions of a quarter of the rows do the work of a 3x3 one: 18 products for 36.
+Lavin & Gray 2015 (arXiv:1509.09308), in one of the two dimensions. Six input rows are transformed (`B`), multiplied by
+six transformed rows of the weight (`G`), and transformed back (`A`) to four output rows. Six 1x3 convolutions of a
+quarter of the rows replace a 3x3 one: 18 multiplications instead of 36.
 
-In both dimensions it would be 9 for 36, but as measured the mixing took more than these products saved. The
-rounding errors of one layer are 1.2 times those of the direct convolution.
+In both dimensions it would be 9 instead of 36, but measurements showed that the transforms took more time than they
+saved. The rounding errors of one layer are 1.2 times those of the direct convolution.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from torch import Tensor
 from .speed import Trial, is_faster, name_of, ramp
 
 ROWS = 4
-"""Rows of the result that are made together, from two more of the input."""
+"""Output rows computed together, from two more input rows."""
 _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
-"""Where the polynomials are evaluated, besides infinity: small errors, and powers exact in float32."""
+"""Evaluation points of the polynomials besides infinity, chosen for small errors and powers that
+are exact in float32."""
 _MIXED_ROWS = ROWS + 2
 _BAND = 1 << 21
-"""Numbers of mixed input to hold at once for each thread: 8 MB and as many of products stay in a cache."""
+"""Elements of transformed input held at once per thread: 8 MB, and as much for the products, fit into the cache."""
 _LEAST_CHANNELS = 128
 _LEAST_PIXELS = 32 * 32
-"""Smaller layers are too small a share of a pass to be looked at."""
+"""Smaller layers take too little of a pass to be optimised."""
 
 
 class _Matrices(NamedTuple):
     """The constants of F(4, 3)."""
 
     input: Tensor
-    """B (6, 6), float32: rows of the input to mixed rows."""
+    """B (6, 6), float32: input rows to transformed rows."""
     weight: Tensor
     """G (6, 3), float32."""
     output: Tensor
-    """A (4, 6), float32: products to rows of the result."""
+    """A (4, 6), float32: products to output rows."""
     bias: Tensor
-    """(6,), float64: what A turns into four ones."""
+    """(6,), float64: the vector that A maps to four ones."""
 
 
 @cache
 def _matrices() -> _Matrices:
-    """Return the constants as Toom and Cook derive them: evaluate, multiply, interpolate, all transposed."""
+    """Return the constants of the transposed Toom-Cook algorithm: evaluate, multiply, interpolate."""
 
-    def powers(count: int) -> Tensor:  # of every point, and the leading coefficient for infinity
+    def powers(count: int) -> Tensor:  # for every point, and the leading coefficient for infinity
         rows = [[point**i for i in range(count)] for point in _POINTS]
         rows.append([0.0] * (count - 1) + [1.0])
         return torch.tensor(rows, dtype=torch.float64, device="cpu")
@@ -60,7 +61,7 @@ def _matrices() -> _Matrices:
 
 
 def uses_winograd(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether this way is exact enough and faster for x (B, C, H, W) and weight (K, C, 3, 3)."""
+    """Return whether the algorithm is precise enough and faster for x (B, C, H, W) and weight (K, C, 3, 3)."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
@@ -72,9 +73,9 @@ def uses_winograd(x: Tensor, weight: Tensor) -> bool:
 
 
 def _trials() -> tuple[Trial, Trial]:
-    """Return both ways on the least channels: with more of them, the multiplications saved only weigh more.
+    """Return both variants on the smallest number of channels; with more, the saved multiplications only count more.
 
-    The weight is mixed once for a whole feature map, so not within the time of this small part of one.
+    The weight is transformed once for a whole feature map, so the time of this small part excludes it.
     """
     channels, height, width = _LEAST_CHANNELS, 16, 64
     x = ramp(1, height + 2, width, channels).permute(0, 3, 1, 2)
@@ -88,7 +89,7 @@ def _trials() -> tuple[Trial, Trial]:
 
 
 class Winograd:
-    """One convolution's six 1x3 weights and biases, and what they do with a band of rows.
+    """The six 1x3 weights and the biases of one convolution, applied to bands of rows.
 
     Args:
         weight: (K, C, 3, 3), float32 on a CPU.
@@ -105,14 +106,14 @@ class Winograd:
         self._biases = [None if bias is None else bias * share for share in shares]
 
     def convolve(self, rows: Tensor, result: Tensor, *, add: bool = False) -> None:
-        """Write to `result` (h, W, K), or add to it, what comes of the rows (4n + 2, W, C) around it.
+        """Write the convolution of rows (4n + 2, W, C) to `result` (h, W, K), or add it there.
 
-        `rows` begins one row above, 4n is h rounded up, and the row below is the last that counts. At the
-        sides, zeros are supposed. Both are dense in memory. No gradient passes.
+        `rows` begins one row above the result and includes one row below; 4n is h rounded up. The sides are padded with
+        zeros. Both tensors are dense in memory. Gradients are not supported.
         """
         strips = (rows.shape[0] - 2) // ROWS
         width, channels, outputs = *rows.shape[1:], result.shape[-1]
-        numbers = width * channels  # in a row; a strip shares two rows with the next
+        numbers = width * channels  # in a row; neighbouring strips share two rows
         strided = rows.as_strided((strips, _MIXED_ROWS, numbers), (ROWS * numbers, numbers, 1))
         mixed = rows.new_empty(_MIXED_ROWS, strips, numbers)
         mix = self._matrices.input.expand(strips, -1, -1)
@@ -134,6 +135,6 @@ class Winograd:
 
 
 def band_height(width: int, channels: int) -> int:
-    """Return how many rows of a result to make at once from rows of so many pixels and channels."""
+    """Return the number of output rows to compute at once for a given number of pixels and channels."""
     strips = _BAND * torch.get_num_threads() // (_MIXED_ROWS * width * channels)
     return max(1, strips) * ROWS

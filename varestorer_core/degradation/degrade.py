@@ -70,7 +70,7 @@ def degrade(
 def reduced_size(size: Size, scale: float) -> Size:
     """Return (height, width) divided by `scale`, halves to even, at least 1."""
     if not (math.isfinite(scale) and scale >= 1):
-        raise SettingError(f"scale must be a number from 1 up, got {scale}.")
+        raise SettingError(f"scale must be a number of at least 1, got {scale}.")
     return max(1, round(size[0] / scale)), max(1, round(size[1] / scale))
 
 

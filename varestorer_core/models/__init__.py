@@ -1,1 +1,1 @@
-"""Networks and their mathematics: tensors in, tensors out; no files, no devices, no user."""
+"""The networks: functions of tensors, independent of files, devices and user interfaces."""

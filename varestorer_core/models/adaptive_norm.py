@@ -1,4 +1,4 @@
-"""Layer norm whose scale and shift come from the condition vector of the text (adaptive layer norm)."""
+"""Adaptive layer norm: scale and shift are computed from the condition vector of the text."""
 
 from __future__ import annotations
 

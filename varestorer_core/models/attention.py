@@ -1,6 +1,6 @@
-"""Attention as a function that is passed in.
+"""Attention as an interchangeable function.
 
-Every module has it as a constructor argument, so a host can pass its own.
+Every module accepts it as a constructor argument, so a host can pass its own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ class AttentionFn(Protocol):
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attend with PyTorch's fused kernel; see `AttentionFn` for shapes."""
-    # A GPU's fused kernels refuse a float32 mask beside queries in half precision.
+    # Fused GPU kernels do not support a float32 mask with half-precision queries.
     mask = None if mask is None else mask.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

@@ -1,8 +1,8 @@
 """Convolutional encoder and decoder of the visual tokenizer.
 
-The VQGAN layout without attention: residual blocks of GroupNorm, SiLU and 3x3 convolutions, halving by
-a strided convolution with one pixel of zero padding at the right and bottom, doubling by nearest neighbour.
-Parameter names follow the checkpoint's flattened spelling (`conv1.weight`, not `conv1.conv.weight`).
+The VQGAN layout without attention: residual blocks of GroupNorm, SiLU and 3x3 convolutions, downsampling by a strided
+convolution with one pixel of zero padding at the right and bottom, upsampling by nearest neighbour. Parameter names
+follow the flattened naming of the checkpoint (`conv1.weight`, not `conv1.conv.weight`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         groups, channels = config.norm_groups, widths[-1]
         self.conv_in = operations.Conv2d(config.codebook_dim, channels, 3, padding=1, **factory)
         self.mid = _middle(channels, groups, operations, **factory)
-        # Checkpoints number the levels by resolution, finest first; they run coarsest first.
+        # Checkpoints number the levels finest first; they run coarsest first.
         self.up = nn.ModuleList()
         for i, width in reversed(list(enumerate(widths))):
             count = config.num_res_blocks + 1

@@ -1,7 +1,7 @@
 """One transformer block: gated self-attention, cross-attention to the text, gated feed-forward.
 
-Numerics: the residual stream, the norms and the query/key normalisation are float32; matrices multiply in
-`compute_dtype`. Vectors (norms, biases of attention, gates) are stored in float32 whatever the matrices are.
+Numerics: the residual stream, the norms and the query/key normalisation are float32; matrix multiplications run in
+`compute_dtype`. Vectors (norms, attention biases, gates) are always stored in float32.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
     def _queries_keys_values(
         self, x: Tensor, heads: HeadConstants, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return q, k, v (B, L, H, c): q and k of constant length, rotated to their positions."""
+        """Return q, k, v (B, L, H, c), with q and k normalised and with rotary positions applied."""
         qkv = self.mat_qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, c)
         qk = qkv[:, :, :2] + heads.bias[:2]  # float32, as the bias is
         norm = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12)
@@ -68,7 +68,7 @@ class SelfAttention(nn.Module):
         return q, k, qkv[:, :, 2] + heads.v_bias.to(qkv.dtype)
 
     def constants(self, device: torch.device, dtype: torch.dtype) -> HeadConstants:
-        """Return the constants on a device, for products in `dtype`."""
+        """Return the constants on a device, for computation in `dtype`."""
         q_bias, v_bias = (b.to(device, torch.float32) for b in (self.q_bias, self.v_bias))
         # No key bias: it would cancel in the softmax if keys were not normalised.
         bias = torch.stack((q_bias, torch.zeros_like(q_bias), v_bias))
@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
     def keys_values(self, text: Tensor) -> TextKV:
         """Return keys and values of projected text (B, T, C)."""
         k, v = self.mat_kv(text).chunk(2, dim=-1)
-        # The release bypasses v_bias where an adapter sits on mat_kv, and its weights are trained so.
+        # The release bypasses v_bias if mat_kv has an adapter, and its weights were trained this way.
         if not isinstance(self.mat_kv, LoRALinear):
             v = v + self.v_bias.to(v)
         return TextKV(self._split(k), self._split(v))
@@ -144,7 +144,7 @@ class Block(nn.Module):
         self.ffn = FeedForward(config, operations, **factory)
 
     def context(self, modulation: Tensor, text: Tensor) -> BlockContext:
-        """Return what the block uses besides the tokens.
+        """Return the block's inputs other than the tokens.
 
         Args:
             modulation: (B, 1, 6, C) shared part, to which the block's own is added.
@@ -173,7 +173,7 @@ class Block(nn.Module):
             rope: (cos, sin) of the L rows.
             mask: additive self-attention mask; text_mask: additive (B, 1, 1, T).
             cache: keys and values of earlier scales, for next-scale generation.
-            num_queries: return only the first rows; the others are attended to and dropped.
+            num_queries: return only the first rows; the others serve as keys and values only.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = context.modulation.unbind(2)
         mask, half = mask if mask is None else mask[..., :num_queries, :], self.compute_dtype

@@ -1,4 +1,4 @@
-"""What a block uses besides the tokens: computed once for a prompt, not for every tile."""
+"""Inputs of a block other than the tokens, computed once per prompt instead of once per tile."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class TextKV:
     values: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TextKV:
-        """Return `change` of keys and of values, such as a larger batch."""
+        """Apply `change` to keys and values, for example to expand the batch."""
         return TextKV(change(self.keys), change(self.values))
 
 
 @dataclass(frozen=True)
 class HeadConstants:
-    """What the heads of one self-attention do to queries, keys and values, whatever the tokens."""
+    """Constants that self-attention applies to queries, keys and values."""
 
     bias: Tensor
-    """(3, H, c) float32 of q, k and v; that of k is zero."""
+    """(3, H, c) float32 for q, k and v; zero for k."""
     v_bias: Tensor
-    """(H, c), the last of them in the type of the products."""
+    """(H, c), the bias of v in the compute dtype."""
     length: Tensor
-    """(2, H, 1) float32 of q and k."""
+    """(2, H, 1) float32 for q and k."""
 
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What one block uses besides the tokens: it depends on the prompt and the weights alone."""
+    """Inputs of one block other than the tokens; they depend only on the prompt and the weights."""
 
     modulation: Tensor
     """(B or 1, 1, 6, C): gates, scales and shifts, the shared part and the block's own."""
@@ -42,5 +42,5 @@ class BlockContext:
     text: TextKV
 
     def map(self, change: Callable[[Tensor], Tensor]) -> BlockContext:
-        """Return `change` of all that has a batch, such as a larger one."""
+        """Apply `change` to everything with a batch dimension, for example to expand it."""
         return replace(self, modulation=change(self.modulation), text=self.text.map(change))

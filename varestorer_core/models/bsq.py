@@ -47,13 +47,13 @@ def codes_to_bits(codes: Tensor) -> Tensor:
 def quantize(
     features: Tensor, schedule: ScaleSchedule, *, straight_through: bool = False
 ) -> QuantizedPyramid:
-    """Quantise features scale by scale; each scale codes what the coarser ones left unexplained.
+    """Quantise features scale by scale; each scale encodes the residual of the coarser ones.
 
     Args:
         features: (B, d, h, w) raw encoder output at the schedule's last grid.
         straight_through: let gradients of `summed_codes` reach `features` as if quantising were the
-            identity at every scale. Residuals are taken against the detached sum: otherwise the
-            gradients of consecutive scales cancel.
+            identity at every scale. Residuals are computed from the detached sum; otherwise the gradients of
+            consecutive scales cancel.
 
     Raises:
         ValueError: if the feature grid is not the schedule's last grid.
@@ -82,7 +82,8 @@ def quantize(
 
 
 def where_areas_are_averaged(features: Tensor) -> Tensor:
-    """Return features on a device that averages areas whose sides do not divide: the CPU instead of Apple's GPUs."""
+    """Return features on a device that supports area averaging with non-integer ratios: the CPU
+    instead of Apple GPUs."""
     return features.cpu() if features.device.type == "mps" else features
 
 
@@ -95,7 +96,7 @@ def dequantize(bits: Tensor, schedule: ScaleSchedule) -> Tensor:
 def pyramid_tokens(
     bits: Tensor, schedule: ScaleSchedule, variant: PyramidVariant = "long"
 ) -> Tensor:
-    """Turn the bits of a picture into the tokens that the transformer reads.
+    """Return the input tokens of the transformer for the bits of a picture.
 
     Args:
         bits: (B, L, d) of all scales.

@@ -1,4 +1,4 @@
-"""What next-scale generation keeps of the scales that it has generated."""
+"""Key/value cache of next-scale generation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass
 class KVCache:
-    """Keys and values of the scales that one block has seen."""
+    """Keys and values of the scales processed by one block."""
 
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, L, c) of one scale and return those of all scales so far."""
+        """Append keys and values (B, H, L, c) of one scale and return those of all scales so far."""
         self.keys.append(k)
         self.values.append(v)
         return torch.cat(self.keys, dim=2), torch.cat(self.values, dim=2)

@@ -1,8 +1,8 @@
 """Next-scale generation: the multi-step teacher with a key/value cache (VAR; Infinity).
 
-One step per scale. Each step reads the sum of the codes so far, sampled at the scale's grid, and sees all
-earlier scales through the cache. This is the baseline that the one-step student is compared with, and the
-text-to-image generator that the same weights are without their adapters.
+One step per scale. The input of each step is the sum of the codes so far, sampled at the scale's grid; it attends to
+all earlier scales through the cache. This is the multi-step baseline for the one-step student and, without adapters,
+the text-to-image generator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .text_conditioning import TextContext
 from .transformer import UNCONDITIONAL_LENGTH, VARTransformer
 
 OnScale = Callable[[int, Tensor, Tensor], None]
-"""Called after each scale with its index, the logits (B, n_k, d, 2) handed to the sampler and the bits."""
+"""Called after each scale with its index, the logits (B, n_k, d, 2) passed to the sampler and the bits."""
 
 
 def generate(
@@ -45,19 +45,14 @@ def generate(
 
     Args:
         text: (1, T, Ct) features of the prompt; None generates without one.
-        negative: (1, T', Ct) features to be guided away from; None takes as many rows of the
-            learned unconditional embedding as the prompt has.
-        batch: pictures of the same prompt.
-        cfg: guidance, for all scales or one each; 1 is none.
-        cfg_blocks: mix the two halves after these blocks (negative counts from the end) instead
-            of mixing the logits.
-        tau: temperature dividing the logits, for all scales or one each.
-        top_k: 1 takes the arg-max; 0, or 2 and more, changes nothing (a bit has two values).
-        top_p: nucleus of each bit's two values; 0 means off.
-        generator: of the draws, of any device: on the CPU a seed means the same draws everywhere.
-        device: where to work; None is where the learned embedding of no prompt is. A host that
-            offloads weights has to say.
-        on_scale: see `OnScale`; raising in it cancels.
+        negative: (1, T', Ct) features of the negative prompt; None uses as many rows of the learned unconditional
+        embedding as the prompt has. batch: pictures of the same prompt. cfg: guidance scale, for all scales or one for
+        each; 1 disables guidance. cfg_blocks: apply guidance after these blocks (negative indices count from the end)
+        instead of to the logits. tau: temperature that divides the logits, for all scales or one for each. top_k: 1
+        uses the arg-max; 0, or 2 and more, has no effect (a bit has two values). top_p: nucleus of each bit's two
+        values; 0 means off. generator: random generator on any device; on the CPU, a seed produces the same samples
+        everywhere. device: device to compute on; None is the device of the learned unconditional embedding. Required if
+        a host offloads weights. on_scale: see `OnScale`; raising in it cancels.
 
     Returns:
         (B, L, d) bool.
@@ -109,7 +104,7 @@ def _contexts(
     guided: bool,
     device: torch.device | str | None,
 ) -> TextContext:
-    """Encode the prompt and, for guidance, what it is guided away from, as one batch."""
+    """Encode the prompt and, for guidance, the negative prompt as one batch."""
     uncond = transformer.cfg_uncond[None].to(device)
     text = uncond[:, :UNCONDITIONAL_LENGTH] if text is None else text.to(uncond.device)
     if not guided:
@@ -166,14 +161,14 @@ def _mix(both: Tensor, weight: float) -> Tensor:
 def _draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator | None) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise VARestorerError(
-            "The model computed NaN or infinite logits, so no picture can be drawn from them. Run it "
-            "in bf16 or fp32; fp16 overflows. With lower guidance the values are smaller, too."
+            "The model computed NaN or infinite logits, so no picture can be generated. Run it in "
+            "bf16 or fp32, because fp16 can overflow, or lower the guidance."
         )
     if top_k == 1:
         return logits[..., 1] > logits[..., 0]
     probabilities = logits.softmax(-1)
     if top_p > 0:
-        # Of two values only the smaller can fall outside the nucleus.
+        # Of two values, only the less likely one can be outside the nucleus.
         dropped = (probabilities <= 1 - top_p) & (probabilities < probabilities.flip(-1))
         probabilities = probabilities.masked_fill(dropped, 0.0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)

@@ -9,9 +9,9 @@ from ..schedule import ScaleSchedule
 
 
 def block_causal_mask(schedule: ScaleSchedule, device: torch.device | str | None = None) -> Tensor:
-    """Return the teacher's mask (1, 1, L, L): a scale sees itself and the coarser ones.
+    """Return the teacher's block-causal mask (1, 1, L, L): a scale attends to itself and the coarser ones.
 
-    Float32, 0 where visible and -inf elsewhere, because every attention backend accepts that.
+    Float32, 0 where attention is allowed and -inf elsewhere, which every attention backend supports.
     """
     scale_of_token = torch.cat(
         [torch.full((size,), k, device=device) for k, size in enumerate(schedule.sizes)]

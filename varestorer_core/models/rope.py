@@ -4,9 +4,9 @@ Notable:
 - every scale's cells are placed on the grid of the 13th scale, so a cell at a coarse scale has the coordinate
   of the finest cell at its corner, rounded half to even;
 - the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
-- rows of the 13 scales are concatenated and a sequence takes consecutive rows. The appended block of the long
-  LQ pyramid has no rows of its own: it falls on those of the next scale. The released weights were trained so; a
-  model with `lq_rows` "own" takes those of the finest scale, whose cells the block shares.
+- rows of the 13 scales are concatenated and a sequence uses consecutive rows. The appended block of the long LQ pyramid
+has no rows of its own and uses those of the next scale. The released weights were trained this way; a model with
+`lq_rows` "own" uses those of the finest scale, whose cells the block shares.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def rope_table(
     """Return (cos, sin), each (length, head_dim / 2) float32, for rows start .. start + length.
 
     Args:
-        own_lq_rows: give the block that follows the schedule's scales the rows of the finest of them.
+        own_lq_rows: use the rows of the finest scale for the block that follows the schedule's scales.
 
     Raises:
         ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
@@ -66,7 +66,8 @@ def rope_table(
 def _full_table(
     schedule: ScaleSchedule, head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    # Kept on its device: a copy needs a wait. Not in inference mode: autograd refuses tensors made there.
+    # Cached per device, because a copy synchronises. Not created in inference mode, because autograd rejects such
+    # tensors.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
         frequencies = 1.0 / _THETA**exponent  # (head_dim / 4,)
@@ -79,7 +80,7 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate adjacent channel pairs of x (..., D) by the angles of cos, sin, broadcastable to (..., D / 2)."""
     pairs = x.unflatten(-1, (-1, 2))
     if x.device.type in ("cuda", "cpu") and not torch.compiler.is_compiling():
-        # One kernel in place of seven; compilers make one of the seven, and not every device has complex numbers.
+        # One kernel instead of seven. Compilers fuse the seven, and not every device supports complex numbers.
         turned = torch.view_as_complex(pairs) * torch.complex(cos, sin)
         return torch.view_as_real(turned).flatten(-2)
     a, b = pairs.unbind(-1)

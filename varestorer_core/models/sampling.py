@@ -1,7 +1,7 @@
-"""From logits to bits: arg-max, or sampling with noise that the caller passes.
+"""Bits from logits: arg-max, or sampling with noise passed by the caller.
 
-Adding Gumbel noise to the two logits of a bit and taking the larger one draws the bit from the model's own
-distribution; shrinking the noise moves the draw towards the arg-max.
+Adding Gumbel noise to the two logits of a bit and choosing the larger one samples from the model's distribution;
+scaling the noise down moves the sample towards the arg-max.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _TINY = 1e-20
 
 
 def sample_bits(logits: Tensor, noise: Tensor | None = None, noise_scale: float = 1.0) -> Tensor:
-    """Choose bits.
+    """Sample bits.
 
     Args:
         logits: (B, L, d, 2) of each bit being 0 and 1.
         noise: (B, L, d, 2) Gumbel noise; None means the arg-max. A tie returns 0.
-        noise_scale: 0 is the arg-max again, 1 samples the model's distribution.
+        noise_scale: 0 is the arg-max, 1 samples from the model's distribution.
 
     Returns:
         (B, L, d) bool.

@@ -1,4 +1,4 @@
-"""What the transformer uses of a prompt, computed once a run (VARestorer and Infinity, "text conditioning")."""
+"""Text conditioning of the transformer, computed once per run (VARestorer and Infinity, "text conditioning")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .block_context import BlockContext
 
 @dataclass(frozen=True)
 class TextContext:
-    """Everything that the blocks use of a prompt; computed once per run, not per tile."""
+    """Conditioning of all blocks on a prompt; computed once per run, not per tile."""
 
     cond: Tensor
     """(B, C) pooled condition vector."""
@@ -37,7 +37,7 @@ class TextContext:
                 f"Only a context of one prompt can be expanded, got {self.batch} prompts."
             )
         context = self._map(lambda t: t.expand(batch, *t.shape[1:]))
-        # With the modulation of one prompt, norm and modulation are one kernel for any batch.
+        # With the modulation of one prompt, norm and modulation are fused for any batch size.
         blocks = [
             replace(new, modulation=old.modulation)
             for new, old in zip(context.blocks, self.blocks, strict=True)

@@ -1,4 +1,4 @@
-"""From text features to the condition vector (VARestorer and Infinity, "text conditioning").
+"""Pooling of text features to the condition vector (VARestorer and Infinity, "text conditioning").
 
 RMS-normalised features are pooled by a learned query. The vector drives the adaptive norms and starts the sequence.
 """

@@ -14,14 +14,13 @@ from .bsq import QuantizedPyramid, quantize
 
 
 class VisualTokenizer(nn.Module):
-    """Pictures to features, bits and codes, and back.
+    """Encodes pictures to features, bits and codes, and decodes them.
 
     Args:
         config: shape of the network.
         operations: namespace of layer classes (`torch.nn`, or a host's offload-aware ones).
         dtype, device: of the parameters; `device="meta"` builds without memory.
-        decoder_dtype: of the decoder's parameters, to which codes are then cast; default `dtype`,
-            and codes as they come.
+        decoder_dtype: of the decoder's parameters; codes are cast to it. Default `dtype`, without a cast.
     """
 
     def __init__(

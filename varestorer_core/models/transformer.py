@@ -30,9 +30,9 @@ from .text_conditioning import TextContext
 from .text_pool import RMSNorm, TextPool, pool_heads
 
 UNCONDITIONAL_LENGTH = 64
-"""Rows of the learned unconditional embedding that stand for no prompt: about the length of a caption.
+"""Number of rows of the learned unconditional embedding used without a prompt: about the length of a caption.
 
-In training, the embedding replaced captions of every length.
+During training, the embedding replaced captions of every length.
 """
 
 
@@ -44,7 +44,7 @@ class VARTransformer(nn.Module):
         operations: namespace of layer classes (`torch.nn`, or a host's offload-aware ones).
         dtype: of the blocks' matrices; everything else is small and stays in float32.
         device: of the parameters; "meta" allocates no memory.
-        compute_dtype: type in which the blocks multiply; default `dtype`.
+        compute_dtype: dtype of the blocks' matrix multiplications; default `dtype`.
         attention: see `models.attention.AttentionFn`.
     """
 
@@ -92,7 +92,7 @@ class VARTransformer(nn.Module):
     def encode_text(
         self, features: Tensor | None = None, mask: Tensor | None = None, *, device: Any = None
     ) -> TextContext:
-        """Compute everything that depends on the prompt alone.
+        """Compute everything that depends only on the prompt.
 
         Args:
             features: (B, T, text_channels) of the text encoder; None uses the learned
@@ -103,8 +103,8 @@ class VARTransformer(nn.Module):
         Raises:
             ValueError: if the features have another width, or a prompt has no valid row.
         """
-        # Deviation from upstream: the text is never dropped at random. Upstream does so one time
-        # in ten even at inference, and for all tiles that follow.
+        # Deviation from upstream: the text is never dropped at random. Upstream does so with probability 0.1, even at
+        # inference, and then for all following tiles.
         if features is None:
             rows = min(self.config.text_rows, UNCONDITIONAL_LENGTH)
             features = self.cfg_uncond[None, :rows].to(device=device)
@@ -141,9 +141,9 @@ class VARTransformer(nn.Module):
         Args:
             tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or L + h*w ("long").
             text: from `encode_text`, of one prompt or of B prompts.
-            mask: None for the student; `block_causal_mask(schedule)` for the teacher. A student whose configuration
-                is without `cross_scale` always works like the teacher, on the short pyramid.
-            lq_bits: (B, L, d) bits of the LQ pyramid; required if the configuration has `lq_prior`.
+            mask: None for the student; `block_causal_mask(schedule)` for the teacher. A student without `cross_scale`
+            in its configuration always uses the teacher's mask and the short pyramid. lq_bits: (B, L, d) bits of the LQ
+            pyramid; required if the configuration has `lq_prior`.
 
         Returns:
             (B, L, d, 2) float32: logits of each bit being 0 and 1.
@@ -202,17 +202,17 @@ class VARTransformer(nn.Module):
             raise ValueError("This model has a prior towards the LQ bits: pass lq_bits (B, L, d).")
         gain = self.lq_prior.to(logits)[: schedule.num_scales]  # pyright: ignore
         sizes = torch.tensor(schedule.sizes, device=gain.device)
-        # Without output_size, a GPU would have to be waited for.
+        # Without output_size, this would synchronise with the GPU.
         gain = torch.repeat_interleave(gain, sizes, output_size=schedule.num_tokens)
         return favour_bits(logits, lq_bits, gain[:, None])
 
 
 @lru_cache(maxsize=8)
 def _levels(schedule: ScaleSchedule, length: int, device: torch.device) -> Tensor:
-    """Return the row of the level embedding of every token (length,); the appended code map has one of its own."""
+    """Return the row of the level embedding of every token (length,); the appended code map has its own."""
     sizes = [*schedule.sizes, schedule.sizes[-1]][
         : schedule.num_scales + (length > schedule.num_tokens)
     ]
-    # Kept on its device: each copy from the host would have to be waited for.
+    # Cached on its device: each copy from the host would synchronise.
     with torch.inference_mode(False), torch.no_grad():
         return torch.cat([torch.full((n,), k) for k, n in enumerate(sizes)]).to(device)
