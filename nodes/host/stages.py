@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ...varestorer_core.errors import SettingError
@@ -16,6 +15,7 @@ from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedu
 from ...varestorer_core.settings import RestoreSettings
 from .cleaner import cleaner_bytes, ready_cleaner
 from .images import join_alpha, to_alpha, to_image, to_intermediate, to_pictures
+from .latent import GEOMETRY_KEY, check_codes, check_tiles
 from .memory import is_oom, load_for_tiles
 from .model import compile_options, tile_bytes
 from .preview import TilePreview
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from ...varestorer_core.pipeline import LQPyramid
     from ...varestorer_core.tiles.geometry import TileGeometry
-
-GEOMETRY_KEY = "varestorer"
-"""The key under which a LATENT carries the tile geometry and the source pictures."""
 
 TILE_SIZES = ("auto", "128", "256", "384", "512", "768", "1024")
 
@@ -278,30 +275,3 @@ def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | No
         )
     mask = extra.get("attention_mask")
     return features.float(), None if mask is None else mask.reshape(1, -1).bool()
-
-
-def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
-    """Refuse a LATENT that another node has resized, cropped or cut since it was restored."""
-    side, count = geometry.layouts[0].tile // patch_size, len(geometry.places())
-    if tuple(codes.shape[2:]) != (side, side) or len(codes) != count:
-        raise SettingError(
-            f"The restoration made {count} tiles of {side} x {side} tokens, got {len(codes)} of "
-            f"{codes.shape[3]} x {codes.shape[2]}. A node in between resized, cropped or split the "
-            "latent; decode first, and resize the picture instead."
-        )
-
-
-def check_codes(codes: Tensor, channels: int) -> None:
-    """Refuse a LATENT that is not ours, empty, or broken, in one sentence."""
-    if codes.ndim != 4 or codes.shape[1] != channels:
-        raise SettingError(
-            f"This VAE decodes latents (N, {channels}, h, w), got {tuple(codes.shape)}. The latent "
-            "was made by another kind of model."
-        )
-    if 0 in codes.shape:
-        raise SettingError(f"The latent is empty, its shape is {tuple(codes.shape)}.")
-    if not bool(torch.isfinite(codes).all()):
-        raise SettingError(
-            "The latent holds NaN or infinite values, so an earlier node failed. Load the model in "
-            "bf16 or fp32 instead of fp16."
-        )

@@ -146,3 +146,27 @@ def test_torch_is_imported_at_first_use_only(code):
     code += "\nimport sys\nassert 'torch' not in sys.modules, 'torch was imported'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def lines(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_file_is_too_long_to_be_read_at_once():
+    long = {path.name: lines(path) for path in [*files(CORE), *files(NODES)] if lines(path) > 300}
+    assert not long
+
+
+def test_the_network_fits_on_a_thousand_lines():
+    names = [
+        "transformer",
+        "block",
+        "attention",
+        "autoencoder",
+        "bsq",
+        "rope",
+        "text_conditioning",
+        "sampling",
+    ]
+    network = [CORE / "models" / f"{name}.py" for name in names] + [CORE / "schedule.py"]
+    assert sum(map(lines, network)) <= 1000

@@ -82,8 +82,7 @@ def quantize(
 
 
 def where_areas_are_averaged(features: Tensor) -> Tensor:
-    """Return features on a device that supports area averaging with non-integer ratios: the CPU
-    instead of Apple GPUs."""
+    """Return features on a device that averages areas with non-integer ratios: the CPU instead of Apple GPUs."""
     return features.cpu() if features.device.type == "mps" else features
 
 

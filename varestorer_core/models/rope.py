@@ -4,9 +4,9 @@ Notable:
 - every scale's cells are placed on the grid of the 13th scale, so a cell at a coarse scale has the coordinate
   of the finest cell at its corner, rounded half to even;
 - the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
-- rows of the 13 scales are concatenated and a sequence uses consecutive rows. The appended block of the long LQ pyramid
-has no rows of its own and uses those of the next scale. The released weights were trained this way; a model with
-`lq_rows` "own" uses those of the finest scale, whose cells the block shares.
+- rows of the 13 scales are concatenated and a sequence uses consecutive rows. The appended block of the long LQ
+  pyramid has no rows of its own and uses those of the next scale. The released weights were trained this way; a model
+  with `lq_rows` "own" uses those of the finest scale, whose cells the block shares.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def rope_table(
 def _full_table(
     schedule: ScaleSchedule, head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    # Cached per device, because a copy synchronises. Not created in inference mode, because autograd rejects such
-    # tensors.
+    # Cached per device: a copy synchronises. Not in inference mode: autograd rejects tensors made there.
     with torch.inference_mode(False), torch.no_grad():
         exponent = torch.arange(0, head_dim // 2, 2, dtype=torch.float32) / (head_dim // 2)
         frequencies = 1.0 / _THETA**exponent  # (head_dim / 4,)

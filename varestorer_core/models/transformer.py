@@ -30,10 +30,8 @@ from .text_conditioning import TextContext
 from .text_pool import RMSNorm, TextPool, pool_heads
 
 UNCONDITIONAL_LENGTH = 64
-"""Number of rows of the learned unconditional embedding used without a prompt: about the length of a caption.
-
-During training, the embedding replaced captions of every length.
-"""
+"""Number of rows of the learned unconditional embedding used without a prompt: in training, it replaced captions of
+all lengths, most of them about this long."""
 
 
 class VARTransformer(nn.Module):
@@ -114,9 +112,7 @@ class VARTransformer(nn.Module):
                 "Use the text encoder that the model was trained with (flan-t5-xl for VARestorer)."
             )
         if features.shape[1] == 0 or (mask is not None and not bool(mask.bool().any(1).all())):
-            raise ValueError(
-                "Every prompt needs at least one text token, got a prompt without any."
-            )
+            raise ValueError("Every prompt needs at least one text token, got one without any.")
         text_mask = additive_mask(mask)
         text = self.text_norm(features.float())
         cond = self.text_proj_for_sos(text, text_mask)
@@ -152,11 +148,10 @@ class VARTransformer(nn.Module):
             ValueError: if the tokens do not fit the schedule or the model.
         """
         if not self.config.cross_scale:
-            # The long pyramid begins with the short one.
-            tokens, mask = (
-                tokens[:, : schedule.num_tokens - 1],
-                block_causal_mask(schedule, tokens.device),
-            )
+            tokens = tokens[
+                :, : schedule.num_tokens - 1
+            ]  # the long pyramid begins with the short one
+            mask = block_causal_mask(schedule, tokens.device)
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)
         text = text.expand(x.shape[0])
@@ -210,9 +205,8 @@ class VARTransformer(nn.Module):
 @lru_cache(maxsize=8)
 def _levels(schedule: ScaleSchedule, length: int, device: torch.device) -> Tensor:
     """Return the row of the level embedding of every token (length,); the appended code map has its own."""
-    sizes = [*schedule.sizes, schedule.sizes[-1]][
-        : schedule.num_scales + (length > schedule.num_tokens)
-    ]
+    scales = schedule.num_scales + (length > schedule.num_tokens)
+    sizes = [*schedule.sizes, schedule.sizes[-1]][:scales]
     # Cached on its device: each copy from the host would synchronise.
     with torch.inference_mode(False), torch.no_grad():
         return torch.cat([torch.full((n,), k) for k, n in enumerate(sizes)]).to(device)

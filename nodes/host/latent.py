@@ -1,0 +1,43 @@
+"""What a LATENT of ours carries, and what makes one unusable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...varestorer_core.errors import SettingError
+
+if TYPE_CHECKING:
+    from ...varestorer_core.tiles.geometry import TileGeometry
+
+GEOMETRY_KEY = "varestorer"
+"""The key under which a LATENT carries the tile geometry and the source pictures."""
+
+
+def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
+    """Refuse a LATENT that another node has resized, cropped or cut since it was restored."""
+    side, count = geometry.layouts[0].tile // patch_size, len(geometry.places())
+    if tuple(codes.shape[2:]) != (side, side) or len(codes) != count:
+        raise SettingError(
+            f"The restoration made {count} tiles of {side} x {side} tokens, got {len(codes)} of "
+            f"{codes.shape[3]} x {codes.shape[2]}. A node in between resized, cropped or split the "
+            "latent; decode first, and resize the picture instead."
+        )
+
+
+def check_codes(codes: Tensor, channels: int) -> None:
+    """Refuse a LATENT that is not ours, empty, or broken, in one sentence."""
+    if codes.ndim != 4 or codes.shape[1] != channels:
+        raise SettingError(
+            f"This VAE decodes latents (N, {channels}, h, w), got {tuple(codes.shape)}. The latent "
+            "was made by another kind of model."
+        )
+    if 0 in codes.shape:
+        raise SettingError(f"The latent is empty, its shape is {tuple(codes.shape)}.")
+    if not bool(torch.isfinite(codes).all()):
+        raise SettingError(
+            "The latent holds NaN or infinite values, so an earlier node failed. Load the model in "
+            "bf16 or fp32 instead of fp16."
+        )
