@@ -1,7 +1,7 @@
-"""Files that are either complete or absent: written under a temporary name, then renamed.
+"""Atomic file writes: files are written under a temporary name, then renamed.
 
-What was there before survives a failure, a full disk and a killed process. A file that a killed process left half
-written is removed by the next one that writes to the same place.
+An existing file survives a failure, a full disk and a killed process. A partial file of a killed process is removed by
+the next process that writes to the same path.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _ABANDONED_AFTER = 24 * 3600
 def atomic_file(
     path: str | Path, num_bytes: int = 0, error: type[VARestorerError] = VARestorerError
 ) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its final name only when all went well.
+    """Open a file for writing that is renamed to its final name only on success.
 
-    The data goes to a hidden neighbour first, since renaming is atomic only within one file system. The permissions of
-    a file that is replaced are kept, and a symbolic link stays one.
+    The data first goes to a hidden file in the same folder, because renaming is atomic only within one file system. The
+    permissions of a replaced file are kept, and symbolic links are preserved.
 
     Args:
         path: final name.
-        num_bytes: expected size, to refuse at once what cannot fit.
-        error: class of what is raised.
+        num_bytes: expected size; an error is raised immediately if it does not fit.
+        error: class of the raised errors.
 
     Raises:
         VARestorerError: for a folder that does not exist or cannot be written, a file that is write-protected, or a
@@ -56,7 +56,7 @@ def atomic_file(
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            # Otherwise the new name could reach the disk before the bytes do.
+            # Otherwise the new name could reach the disk before the data.
             os.fsync(file.fileno())
         if mode is not None:
             temporary.chmod(mode)
@@ -78,9 +78,9 @@ def write_atomically(
 
 
 def reserve(path: Path) -> None:
-    """Make the disk keep room for the whole of a file that is written through a map.
+    """Allocate disk space for a memory-mapped file.
 
-    Writing to a hole of a sparse file ends the process (SIGBUS) where the disk is full.
+    Writing to a hole of a sparse file kills the process (SIGBUS) if the disk is full.
 
     Raises:
         VARestorerError: if there is not enough room; the file is removed.
@@ -114,14 +114,14 @@ def _temporary_name(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return the name, or a stand-in where it is too long for another with something added."""
+    """Return the name, or a substitute if it is too long for a suffix."""
     if len(os.fsencode(name)) + 32 <= _LONGEST_NAME:
         return name
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 def _is_abandoned(entry: Path, pid: int) -> bool:
-    """Tell whether the process that made a temporary file is gone."""
+    """Return whether the process that created a temporary file has ended."""
     if pid == os.getpid():
         return False
     if os.name == "posix":
@@ -130,8 +130,8 @@ def _is_abandoned(entry: Path, pid: int) -> bool:
         except (ProcessLookupError, OverflowError):
             return True
         except OSError:
-            pass  # it exists and belongs to somebody else
-    # Process numbers are used again, and other machines may share the folder.
+            pass  # it exists and belongs to another user
+    # Process ids are reused, and other machines may share the folder.
     return time.time() - entry.stat().st_mtime > _ABANDONED_AFTER
 
 

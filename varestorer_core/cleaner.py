@@ -1,8 +1,7 @@
 """The cleaner: SwinIR, which removes degradation before the picture becomes tokens.
 
-The network is spandrel's. It is called below spandrel's own front, because that clamps to [0, 1]
-and the official pipeline does not: the encoder sees what SwinIR gives, a little outside the range
-included.
+The network is spandrel's. It is called without spandrel's wrapper, which clamps to [0, 1]; the official pipeline does
+not clamp, so the encoder also receives values slightly outside the range.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class Cleaner:
     """A SwinIR restorer as the pipeline calls it.
 
     Args:
-        compute_dtype: in which weights of float32 multiply. With bfloat16 the network runs under autocast, as the
-            official pipeline has it on a GPU: on a CPU that is 10 dB closer than a network cast to bfloat16, and
+        compute_dtype: dtype of the computation with float32 weights. With bfloat16 the network runs under autocast,
+        like the official pipeline on a GPU: on a CPU that is 10 dB closer than a network cast to bfloat16, and
             no slower. Any other multiplies as the weights are stored.
     """
 
@@ -55,7 +54,7 @@ class Cleaner:
         return 2 * cleaned.to(images.dtype) - 1
 
     def _products(self, weight: Tensor) -> AbstractContextManager[Any]:
-        """Return the context in which products have their type."""
+        """Return the autocast context."""
         if weight.dtype == torch.float32 and self.compute_dtype == torch.bfloat16:
             return torch.autocast(weight.device.type, torch.bfloat16)
         return nullcontext()
@@ -122,7 +121,7 @@ def load_cleaner(
 def _pad(images: Tensor) -> Tensor:
     """Pad (B, C, H, W) at the bottom and right to multiples of 64 by reflection.
 
-    A side shorter than the padding keeps bouncing, which a single reflect pad cannot do.
+    A side shorter than the padding is reflected repeatedly, which a single reflect pad cannot do.
     """
     for axis in (-2, -1):
         while missing := -images.shape[axis] % _MULTIPLE:

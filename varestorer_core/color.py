@@ -1,8 +1,8 @@
-"""Giving the restored picture the colours of its source.
+"""Colour matching of a restored picture to its source.
 
-Three methods: `wavelet` swaps the lowest frequencies (what StableSR calls wavelet colour fix),
-`adain` matches mean and deviation of each RGB channel, `lab` does so in CIELAB (D65), where
-lightness and the two colour axes are apart.
+Three methods: `wavelet` replaces the lowest frequencies (StableSR's wavelet colour fix), `adain` matches mean and
+standard deviation of each RGB channel, `lab` does so in CIELAB (D65), which separates lightness and the two colour
+axes.
 
 Work goes band by band: beside the pictures there is one channel's plane and what a band needs.
 """
@@ -39,7 +39,7 @@ def match_color(
     Args:
         image, source: (3, H, W) of the same size, in [0, 1].
         method: one of `COLOR_MATCHES`; "none" returns `image` as it is.
-        in_place: the result may take the memory of `image`; `source` is always left alone.
+        in_place: the result may reuse the memory of `image`; `source` is never changed.
         device: CUDA device that may filter planes of pictures on the CPU for `wavelet`; any other is not used.
 
     Returns:

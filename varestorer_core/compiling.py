@@ -1,4 +1,4 @@
-"""Compiling the networks with `torch.compile`: slow the first time, less work for the device after that.
+"""Compilation of the networks with `torch.compile`.
 
 Each block, the encoder and the decoder make one graph, so that a network compiles in the time of one block.
 """
@@ -23,7 +23,7 @@ _OLDEST_CAPABILITY = (7, 0)
 
 
 def check_compiling(device: torch.device) -> None:
-    """Refuse to compile where it cannot work, before any file is read.
+    """Raise an error if the device cannot compile, before any file is read.
 
     Raises:
         SettingError: naming what is missing.
@@ -31,22 +31,24 @@ def check_compiling(device: torch.device) -> None:
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise SettingError(
-                "compile needs the package triton, which is not installed. It comes with PyTorch for CUDA on "
-                "Linux; on Windows install triton-windows. Leave compiling out otherwise."
+                "compile needs the package triton, which is not installed. It comes with PyTorch "
+                "for CUDA on Linux; on Windows install triton-windows. Otherwise disable "
+                "compilation."
             )
         capability = torch.cuda.get_device_capability(device)
         if capability < _OLDEST_CAPABILITY:
             raise SettingError(
-                f"compile needs an NVIDIA GPU of compute capability 7.0 or newer, this one has "
-                f"{capability[0]}.{capability[1]}. Leave compiling out."
+                "compile needs an NVIDIA GPU of compute capability 7.0 or newer, this one has "
+                f"{capability[0]}.{capability[1]}. Disable compilation."
             )
     elif device.type != "cpu":
         raise SettingError(
-            f"compile works on CUDA devices and CPUs, got {device.type}. Leave compiling out."
+            f"compile works on CUDA devices and CPUs, got {device.type}. Disable compilation."
         )
     elif not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
         raise SettingError(
-            "compile needs a C++ compiler on a CPU, and none was found. Install g++, or leave compiling out."
+            "compile needs a C++ compiler on a CPU, and none was found. Install g++, or disable "
+            "compilation."
         )
 
 
@@ -72,9 +74,9 @@ def compile_networks(*networks: nn.Module, **options: Any) -> None:
 
 @contextmanager
 def compiled(network: nn.Module, options: dict[str, Any] | None) -> Iterator[None]:
-    """Within this block a network is compiled with options of `torch.compile`, and as it was afterwards.
+    """Context in which a network is compiled with options of `torch.compile`.
 
-    What was compiled once with the same options is used again. None changes nothing.
+    Compiled code is reused for the same options. With None, nothing changes.
     """
     parts = [] if options is None else parts_to_compile(network)
     before = [part._compiled_call_impl for part in parts]

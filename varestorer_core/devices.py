@@ -1,4 +1,4 @@
-"""The device and the number type of a run, from the names that people use."""
+"""The device and dtype of a run, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps"; auto takes the fastest that is there.
+    """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps"; auto is the fastest available.
 
     Raises:
         SettingError: if there is no such device here.
@@ -40,9 +40,9 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the type of the transformer's matrices, of a name in `DTYPES` or "auto".
+    """Return the dtype of the transformer's matrices for a name in `DTYPES` or "auto".
 
-    "auto" is bf16 on CUDA devices that multiply it, fp16 on older ones, and fp32 on all others. In fp16 the matrices
+    "auto" is bf16 on CUDA devices with native bf16, fp16 on older ones, and fp32 on all others. In fp16 the matrices
     and what they multiply have a range to 65,504; the residual stream and the norms stay in float32.
 
     Raises:

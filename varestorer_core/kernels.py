@@ -1,6 +1,6 @@
-"""The one door between the core and its optional CPU kernels (`cpu/`), which only change how long a run takes.
+"""The interface between the core and its optional CPU kernels (`cpu/`), which only affect speed.
 
-Everything here works without that folder, and with the layer switched off: then PyTorch's own kernels run.
+Everything here works without that folder and with the kernels disabled; PyTorch's kernels run then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Network = TypeVar("Network", bound="nn.Module")
 
 
 def accelerate(network: Network) -> Network:
-    """Return one of our networks, with the CPU kernels in place where they are installed.
+    """Return a network of this package with the CPU kernels enabled, if they are installed.
 
     Other devices, recorded gradients and `torch.compile` keep the plain network.
     """
@@ -31,7 +31,7 @@ def accelerate(network: Network) -> Network:
 
 
 def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which layers of a network that is not ours run faster on a CPU."""
+    """Return a context in which the layers of a third-party network run faster on a CPU."""
     try:
         from .cpu import foreign_layers
     except ModuleNotFoundError:
@@ -50,7 +50,7 @@ def kernel_choices() -> dict[str, dict[str, object]]:
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
-    """Within this block, passes on a CPU leave the memory of their largest feature maps to the next pass."""
+    """Context in which passes on a CPU keep the memory of their largest feature maps for the next pass."""
     try:
         from .cpu import memory_kept
     except ModuleNotFoundError:

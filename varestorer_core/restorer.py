@@ -1,8 +1,8 @@
 """The whole restoration: pictures in, restored pictures of exactly the requested size out.
 
-One run for everybody. `Restorer` owns the order of the stages, the progress and the kinds of pictures; where the
-networks are and how they come to their device is the business of its `Stages`: `LoadedStages` for networks that are
-in memory, and the host's own in `nodes/host/stages.py`.
+`Restorer` handles the order of the stages, the progress and the kinds of pictures. Its `Stages` handle where the
+networks are and how they are moved to their device: `LoadedStages` for networks that are in memory, and the host's own
+in `nodes/host/stages.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stages(Protocol):
     """The three stages of a restoration, each over all tiles, on networks of any origin."""
 
     def check(self) -> None:
-        """Raise SettingError for what a later stage would refuse, before the first one works."""
+        """Raise SettingError for problems of later stages before the first stage runs."""
         ...
 
     def encode(
@@ -101,14 +101,14 @@ class Restorer:
                 list of them. Sizes may differ.
             settings: see `RestoreSettings`.
             masks: (h, w) or (B, h, w) of any size, or a list of (h, w): 1 where to restore; one for all
-                pictures or one each. Elsewhere the resized picture stays, and tiles that a mask does not touch
-                cost nothing.
-            on_progress: called with (steps done, steps), three steps a tile; raising in it cancels.
-            **changes: single settings by name, in place of those of `settings`.
+                pictures or one each. Elsewhere the resized picture is kept; tiles outside a mask are skipped.
+            on_progress: called with (steps done, steps), three steps per tile; an exception raised in it
+                cancels the run.
+            **changes: single settings by name, which replace those of `settings`.
 
         Returns:
-            What came in, restored: a picture of the same kind, or a list of them. Grey stays grey, and an
-            alpha channel is enlarged with a Lanczos filter and put back. Tensors are float32 on the CPU.
+            The restored pictures, of the same kind as the input. Grey pictures stay grey, and an alpha channel is
+            resized with a Lanczos filter. Tensors are float32 on the CPU.
 
         Raises:
             ImageError: for what is not a picture, is empty, or holds NaN or infinite values.

@@ -2,7 +2,7 @@
 
 A schedule is a prefix of a list of 13 grids. The list depends on the picture's height/width ratio,
 the prefix on the pixel class ("0.25M" means about a quarter of a million pixels at 16 pixels a token).
-Rotary coordinates always refer to the 13th grid, whatever the prefix, so a schedule keeps the full list.
+Rotary coordinates always refer to the 13th grid, so a schedule keeps the full list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RATIOS: tuple[float, ...] = tuple(GRIDS)
 
 @dataclass(frozen=True)
 class ScaleSchedule:
-    """Token grids of one picture, coarse to fine. Hashable, so it can key caches."""
+    """Token grids of one picture, coarse to fine. Hashable, for use as a cache key."""
 
     ratio: float
     pixel_class: str

@@ -1,7 +1,7 @@
 """Prompts to features with the encoder of flan-t5-xl, through Hugging Face transformers.
 
-Only for use without ComfyUI, which has a T5 of its own. Files come from a local folder and from
-nowhere else: nothing is downloaded, and no code that a folder may contain is run.
+Only used without ComfyUI, which has its own T5. Files are read from a local folder only: nothing is downloaded, and no
+code in the folder is run.
 """
 
 from __future__ import annotations

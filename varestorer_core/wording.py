@@ -1,15 +1,15 @@
-"""Text from files made safe to show: names, metadata and messages go to terminals and logs."""
+"""Escaping of untrusted text (names, metadata, messages) for terminals and logs."""
 
 from __future__ import annotations
 
 LONGEST = 200
-"""Characters of a text from a file that are shown."""
+"""Maximum number of characters shown."""
 
 
 def shown(text: object, longest: int = LONGEST) -> str:
-    """Return a text on one line, with everything escaped that a terminal could act on, cut at `longest` characters.
+    """Return a text on one line, with control sequences escaped, truncated to `longest` characters.
 
-    Letters of all scripts stay; control characters, direction marks and halves of surrogate pairs become escapes.
+    Letters of all scripts are kept; control characters, direction marks and lone surrogates are escaped.
     """
     text = str(text)
     cut = "..." if len(text) > longest else ""

@@ -181,7 +181,7 @@ def test_strangers_are_described(names, words):
     info = identify(shaped(dict.fromkeys(names, (2, 2))))
     assert info.kind == "unknown"
     assert words in info.description
-    assert "no use for" in info.problems[0]
+    assert "cannot use" in info.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Checkpoints: reading files safely, saying what they are, and turning them into networks.
+"""Checkpoints: safe reading, identification and loading.
 
-`read_checkpoint` opens a file, `identify` says what it is by keys and shapes, `load_transformer`
-and `load_tokenizer` build the network, `convert` and `save_safetensors` write files that describe
-themselves. Adapters are in the package `lora`.
+`read_checkpoint` opens a file, `identify` determines its kind by keys and shapes, `load_transformer`
+and `load_tokenizer` build the network, `convert` and `save_safetensors` write self-describing files. Adapters are in
+the package `lora`.
 """
 
 from ..models.layers import CastLayers

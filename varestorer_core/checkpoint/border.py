@@ -1,4 +1,4 @@
-"""The border between files from elsewhere and us: whatever a damaged file makes a parser raise is a CheckpointError."""
+"""Error handling for untrusted files: any exception of a parser becomes a CheckpointError."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a checkpoint is, by its keys and shapes; a file's name plays no part.
+"""Identification of checkpoints by keys and shapes, never by name.
 
-Works on tensors of the meta device too, so a file can be judged before it is read.
+Works on meta tensors as well, so a file can be identified before it is read.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class CheckpointInfo:
 def identify(
     state_dict: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> CheckpointInfo:
-    """Say what a state dict is.
+    """Identify a state dict.
 
     Args:
         state_dict: bare tensors (see `unwrap`), of any device.
@@ -164,7 +164,7 @@ def _facts(
         return None, _text_encoder_facts(shapes), ()
     if kind == "cleaner":
         return None, {"width": shapes["conv_after_body.weight"][0]}, ()
-    return None, {}, (f"It is {_describe(names, kind)}, which VARestorer has no use for.",)
+    return None, {}, (f"It is {_describe(names, kind)}, which VARestorer cannot use.",)
 
 
 def describe_kind(kind: str) -> str:

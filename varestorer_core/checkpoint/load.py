@@ -1,7 +1,7 @@
-"""From a state dict to a network: build without memory, check key for key, fill tensor by tensor.
+"""Loading of networks from state dicts: build on the meta device, check the keys, fill tensor by tensor.
 
-Each tensor is merged, cast and checked on its own and its source let go, so memory holds the
-finished network and one tensor, never two copies.
+Each tensor is merged, cast and checked separately and its source released, so memory holds the network and one tensor,
+never two copies.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "degrade",
         help="make low-quality test pictures",
-        description="Degrade pictures by a preset. The same seed and picture give the same result; "
-        "the second picture of a run draws other numbers than the first.",
+        description="Degrade pictures with a preset. The same seed and picture produce the same "
+        "result; every picture of a run uses different random numbers.",
     )
     parser.add_argument("input", nargs="+", help="picture, or folder of pictures")
     parser.add_argument(
@@ -43,13 +43,13 @@ def add_parser(subparsers: Any) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="for one picture a file name (.png, .jpg, .webp, .tif, .bmp), else a folder",
+        help="a file name for one picture (.png, .jpg, .webp, .tif, .bmp), otherwise a folder",
     )
     parser.add_argument(
         "--preset",
         choices=PRESETS,
         required=True,
-        help="kind of damage; docs/evaluation.md has the ranges of each",
+        help="kind of degradation; docs/evaluation.md lists the ranges of each",
     )
     parser.add_argument(
         "--seed", type=integer(0, 2**64 - 1), default=0, metavar="N", help="default: %(default)s"
@@ -64,7 +64,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format",
         choices=("png", "jpg"),
-        help="of the results in a folder (default: png); jpg compresses once more, at quality 95",
+        help=(
+            "format of the results in a folder (default: png); jpg compresses once more, at "
+            "quality 95"
+        ),
     )
     add_run_options(parser)
     parser.set_defaults(run=run)

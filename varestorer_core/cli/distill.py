@@ -74,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add_data_options(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
-    parser.add_argument("--steps", type=integer(1, None), help="optimiser steps in all")
+    parser.add_argument("--steps", type=integer(1, None), help="total number of optimiser steps")
     parser.add_argument(
         "--stop-at", type=integer(1, None), metavar="STEP", help="pause here; --resume continues"
     )
@@ -119,7 +119,10 @@ def add_parser(subparsers: Any) -> None:
         type=between(0, 0.99999),
         default=0.0,
         metavar="DECAY",
-        help="average the weights over the steps, such as 0.999, and measure and export those; 0: no",
+        help=(
+            "decay of an exponential moving average of the weights, such as 0.999, which is then "
+            "validated and exported; 0: off"
+        ),
     )
     parser.add_argument(
         "--tensorboard",
@@ -129,9 +132,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=integer(0, 2**31), default=0)
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue where the stage stopped")
-    again.add_argument(
-        "--overwrite", action="store_true", help="train the stage from nothing again"
-    )
+    again.add_argument("--overwrite", action="store_true", help="train the stage from scratch")
     parser.add_argument(
         "--allow-changes",
         action="store_true",

@@ -39,9 +39,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model on photographs",
-        description="Degrade photographs by a preset, restore them, and print how close bicubic and "
-        "Lanczos enlargement and the model come to the originals: means over the photographs, and "
-        "as the last line one JSON document with every value.",
+        description="Degrade photographs with a preset, restore them, and compare bicubic and "
+        "Lanczos interpolation and the model with the originals. Prints the means "
+        "over the photographs, and as the last line one JSON document with every "
+        "value.",
     )
     parser.add_argument(
         "input", nargs="*", help="photograph, or folder of photographs (not recursive)"
@@ -49,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--scikit-image",
         action="store_true",
-        help="take the ten free photographs inside scikit-image, if it is installed",
+        help="use the ten free photographs of scikit-image, if it is installed",
     )
     parser.add_argument(
         "-o",
@@ -59,7 +60,10 @@ def add_parser(subparsers: Any) -> None:
         help="contact sheet: LQ, bicubic, restored, original (default: %(default)s)",
     )
     parser.add_argument(
-        "--preset", choices=PRESETS, default="x4", help="kind of damage (default: %(default)s)"
+        "--preset",
+        choices=PRESETS,
+        default="x4",
+        help="kind of degradation (default: %(default)s)",
     )
     parser.add_argument(
         "--scale",
@@ -73,19 +77,25 @@ def add_parser(subparsers: Any) -> None:
         type=integer(32, 4096),
         default=256,
         metavar="PIXELS",
-        help="photographs are reduced and cut to squares of this side (default: %(default)s)",
+        help="photographs are reduced and cropped to squares of this side (default: %(default)s)",
     )
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="leave a photograph as it is whose shorter side is --size already; only the others are cut",
+        help=(
+            "use photographs whole if their shorter side is already --size; only the others are "
+            "cropped"
+        ),
     )
     parser.add_argument(
         "--rows",
         type=integer(1, None),
         default=12,
         metavar="N",
-        help="photographs in the contact sheet at most, spread over all (default: %(default)s)",
+        help=(
+            "maximum number of photographs in the contact sheet, evenly selected (default: "
+            "%(default)s)"
+        ),
     )
     parser.add_argument(
         "--multi-step",

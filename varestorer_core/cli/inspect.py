@@ -20,15 +20,18 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "inspect",
-        help="say what a checkpoint is, its configuration, sizes and problems",
-        description="Say what a checkpoint is, by its keys and shapes, and check all of its values. "
+        help="identify a checkpoint: kind, configuration, sizes and problems",
+        description="Identify a checkpoint by its keys and shapes, and check all of its values. "
         "The exit status is 1 if it has problems.",
     )
     parser.add_argument("file", help="checkpoint, or folder of flan-t5-xl")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="also compare the tensors with the SHA-256 that files of this program carry; a file without one is named",
+        help=(
+            "also verify the SHA-256 of the tensors, which files written by this program "
+            "contain; a file without one is named"
+        ),
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)

@@ -20,8 +20,8 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="for one picture a file name (.png, .jpg, .webp, .tif, .bmp), else a folder, where "
-        "the results are PNG files called like their sources",
+        help="a file name for one picture (.png, .jpg, .webp, .tif, .bmp), otherwise a folder for "
+        "PNG files with the names of their sources",
     )
     add_setting(parser, "upscale", metavar="FACTOR")
     parser.add_argument(
@@ -59,7 +59,10 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the networks with torch.compile: the first tiles take a minute or more longer, all others less",
+        help=(
+            "compile the networks with torch.compile: the first tiles take a minute or more "
+            "longer, later tiles are faster"
+        ),
     )
 
 
@@ -72,7 +75,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--neutral",
         action="store_true",
-        help="give grey results for colour files without colour, as for grey ones",
+        help="write grey results for colour files without colour, as for grey files",
     )
     group.add_argument(
         "--format",
@@ -96,19 +99,24 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what every run over many files has; return the group."""
     group = parser.add_argument_group("files")
-    group.add_argument("--recursive", action="store_true", help="search subfolders, too")
+    group.add_argument("--recursive", action="store_true", help="also search subfolders")
     group.add_argument(
         "--skip-existing",
         action="store_true",
-        help="leave out pictures whose results a run with the same settings has made from the same content; "
-        "continues a run that was stopped",
+        help="skip pictures that were already restored from the same content with the same "
+        "settings; continues an interrupted run",
     )
     group.add_argument(
         "--manifest",
         metavar="FILE",
-        help="record every picture as a JSON line in this file; --skip-existing has one in the folder of the results",
+        help=(
+            "write a JSON line for every picture to this file; --skip-existing has one in the "
+            "folder of the results"
+        ),
     )
-    group.add_argument("--json", action="store_true", help="print a JSON line a picture on stdout")
+    group.add_argument(
+        "--json", action="store_true", help="print a JSON line for each picture on stdout"
+    )
     return group
 
 
@@ -138,7 +146,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--verify",
         action="store_true",
-        help="before loading, compare the files with the checksums that they carry; files without any are named",
+        help="verify the checksums of the files before loading; files without a checksum are named",
     )
 
 
@@ -214,8 +222,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="type of the transformer's matrices; auto is bf16 on CUDA devices that multiply it, fp16 on older ones, "
-        "else fp32",
+        help="type of the transformer's matrices; auto is bf16 on CUDA devices with native bf16, "
+        "fp16 on older ones, else fp32",
     )
     add_setting(group, "tile_batch", metavar="N")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class LoRALinear(nn.Module):
     """A linear layer plus a low-rank correction: y = W x + b + U (D x).
 
-    There is no alpha / rank factor: the checkpoint's adapters are used at scale 1.
+    There is no alpha / rank factor; the checkpoint's adapters are used at scale 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The names that other programs give to the factors of an adapter, turned into ours.
+"""Conversion of other programs' adapter keys to ours.
 
     PEFT            base_model.model.X.lora_A.weight, X.lora_A.default.weight
     diffusers       transformer.X.lora_A.weight, X.lora.down.weight

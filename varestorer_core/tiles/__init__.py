@@ -1,1 +1,1 @@
-"""Tiles of pictures: where they lie, which are worked on, their bits and noise, and running them in batches."""
+"""Tiles of pictures: layout, masking, bits, noise and batching."""

@@ -34,9 +34,9 @@ _OUT_OF_MEMORY = (
 def tiles_at_once(device: torch.device | str, tile_batch: int) -> int:
     """Return how many tiles to run together on a device: as many as asked (0: `AUTO_BATCH`), but one on a CPU.
 
-    A CPU's kernels cut the sums of a batch into other blocks than those of a single tile, and so round
-    differently (1e-6 in the decoder): a bit that was a tie may tip. One by one, a tile's pixels cannot
-    depend on what runs beside it, at no cost: one tile keeps the cores busy.
+    CPU kernels split the sums of a batch differently from those of a single tile, and so round differently (1e-6 in the
+    decoder), which may flip a bit. Processed one by one, a tile's pixels do not depend on the batch, at no cost: one
+    tile keeps all cores busy.
     """
     return 1 if torch.device(device).type == "cpu" else tile_batch or AUTO_BATCH
 
@@ -64,8 +64,8 @@ def run_batched(
         run: handles items start .. stop-1; is called again for the same start with fewer items
             after running out of memory, so it must only keep results of calls that succeed.
         is_oom: recognises an out-of-memory error; the host knows more kinds than torch does.
-        on_progress: called with (items done, count) after every batch. What it raises is passed on
-            untouched, that is how a run is cancelled.
+        on_progress: called with (items done, count) after every batch. Exceptions raised in it are propagated, which
+        cancels the run.
 
     Raises:
         VARestorerError: if a single item does not fit.
@@ -92,7 +92,7 @@ def _fits(
     stop: int,
     is_oom: Callable[[BaseException], bool],
 ) -> bool:
-    """Run one batch and tell whether it fitted into memory.
+    """Run one batch and return whether it fitted into memory.
 
     The caller retries after this frame and the error's traceback, which hold the tensors of the
     failed attempt, are gone.

@@ -1,10 +1,9 @@
-"""The noise of bit sampling, as a hash of where it is used.
+"""Noise of bit sampling, computed as a hash of its position.
 
-No generator is drawn from in turn, so a seed means the same bits on every device, for every batch size, and wherever
-in a batch a picture is: all pictures meet the same noise, which also keeps the frames of a film alike. At every scale
-the noise is one field over the whole picture, laid out in that scale's cells: neighbouring tiles see the same noise
-where they overlap, and so agree better there. At coarse scales a tile's origin falls between cells and takes the
-nearest.
+There is no sequential generator, so a seed produces the same noise on every device, for every batch size and at every
+position in a batch: all pictures use the same noise, which also keeps video frames consistent. At every scale the noise
+is one field over the whole picture, in units of that scale's cells: neighbouring tiles share the noise where they
+overlap, and so agree better there. At coarse scales a tile's origin is rounded to the nearest cell.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def tile_noise(
     """Return the Gumbel noise (L, d, 2) of one tile, float32 on the CPU.
 
     Args:
-        seed: any integer; its lower 64 bits count.
+        seed: any integer; only its lower 64 bits are used.
         origin: (row, column) of the tile in the picture, in tiles: 1.0 is one tile further.
     """
     values = 2 * codebook_dim

@@ -1,9 +1,8 @@
-"""The bits of a run's tiles, eight to a byte, and the codes that they stand for.
+"""Packed bits of a run's tiles, and their codes.
 
-A big picture has thousands of tiles, and what is kept of each between the stages adds up. With one byte for a bit and
-four for a code, the tiles of a model with 4 pixels and 64 bits a token weigh almost three times the picture in float32:
-161 and 262 kB each, where 20 kB hold all that is to be known. So bits are packed, and codes are summed up again from
-them, a batch at a time, where they are decoded.
+A large picture has thousands of tiles, whose data is kept between the stages. With one byte per bit and four per code
+value, a tile of a model with 4 pixels and 64 bits per token takes 161 kB of bits and 262 kB of codes; packed bits take
+20 kB. Bits are therefore packed, and codes are recomputed batch by batch when they are decoded.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class TileBits:
 
 @dataclass(frozen=True)
 class TileCodes:
-    """The summed codes (N, d, h, w) of bits, computed when they are read."""
+    """Summed codes (N, d, h, w) of bits, computed on access."""
 
     bits: TileBits
     schedule: ScaleSchedule
@@ -68,7 +67,7 @@ class TileCodes:
         """Return the codes (n, d, h, w) of consecutive tiles, float32 on the CPU."""
         numbers = range(*tiles.indices(len(self)))
         codes = torch.empty(len(numbers), self.bits.shape[-1], *self.schedule.last_grid)
-        # Tile by tile: summing takes several times the memory of what it gives.
+        # Tile by tile: summing takes several times the memory of its result.
         for one, number in zip(codes, numbers, strict=True):
             one.copy_(dequantize(self.bits[number : number + 1], self.schedule)[0])
         return codes
