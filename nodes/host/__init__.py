@@ -1,1 +1,1 @@
-"""The only place that talks to ComfyUI's internals; the rest of the pack sees plain functions."""
+"""The only package that uses ComfyUI's internals; the rest of the pack calls its functions."""

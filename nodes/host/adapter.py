@@ -1,4 +1,4 @@
-"""Adapters as the host's own weight patches: nothing is merged until the model goes to its device.
+"""Adapters as ComfyUI weight patches: they are merged when the model is loaded onto its device.
 
 The factors are LoRA patches like any other. The biases that an adapter scales are not: the host
 patches and moves only the parameters of leaf modules one by one, and a patch on a parameter that

@@ -12,7 +12,7 @@ _IN_PARTS = ("attention_sub_quad", "attention_split")
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(D) + mask) v with the kernel that the user chose for the host.
+    """Return softmax(q k^T / sqrt(D) + mask) v with the kernel selected in ComfyUI.
 
     Args:
         q: (B, H, Lq, D).
@@ -34,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     kernel = kernels.optimized_attention
     if not half and not any(kernel is getattr(kernels, name, None) for name in _IN_PARTS):
         kernel = kernels.attention_pytorch
-    if mask is not None:  # not every kernel broadcasts, or adds a mask of another type
+    if mask is not None:  # not every kernel broadcasts or supports a mask of another dtype
         mask = mask.to(q.dtype).expand(q.shape[0], mask.shape[1], q.shape[2], k.shape[2])
     return kernel(q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True)
 

@@ -1,7 +1,7 @@
-"""Names of our errors in the host's error card.
+"""Names of the pack's errors in ComfyUI's error card.
 
-The card puts module and class in front of the sentence, and the module of a pack is the path of its folder: a
-line of noise before what the user has to read. Built-in classes stand there by their name alone.
+The card shows module and class before the message, and the module of a pack is the path of its folder. Built-in classes
+are shown by name only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ...varestorer_core import errors
 
 
 def shorten_error_names() -> None:
-    """Let the host show `SettingError` instead of the path of the module that defines it."""
+    """Make ComfyUI show `SettingError` without the path of its module."""
     for value in vars(errors).values():
         if isinstance(value, type) and issubclass(value, errors.VARestorerError):
             value.__module__ = "builtins"

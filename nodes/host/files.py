@@ -17,7 +17,7 @@ from ...varestorer_core.official_files import VARESTORER, OfficialFile, official
 from ...varestorer_core.wording import shown
 
 BUNDLED = "varestorer-tiny (bundled)"
-"""Menu entry of the model that comes with the pack; stored in workflows, so it never changes."""
+"""Menu entry of the bundled model; stored in workflows, so it never changes."""
 
 _EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
@@ -29,9 +29,9 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) -> list[str]:
     """Return the menu of one of the host's model folders, the bundled model first.
 
-    A menu without any entry would be drawn as "undefined": it says instead which file goes where.
-    That is not the file's name alone, or ComfyUI would take the file for present and offer no
-    download. Adapters are also looked for inside models.
+    ComfyUI shows an empty menu as "undefined", so it contains a hint with the file and its folder instead. The hint is
+    more than the file's name, or ComfyUI would treat the file as present and offer no download. Adapters are also
+    searched for inside models.
     """
     names = [
         name
@@ -74,7 +74,7 @@ def missing_reason(
 
 
 def _has_adapter(name: str) -> bool:
-    """Tell whether a model may have an adapter inside, without opening gigabytes for a menu."""
+    """Return whether a model may contain an adapter, without opening the file."""
     return name.lower().endswith(PICKLES) or official_file(name) is VARESTORER
 
 

@@ -71,7 +71,7 @@ def generate_latent(
     text = _prompt(conditioning, config.text_channels)
     against = _prompt(negative, config.text_channels)
     if text is None and against is None:
-        cfg = 1.0  # nothing to be guided from or to
+        cfg = 1.0  # guidance is off
     progress = Progress()
     load_for_tiles(patcher, _bytes(patcher, schedule, guided=cfg != 1), 1)
     steps = batch_size * schedule.num_scales

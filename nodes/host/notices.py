@@ -1,4 +1,4 @@
-"""Sentences that a node has for the user although it did its work."""
+"""Notices of nodes that completed their work."""
 
 from __future__ import annotations
 

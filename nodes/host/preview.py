@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from ...varestorer_core.tiles.geometry import TileGeometry
 
 MOST_PREVIEWS = 20
-"""Per run: more are not worth their time to the eye, and a run of many tiles is not slowed."""
+"""Maximum number of previews per run, so that a run of many tiles is not slowed down."""
 
 
 class TilePreview:
     """The progress callback of a decoding run: passes (done, total) on, with a preview.
 
-    A picture starts as its source, and each finished tile replaces its part of it: unblended and
-    before the colours are matched, since the last touch waits for all tiles. It only looks at what
-    `watch` sees go by, so that the result cannot depend on it.
+    A picture starts as its source, and each finished tile replaces its region, before blending and colour matching,
+    which need all tiles. The preview only reads the tiles, so the result does not depend on it.
 
     Args:
         geometry: the core's TileGeometry of the run.

@@ -1,9 +1,8 @@
 """flan-t5-xl as a native CLIP.
 
-The host's own loader takes flan-t5-xl for the T5 of another model (other tokenizer, other position
-biases) and computes something else silently, so the pack brings a loader. Shapes are read off
-the file: any encoder of the T5 v1.1 family will do (gated feed-forward, position biases in the
-first block only).
+ComfyUI's loader mistakes flan-t5-xl for the T5 of another model (another tokenizer, other position biases) and silently
+computes wrong features, so the pack has its own loader. Shapes are read from the file: any encoder of the T5 v1.1
+family works (gated feed-forward, position biases in the first block only).
 """
 
 from __future__ import annotations
