@@ -60,3 +60,12 @@ def plain_enlarge(grid: Array, size: int) -> Array:
                 row, column = (min(max(c, 0), side - 1) for c in (v0 + dv, u0 + du))
                 result[:, y, x] += weight * grid[:, row, column]
     return result
+
+
+def direct_convolution(image, kernel):
+    """Convolve (C, H, W) position by position."""
+    half = kernel.shape[0] // 2
+    padded = np.pad(image.numpy(), ((0, 0), (half, half), (half, half)), mode="reflect")
+    flipped = kernel[::-1, ::-1]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape, axis=(1, 2))
+    return torch.from_numpy((windows * flipped).sum(axis=(-2, -1)).astype(np.float32))
