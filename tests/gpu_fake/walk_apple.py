@@ -1,6 +1,6 @@
 """Restoring on a pretended Apple GPU: only operators that PyTorch has there, on sizes that they take."""
 
-import small
+import small_networks as small
 import torch
 from pretended import PretendedDevice
 
