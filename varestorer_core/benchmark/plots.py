@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ class PlotsUnavailableError(VARestorerError):
 
 def _figure(width: float, height: float) -> Any:
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        canvas = import_module("matplotlib.backends.backend_agg").FigureCanvasAgg
+        figure_class = import_module("matplotlib.figure").Figure
     except ImportError as error:
         raise PlotsUnavailableError(
             'Plots need matplotlib. Install it with pip install "varestorer[metrics]".'
         ) from error
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_class(figsize=(width, height), dpi=_DPI, layout="constrained")
+    canvas(figure)
     return figure
 
 
