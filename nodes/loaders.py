@@ -110,7 +110,7 @@ class LoadVAE(io.ComfyNode):
 
 
 class LoadTextEncoder(io.ComfyNode):
-    """Load the text encoder, Load the text encoder, Load the text encoder, Load the text encoder, flan-t5-xl."""
+    """Load the text encoder, flan-t5-xl."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
