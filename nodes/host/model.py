@@ -22,6 +22,9 @@ MODEL_FOLDER = "diffusion_models"
 SOURCE_HASH = "varestorer_source_sha256"
 """Attachment of a patcher: the hash of the file that its weights came from, empty if not known."""
 
+_COMPILED = "varestorer_compiled"
+"""Attachment of a patcher: whether its model is compiled when it runs."""
+
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "default": None,
     "bf16": torch.bfloat16,
@@ -39,22 +42,26 @@ if hasattr(torch, "float8_e4m3fn"):
 _SUPPORTED = [torch.bfloat16, torch.float32]
 
 
-def load_model(name: str, weight_dtype: str) -> Any:
+def load_model(name: str, weight_dtype: str, *, compiling: bool = False) -> Any:
     """Return a ModelPatcher around the transformer of a menu entry.
 
     Args:
         weight_dtype: a key of `WEIGHT_DTYPES`.
+        compiling: compile the model when it runs.
 
     Raises:
         CheckpointError: if the file is not a VARestorer transformer.
-        SettingError: if the device cannot hold weights of that type.
+        SettingError: if the device cannot hold weights of that type, or compile.
     """
     from ...varestorer_core.checkpoint import load_transformer
+    from ...varestorer_core.compiling import check_compiling
 
     load_device, offload_device = mm.get_torch_device(), mm.unet_offload_device()
     asked = WEIGHT_DTYPES[weight_dtype]
     if asked is not None:
         require_type(asked, load_device, weight_dtype)
+    if compiling:
+        check_compiling(load_device)
     state_dict, metadata = read_model(MODEL_FOLDER, name, TINY_TRANSFORMER)
     parameters = sum(t.numel() for t in state_dict.values() if isinstance(t, torch.Tensor))
     dtype = asked
@@ -75,11 +82,9 @@ def load_model(name: str, weight_dtype: str) -> Any:
     # Newer ComfyUI versions remember the types before the weights move about.
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(model)
-    # The host's TorchCompileModel asks for the module of this name. A property and no attribute: only the garbage
-    # collector would free a model that refers to itself, and the host warns of it.
-    setattr(type(model), "diffusion_model", property(lambda self: self))  # noqa: B010
     patcher = make_patcher(model, load_device, offload_device)
     patcher.set_attachments(SOURCE_HASH, metadata.get("varestorer.source_sha256", ""))
+    patcher.set_attachments(_COMPILED, compiling)
     return patcher
 
 
@@ -99,8 +104,8 @@ def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
 
 
 def compile_options(patcher: ModelPatcher) -> dict[str, Any] | None:
-    """Return the options of `torch.compile` that the host's TorchCompileModel put on a model, or None."""
-    return patcher.model_options.get("torch_compile_kwargs")
+    """Return the options of `torch.compile` for a model that is to be compiled, or None."""
+    return {} if patcher.get_attachment(_COMPILED) else None
 
 
 def tile_bytes(patcher: ModelPatcher, tokens: int, keys: int | None = None) -> int:

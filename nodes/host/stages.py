@@ -74,10 +74,7 @@ class HostStages:
     def check(self) -> None:
         """Refuse what the later stages would refuse, before the first one works for them."""
         from ...varestorer_core.checks import check_bits
-        from ...varestorer_core.compiling import check_compiling
 
-        if compile_options(self.patcher) is not None:
-            check_compiling(self.patcher.load_device)
         config = self.patcher.model.config
         check_bits(self.vae.latent_channels, config)
         text_features(self._conditioning, config.text_channels)
