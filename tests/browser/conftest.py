@@ -312,17 +312,23 @@ class Canvas:
 
     def read_error(self, sentence: str) -> None:
         """Wait until a sentence can be read in the host's error report."""
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         dialog = self.page.get_by_role("dialog")
         toast = self.page.locator(".p-toast-message")
         card = self.page.get_by_test_id("error-overlay-see-errors")
         dialog.or_(toast).or_(card).first.wait_for()
-        if card.is_visible():  # newer hosts: a card, a list, and the words behind a button
-            card.click()
-            info = self.page.get_by_role("button", name="Info for")
-            info.or_(self.page.get_by_text(sentence)).first.wait_for()
-            if info.first.is_visible():
-                info.first.click()
-        self.page.get_by_text(sentence).first.wait_for()
+        text = self.page.get_by_text(sentence).first
+        info = self.page.get_by_role("button", name="Info for")
+        for _ in range(10):
+            # Newer hosts: a card, a list, and the words behind a button, each drawn some time after the click before.
+            for step in (card, info):
+                if step.first.is_visible():
+                    step.first.click()
+            with contextlib.suppress(PlaywrightTimeout):
+                text.wait_for(timeout=5000)
+                return
+        text.wait_for()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -106,7 +106,11 @@ def test_pages_zooms_to_pixels_in_step_and_says_sizes_and_scores(canvas, compare
     assert "2 / 2" in root.inner_text()
     for _ in range(3):
         canvas.page.keyboard.press("+")
-    first, second = boxes(view)
+    for _ in range(100):  # a picture is drawn at its new size when it has been loaded
+        first, second = boxes(view)
+        if first == second:
+            break
+        canvas.page.wait_for_timeout(100)
     assert first == second
     assert abs(second["width"] - 4 * 256) < 2  # four pixels of the screen for one
     canvas.page.keyboard.press("o")
