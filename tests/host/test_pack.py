@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PACK = HERE.parents[1]
 PACK_FOLDER = "Any-folder_name.v2"
 SNAPSHOT = HERE / "schemas.json"
-EXPERT = {"dtype", "tile_batch", "tile_size", "weight_dtype", "pixels", "top_k"}
+EXPERT = {"dtype", "tile_batch", "tile_size", "weight_dtype", "pixels", "top_k", "compile"}
 KEPT = ("default", "min", "max", "step", "round", "options", "control_after_generate")
 """Fields of an input by which a saved workflow could come out differently."""
 FILE_MENUS = {"model_name", "vae_name", "clip_name", "adapter_name", "file"}

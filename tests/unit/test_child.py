@@ -11,7 +11,9 @@ import pytest
 
 CHILD = Path(__file__).parents[1] / "child.py"
 RUN = """
-import importlib.util, sys, time
+import importlib.util, signal, sys, time
+# A test run that a script starts in the background ignores it, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 spec = importlib.util.spec_from_file_location("child", sys.argv[1])
 child = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(child)
