@@ -11,6 +11,7 @@ from PIL import Image
 
 from varestorer_core.cli import terminal
 from varestorer_core.cli.main import main
+from varestorer_core.cli.progress import run_bar
 
 
 def command(*arguments, **options):
@@ -98,3 +99,17 @@ def test_a_stream_that_fails_drops_what_comes():
     assert stream.write("x") == 1
     stream.flush()
     assert stream.lost
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_bar_is_for_terminals_and_escapes_names(monkeypatch, is_terminal):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    with run_bar(2) as bar:
+        bar.finished("a.png", 10)
+        bar._bar.mininterval = 0
+        bar.step("\x1b[31mb.png", 1, 2)
+    shown = stream.getvalue()
+    assert ("b.png" in shown) == is_terminal
+    assert "\x1b[31m" not in shown

@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     sources = _sources(args)
     sheet = _sheet_path(args.output, sources)
     settings = settings_from(args, recommended_settings(files), upscale=float(args.scale))
+    args.seed = settings.seed  # the degradations share it
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
     say_if_bundled(files)

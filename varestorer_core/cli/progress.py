@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from ..wording import shown
+
 _FORMAT = (
     "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total} pictures [{elapsed}<{remaining}{postfix}]"
 )
@@ -19,7 +21,10 @@ class RunBar:
     """Shows how far a run is; pictures under way count by their steps."""
 
     def __init__(self, total: int) -> None:
-        self._bar = tqdm(total=total, leave=False, bar_format=_FORMAT, mininterval=0.2)
+        # disable=None: a file or a pipe has no use for a bar.
+        self._bar = tqdm(
+            total=total, leave=False, bar_format=_FORMAT, mininterval=0.2, disable=None
+        )
         self._parts: dict[str, float] = {}
         self._done = 0
         self._pixels = 0
@@ -28,7 +33,7 @@ class RunBar:
     def step(self, name: str, done: int, total: int) -> None:
         """Show how far a picture is."""
         self._parts[name] = done / max(total, 1)
-        self._bar.set_description_str(f"{name}: ", refresh=False)
+        self._bar.set_description_str(f"{shown(name)}: ", refresh=False)
         self._show()
 
     def finished(self, name: str, pixels: int) -> None:
