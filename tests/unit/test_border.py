@@ -29,7 +29,7 @@ def test_the_border_is_at_most_twice_as_far_off_as_the_inside(bundled, name):
     assert border <= 2 * inside
 
 
-@pytest.mark.parametrize("side", [60, 64])
+@pytest.mark.parametrize("side", [60, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_picture_of_about_one_tile(bundled, side):
     """64 pixels are exactly a tile at twice their size; 60 are the most that one tile restores.
 

@@ -80,7 +80,9 @@ def test_every_side_up_to_70(stand_in, upscale, thin):
         check(stand_in, [(height, width) for width in widths], upscale, **settings)
 
 
-@pytest.mark.parametrize("upscale", UPSCALES)
+@pytest.mark.parametrize(
+    "upscale", [*UPSCALES[:-1], pytest.param(UPSCALES[-1], marks=pytest.mark.slow)]
+)
 def test_large_odd_sizes(stand_in, upscale):
     check(stand_in, LARGE, upscale, overlap=16, tile_batch=32)
 
