@@ -48,7 +48,10 @@ def linear_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] 
     watched = _Watched(F.linear)
     with watched:
         out = layer(x)
-    return watched.weights if watched.is_all_of(out) else None
+    if not watched.is_all_of(out):
+        return None
+    weight, *bias = watched.arguments
+    return weight, bias[0] if bias else None
 
 
 def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
@@ -57,7 +60,24 @@ def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | N
     with watched:
         out = layer(x)
     expected = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return watched.weights if watched.is_all_of(out) and watched.rest == expected else None
+    if not watched.is_all_of(out) or watched.arguments[2:] != expected:
+        return None
+    return watched.arguments[0], watched.arguments[1]
+
+
+def group_norm_weights(layer: nn.Module, x: Tensor) -> tuple[int, Tensor, Tensor, float] | None:
+    """Return groups, weight (C,), bias (C,) and epsilon of a layer that is one GroupNorm of x; see `linear_weights`."""
+    watched = _Watched(F.group_norm)
+    with watched:
+        out = layer(x)
+    if (
+        not watched.is_all_of(out)
+        or len(watched.arguments) != 4
+        or any(a is None for a in watched.arguments)
+    ):
+        return None
+    groups, weight, bias, eps = watched.arguments
+    return groups, weight, bias, eps
 
 
 class FastLayers(TorchFunctionMode):
@@ -85,8 +105,8 @@ class _Watched(TorchFunctionMode):
         self._operator = operator
         self._calls = 0
         self._result: Tensor | None = None
-        self.weights: tuple[Tensor, Tensor | None] | None = None
-        self.rest: tuple[Any, ...] = ()
+        self.arguments: tuple[Any, ...] = ()
+        """All but the input, in order."""
 
     def is_all_of(self, out: Tensor) -> bool:
         """Return whether the operator was called once and its result was returned unchanged."""
@@ -95,11 +115,12 @@ class _Watched(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is not self._operator or kwargs:
+        if func is not self._operator:
             return func(*args, **(kwargs or {}))
-        x, weight = args[:2]
+        # F.group_norm is written in Python and hands its last arguments over by name, in their order.
+        x, *rest = args = (*args, *(kwargs or {}).values())
+        self.arguments = tuple(rest)
         self._calls += 1
-        self.weights, self.rest = (weight, args[2] if len(args) > 2 else None), args[3:]
         likes = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
         self._result = x.new_empty(func(*likes).shape)
         return self._result

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fused import convolution_weights
+from .fused import convolution_weights, group_norm_weights
 from .maps import empty_feature_map
 from .speed import Trial, is_faster, name_of, ramp
 from .winograd import ROWS, Winograd, band_height, uses_winograd
@@ -85,22 +85,24 @@ def _pointwise_trials(dtype: torch.dtype) -> tuple[Trial, Trial]:
 
 def activation(norm: nn.Module, x: Tensor) -> Rows:
     """Return a function that computes rows `first` to `last` of SiLU of the normalised x (1, C, H, W)."""
-    if not isinstance(norm, nn.GroupNorm) or type(norm).forward is not nn.GroupNorm.forward:
-        whole = norm(x)  # a host's layer, which moves its weights itself
+    found = group_norm_weights(norm, x)
+    if found is None:
+        whole = norm(x)  # a layer with more to it
         return lambda first, last: F.silu(whole[:, :, first:last])
-    mean, variance = (v.repeat_interleave(x.shape[1] // norm.num_groups) for v in moments(x, norm))
-    weight, bias = norm.weight.float(), norm.bias.float()
+    groups, scale, shift, eps = found
+    mean, variance = (v.repeat_interleave(x.shape[1] // groups) for v in moments(x, groups))
+    weight, bias = scale.float(), shift.float()
 
     def rows(first: int, last: int) -> Tensor:
         # With given statistics, the grouping of channels makes no difference.
         part = x[:, :, first:last]
-        normal = F.batch_norm(part, mean, variance, weight, bias, eps=norm.eps)
+        normal = F.batch_norm(part, mean, variance, weight, bias, eps=eps)
         return F.silu(normal, inplace=True)
 
     return rows
 
 
-def moments(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each group (G,) of x (1, C, H, W), in float32."""
     means, variances, counts = [], [], []
     # With float32 running statistics, PyTorch also returns those of a bfloat16 feature map in float32.
@@ -111,9 +113,9 @@ def moments(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
         variances.append(variance.double())
         counts.append(part.shape[2])
     share = torch.tensor(counts, dtype=torch.float64)[:, None, None] / x.shape[2]
-    share = share * norm.num_groups / x.shape[1]
-    mean = torch.stack(means).unflatten(1, (norm.num_groups, -1))  # (strips, G, C / G)
-    variance = torch.stack(variances).unflatten(1, (norm.num_groups, -1))
+    share = share * groups / x.shape[1]
+    mean = torch.stack(means).unflatten(1, (groups, -1))  # (strips, G, C / G)
+    variance = torch.stack(variances).unflatten(1, (groups, -1))
     middle = (mean * share).sum((0, 2))
     spread = variance + (mean - middle[:, None]).square()
     return middle.float(), (spread * share).sum((0, 2)).float()
