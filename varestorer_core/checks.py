@@ -27,16 +27,16 @@ def check_finite(values: Tensor, network: str) -> None:
 def check_pictures(pictures: Sequence[Tensor]) -> None:
     """Refuse what cannot be restored, before any work."""
     if len(pictures) == 0:
-        raise ImageError("expected at least one picture, got an empty batch. Load a picture first.")
+        raise ImageError("Expected at least one picture, got an empty batch. Load a picture first.")
     for index, picture in enumerate(pictures):
         if picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
             raise ImageError(
-                f"picture {index} must be (3, height, width) with positive sides, got "
+                f"Picture {index} must be (3, height, width) with positive sides, got "
                 f"{tuple(picture.shape)}."
             )
         if not bool(torch.isfinite(picture).all()):
             raise ImageError(
-                f"picture {index} holds NaN or infinite values. An earlier step failed; check it."
+                f"Picture {index} holds NaN or infinite values. An earlier step failed; check it."
             )
 
 
@@ -44,6 +44,6 @@ def check_bits(made: int, config: TransformerConfig) -> None:
     """Refuse a VAE that makes another number of bits per token than the model reads."""
     if made != config.codebook_dim:
         raise SettingError(
-            f"this model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
+            f"This model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
             "and VAE belong to different families: load both bundled files, or both official ones."
         )
