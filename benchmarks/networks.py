@@ -6,17 +6,16 @@ weights can be stored in 8 bits and cast at use, which is what a host does with 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.config import TokenizerConfig, TransformerConfig
+from varestorer_core.evaluate.cost import count_flops
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.precision import decoder_dtype
@@ -109,23 +108,5 @@ def _tokenizer(size, folder, device, dtype):
 
 def flops_of_a_tile(networks):
     """Return the FLOP of one tile by stage, as the plain formulas have them; nothing is computed."""
-    schedule = networks.schedule
-    config = dataclasses.replace(networks.transformer.config, lora_rank=0)
-    transformer = VARTransformer(config, device="meta")
-    tokenizer = VisualTokenizer(networks.tokenizer.config, device="meta")
-    image = torch.empty(1, 3, networks.tile, networks.tile, device="meta")
-    codes = torch.empty(1, config.codebook_dim, *schedule.last_grid, device="meta")
-    tokens = torch.empty(1, schedule.num_tokens_long - 1, config.codebook_dim, device="meta")
-    bits = torch.empty(1, schedule.num_tokens, config.codebook_dim, device="meta")
-    text = transformer.encode_text()
-    work = {
-        "encode": lambda: tokenizer.encode(image),
-        "transformer": lambda: transformer(tokens, text, schedule, lq_bits=bits),
-        "decode": lambda: tokenizer.decode(codes),
-    }
-    counts = {}
-    for name, run in work.items():
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            run()
-        counts[name] = counter.get_total_flops()
-    return counts
+    costs = count_flops(networks.tokenizer.config, networks.transformer.config, networks.schedule)
+    return {cost.stage: cost.flops for cost in costs}

@@ -22,12 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.cli.compare import enlarge_bicubic
 from varestorer_core.cli.jobs import collect_pictures
 from varestorer_core.distill.data import random_crops
 from varestorer_core.distill.degrade import degrade_batch, parse_mix
 from varestorer_core.evaluate import make_pair, mean_scores, score
-from varestorer_core.resize import resize_lanczos
+from varestorer_core.resize import enlarge_bicubic, resize_lanczos
 
 
 class PlainCNN(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -83,6 +84,12 @@ def resize_lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(resize, range(image.shape[0])))
     return resized.clamp_(0, 1).to(image)
+
+
+def enlarge_bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a picture (3, H, W) in [0, 1] resampled to (height, width) by the bicubic filter."""
+    resized = F.interpolate(picture[None], size, mode="bicubic", antialias=True)
+    return resized[0].clamp(0, 1)
 
 
 class ResizedPictures(Sequence[Tensor]):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from varestorer_core.cli.compare import enlarge_bicubic, side_by_side
+from varestorer_core.cli.compare import side_by_side
+from varestorer_core.resize import enlarge_bicubic
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (1, 1), (1, 400), (300, 2)])

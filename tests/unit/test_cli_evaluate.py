@@ -8,12 +8,11 @@ from PIL import Image
 
 from varestorer_core import degradation
 from varestorer_core.cli import evaluate
-from varestorer_core.cli.compare import enlarge_bicubic
 from varestorer_core.cli.main import main
 from varestorer_core.evaluate import cut_square, score
 from varestorer_core.loaded import LoadedStages
 from varestorer_core.pictures import read_picture
-from varestorer_core.resize import resize_lanczos, target_size
+from varestorer_core.resize import enlarge_bicubic, resize_lanczos, target_size
 from varestorer_core.restorer import Restorer
 
 

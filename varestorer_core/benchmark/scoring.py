@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import __version__
 from ..checkpoint.save import sha256
 from ..errors import ImageError, VARestorerError
 from ..pictures import read_picture
+from ..resize import enlarge_bicubic
 from .frequency import radial_spectrum
 from .measures import BUILT_IN, built_in
 from .pairing import Pairing
@@ -121,7 +122,7 @@ def _measured(
 ) -> dict[str, Any]:
     picture = read_picture(file).rgb
     if method == "LQ" and picture.shape != reference.shape:
-        picture = _enlarged(picture, (reference.shape[-2], reference.shape[-1]))
+        picture = enlarge_bicubic(picture, (reference.shape[-2], reference.shape[-1]))
     if picture.shape != reference.shape:
         raise ImageError(
             f"it has {picture.shape[-1]} x {picture.shape[-2]} pixels, {reference_file.name} "
@@ -133,12 +134,6 @@ def _measured(
         raise ImageError(str(error)) from error
     spectrum = radial_spectrum(picture).tolist()
     return {"method": method, "file": file.name, "values": values, "spectrum": spectrum}
-
-
-def _enlarged(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the low-quality picture at the reference's size, by the bicubic filter."""
-    resized = torch.nn.functional.interpolate(picture[None], size, mode="bicubic", antialias=True)
-    return resized[0].clamp(0, 1)
 
 
 def _identity(reference: str, result: str, scorer: Scorer, method: str) -> str:
@@ -161,10 +156,11 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
 
 
 def _append(journal: Path, line: dict[str, Any]) -> None:
-    # A half-written line before it must not swallow this one.
-    start = "\n" if journal.exists() and not journal.read_bytes().endswith(b"\n") else ""
-    with journal.open("a", encoding="utf-8") as file:
-        file.write(start + json.dumps(_finite(line)) + "\n")
+    with journal.open("ab+") as file:
+        # A half-written line before it must not swallow this one.
+        if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
+        file.write(json.dumps(_finite(line)).encode() + b"\n")
 
 
 def _finite(line: dict[str, Any]) -> dict[str, Any]:

@@ -239,14 +239,13 @@ def _work(group: list[Task], worker: Worker) -> None:
         started = time.perf_counter()
         try:
             worker(group)
-        except _ENDS_THE_RUN:
-            raise
-        except BaseException as error:
-            _ = error
-        else:
             for task in group:
                 task.seconds += (time.perf_counter() - started) / len(group)
             return
+        except _ENDS_THE_RUN:
+            raise
+        except BaseException:
+            pass
     for task in group:
         with _step(task):
             worker([task])

@@ -34,14 +34,6 @@ def side_by_side(panels: list[tuple[str, Tensor]]) -> Tensor:
     return result
 
 
-def enlarge_bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a picture (3, H, W) in [0, 1] resampled to (height, width) by the bicubic filter."""
-    from torch.nn.functional import interpolate
-
-    resized = interpolate(picture[None], size, mode="bicubic", antialias=True)
-    return resized[0].clamp(0, 1)
-
-
 def _label(text: str, height: int, width: int, text_height: int) -> Tensor:
     """Return a strip (1, height, width) with black text on white."""
     import numpy as np

@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluate import score
     from ..loading import load_restorer
     from ..pictures import read_picture, write_picture
-    from .compare import enlarge_bicubic, side_by_side
+    from ..resize import enlarge_bicubic
+    from .compare import side_by_side
 
     lq = read_picture(asset_path(DEMO_LQ)).rgb
     original = read_picture(asset_path(DEMO_ORIGINAL)).rgb

@@ -217,8 +217,7 @@ def _measure(
 ) -> Measured:
     """Degrade, enlarge and restore one photograph, and compare."""
     from ..evaluate import make_pair, score
-    from ..resize import resize_lanczos
-    from .compare import enlarge_bicubic
+    from ..resize import enlarge_bicubic, resize_lanczos
 
     pair = make_pair(
         source,

@@ -74,7 +74,8 @@ class Restoring:
     def write(self, task: Task) -> tuple[int, int]:
         """See `Steps.write`."""
         from ..pictures import write_picture
-        from .compare import enlarge_bicubic, side_by_side
+        from ..resize import enlarge_bicubic
+        from .compare import side_by_side
 
         picture, restored = task.picture, task.result
         assert picture is not None

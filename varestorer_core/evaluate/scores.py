@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from torch import Tensor
 
 from .. import metrics
+from ..benchmark.statistics import standard_error
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,4 @@ def _by_field(function: Callable[[list[float]], float], scores: Sequence[Scores]
 def _standard_error(values: list[float]) -> float:
     if len(values) < 2 or not all(math.isfinite(value) for value in values):
         return math.nan
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
+    return standard_error(values)
