@@ -27,8 +27,8 @@ from .schedule import ScaleSchedule
 from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback, is_out_of_memory, run_batched
 from .tiles.geometry import TileGeometry, check_masks
+from .tiles.interleaving import Interleaved
 from .tiles.noise import tile_noise
-from .tiles.overlap import Overlap
 from .tiles.tile_bits import TileBits, TileCodes
 from .tiles.tiling import extract_tiles, plan_tiles
 
@@ -112,15 +112,15 @@ def encode_pyramid(
             parts = [extract_tiles(sources[p], layouts[p], t, t + 1) for p, t in places[start:stop]]
             return torch.cat(parts) * 2 - 1
 
-        overlap = Overlap(len(places), cut)
+        stage = Interleaved(len(places), cut)
 
         def run(start: int, stop: int) -> None:
-            tiles = overlap.take(start, stop)
+            tiles = stage.take(start, stop)
             if clean is not None:
                 tiles = clean(tiles)  # may stay on a device, from which it is copied once, below
             features = encode(tiles).float()
             found = quantize(features, schedule).bits
-            overlap.meanwhile(found, start, stop)
+            stage.meanwhile(found, start, stop)
             seen = tiles.cpu() if mergers else None
             if seen is not None:
                 check_finite(seen, "cleaner")
@@ -136,10 +136,10 @@ def encode_pyramid(
                     for (p, t), tile in zip(places[start:stop], seen, strict=True):
                         mergers[p].add(t, (tile + 1) / 2)
 
-            overlap.later(found, keep)
+            stage.later(found, keep)
 
         run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-        overlap.finish()
+        stage.finish()
         geometry = replace(geometry, sources=tuple(sources))
     inputs = (
         tuple(geometry.joined(p, m) for p, m in enumerate(mergers)) if mergers else geometry.sources
@@ -187,14 +187,14 @@ def restore_codes(
         y, x = layout.positions[tile]
         return tile_noise(settings.seed, schedule, d, (y / layout.tile, x / layout.tile))
 
-    overlap = Overlap(len(places), lambda start, stop: pyramid.bits[start:stop])
+    stage = Interleaved(len(places), lambda start, stop: pyramid.bits[start:stop])
 
     def run(start: int, stop: int) -> None:
-        lq_bits = overlap.take(start, stop)
+        lq_bits = stage.take(start, stop)
         on_device = lq_bits.to(device)
         tokens = pyramid_tokens(on_device, schedule, "long")
         found = transformer(tokens, text, schedule, lq_bits=on_device)
-        overlap.meanwhile(found, start, stop)
+        stage.meanwhile(found, start, stop)
         noise = (
             torch.stack([noise_of(place) for place in places[start:stop]])
             if settings.detail > 0
@@ -209,10 +209,10 @@ def restore_codes(
                 favoured = favour_bits(logits, lq_bits, settings.fidelity)
             restored[start:stop] = sample_bits(favoured, noise, settings.detail)
 
-        overlap.later(found, keep)
+        stage.later(found, keep)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    overlap.finish()
+    stage.finish()
     return TileCodes(restored, schedule)
 
 
@@ -247,13 +247,13 @@ def decode_tiles(
             "latent as VARestorer Restore gave it, not a part of it."
         )
     mergers = geometry.mergers()
-    overlap = Overlap(len(places), lambda start, stop: codes[start:stop])
+    stage = Interleaved(len(places), lambda start, stop: codes[start:stop])
     device = torch.device("cpu")  # or where the tiles turn out to be
 
     def run(start: int, stop: int) -> None:
         nonlocal device
-        found = decode(overlap.take(start, stop)).float()
-        overlap.meanwhile(found, start, stop)
+        found = decode(stage.take(start, stop)).float()
+        stage.meanwhile(found, start, stop)
         tiles, device = found.cpu(), found.device
 
         def blend() -> None:
@@ -261,10 +261,10 @@ def decode_tiles(
             for (p, t), tile in zip(places[start:stop], tiles, strict=True):
                 mergers[p].add(t, (tile + 1) / 2)
 
-        overlap.later(found, blend)
+        stage.later(found, blend)
 
     run_batched(len(places), tile_batch, run, is_oom=is_oom, on_progress=on_progress)
-    overlap.finish()
+    stage.finish()
     restored = []
     for index, merger in enumerate(mergers):
         picture = geometry.joined(index, merger)

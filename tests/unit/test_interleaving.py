@@ -9,7 +9,7 @@ from varestorer_core.color import match_color
 from varestorer_core.errors import VARestorerError
 from varestorer_core.resize import resize_lanczos, resized_ahead
 from varestorer_core.tiles.batching import run_batched
-from varestorer_core.tiles.overlap import Overlap
+from varestorer_core.tiles.interleaving import Interleaved
 
 
 def run(device, count=5, batch=2, limit=99):
@@ -20,25 +20,25 @@ def run(device, count=5, batch=2, limit=99):
         log.append(f"make {start}-{stop}")
         return list(range(start, stop))
 
-    overlap = Overlap(count, make)
+    stage = Interleaved(count, make)
 
     def work(start, stop):
-        inputs = overlap.take(start, stop)
+        inputs = stage.take(start, stop)
         log.append(f"start {start}-{stop}")
         if stop - start > limit:
             raise torch.OutOfMemoryError("out of memory")
         result = SimpleNamespace(device=torch.device(device))
-        overlap.meanwhile(result, start, stop)
+        stage.meanwhile(result, start, stop)
         log.append(f"read {start}-{stop}")
 
         def rest():
             log.append(f"rest {start}-{stop}")
             kept.extend(inputs)
 
-        overlap.later(result, rest)
+        stage.later(result, rest)
 
     run_batched(count, batch, work)
-    overlap.finish()
+    stage.finish()
     return log, kept
 
 
@@ -69,22 +69,22 @@ def test_a_batch_that_comes_again_in_halves_loses_nothing(limit):
 
 
 def test_memory_that_runs_out_in_the_rest_does_not_repeat_a_batch():
-    overlap = Overlap(2, lambda start, stop: start)
+    stage = Interleaved(2, lambda start, stop: start)
     result = SimpleNamespace(device=torch.device("cuda"))
 
     def rest():
         raise RuntimeError("not enough memory: you tried to allocate")
 
-    overlap.later(result, rest)
+    stage.later(result, rest)
     with pytest.raises(VARestorerError, match="main memory"):
-        overlap.meanwhile(result, 0, 1)
+        stage.meanwhile(result, 0, 1)
 
 
 def test_other_errors_of_the_rest_pass():
-    overlap = Overlap(1, lambda start, stop: start)
-    overlap.later(SimpleNamespace(device=torch.device("cuda")), lambda: {}["missing"])
+    stage = Interleaved(1, lambda start, stop: start)
+    stage.later(SimpleNamespace(device=torch.device("cuda")), lambda: {}["missing"])
     with pytest.raises(KeyError):
-        overlap.finish()
+        stage.finish()
 
 
 @pytest.mark.parametrize("threads", [1, 4])

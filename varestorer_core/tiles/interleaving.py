@@ -3,7 +3,7 @@
 A GPU returns from a network at once and computes on its own; only reading its result waits. So between the two the
 host finishes the batch before (blending, sampling, packing) and makes the inputs of the batch after (cutting, summing
 codes). Everything runs in one thread, in the order of the tiles, so no result depends on it. On a CPU there is nothing
-to overlap with, and everything runs in turn.
+to wait for, and everything runs in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .batching import is_out_of_memory
 Inputs = TypeVar("Inputs")
 
 
-class Overlap(Generic[Inputs]):
+class Interleaved(Generic[Inputs]):
     """What the host does beside a device in one stage.
 
     For every batch call `take`, start the network, call `meanwhile`, read the result, and call `later`; after the last
