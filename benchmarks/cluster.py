@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from continued import COMMAND, MANIFEST, fill, results
+from continued import COMMAND, MANIFEST, fill, restore_arguments, results
 
 ACTOR = "ray::MapWorker"
 
@@ -64,19 +64,10 @@ class Run:
     """A restore command in a process of its own, watched."""
 
     def __init__(self, source: Path, target: Path, *options: str) -> None:
-        arguments = [
-            str(source),
-            "-o",
-            str(target),
-            "--recursive",
-            "--skip-existing",
-            "--upscale",
-            "1",
-        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self.child = subprocess.Popen(
-            [*COMMAND, "restore", *arguments, *options],
+            [*COMMAND, *restore_arguments(source, target), *options],
             stdout=self.log,
             stderr=self.log,
             env=environment,

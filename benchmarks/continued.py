@@ -103,21 +103,17 @@ def finished(folder: Path) -> dict[str, int]:
     return found
 
 
+def restore_arguments(source: Path, target: Path) -> list[str]:
+    """Return the command that restores a folder, or goes on with it."""
+    options = ["--recursive", "--skip-existing", "--upscale", "1"]
+    return ["restore", str(source), "-o", str(target), *options]
+
+
 def run(
     source: Path, target: Path, command: list[str], kill_after: float | None = None
 ) -> tuple[int | None, str]:
     """Run the command; return its exit code, None where it was killed, and its last line."""
-    arguments = [
-        *command,
-        "restore",
-        str(source),
-        "-o",
-        str(target),
-        "--recursive",
-        "--skip-existing",
-        "--upscale",
-        "1",
-    ]
+    arguments = [*command, *restore_arguments(source, target)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(arguments, stdout=log, stderr=subprocess.DEVNULL)
         try:

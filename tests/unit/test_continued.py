@@ -20,16 +20,8 @@ def test_killed_and_continued_is_one_run(tmp_path, monkeypatch):
 
     def run(target, left):
         """Run until so many pictures are recorded, then be killed; 0 runs to the end."""
-        arguments = [
-            str(source),
-            "-o",
-            str(target),
-            "--recursive",
-            "--skip-existing",
-            "--upscale",
-            "1",
-        ]
-        command = [*continued.ENLARGE_ONLY[:-1], str(left), "restore", *arguments]
+        command = [*continued.ENLARGE_ONLY[:-1], str(left)]
+        command += continued.restore_arguments(source, target)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, capture_output=True, timeout=120, env=environment).returncode
 

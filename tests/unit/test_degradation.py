@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from degrading import SIZES, generator, picture
 from numeric import direct_convolution
 
 from varestorer_core.degradation import (
@@ -20,18 +21,6 @@ from varestorer_core.degradation.compression import compress
 from varestorer_core.degradation.presets import Preset
 from varestorer_core.degradation.steps import EitherOrder, OneOf, Sizes, Sometimes
 from varestorer_core.errors import ImageError, SettingError
-
-SIZES = Sizes((8, 8), (8, 8))
-
-
-def picture(height=40, width=56):
-    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
-    waves = 0.5 + 0.4 * torch.sin(9 * x + 5 * y)
-    return torch.stack([waves, x, y])
-
-
-def generator(seed=0):
-    return np.random.default_rng(seed)
 
 
 def digest(image):

@@ -1,12 +1,12 @@
 """Each kind of damage against a plain formula."""
 
-import hashlib
 import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from degrading import SIZES, generator, picture
 from numeric import direct_convolution
 from PIL import Image
 
@@ -20,24 +20,7 @@ from varestorer_core.degradation import (
 )
 from varestorer_core.degradation.compression import Jpeg, compress
 from varestorer_core.degradation.rain import Rain
-from varestorer_core.degradation.steps import Sizes
 from varestorer_core.errors import ImageError
-
-SIZES = Sizes((8, 8), (8, 8))
-
-
-def picture(height=40, width=56):
-    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
-    waves = 0.5 + 0.4 * torch.sin(9 * x + 5 * y)
-    return torch.stack([waves, x, y])
-
-
-def generator(seed=0):
-    return np.random.default_rng(seed)
-
-
-def digest(image):
-    return hashlib.sha256(image.numpy().tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (13, 8)])
