@@ -189,8 +189,8 @@ def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name
 def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
-    # Three steps a tile: encode, restore, decode.
-    with tqdm(desc=name, unit="step", leave=False) as bar:
+    # Three steps a tile: encode, restore, decode. disable=None: on terminals only.
+    with tqdm(desc=name, unit="step", leave=False, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
