@@ -193,9 +193,10 @@ def show_run(host, renderer: str, path: Path) -> None:
 def show_missing_file(host, renderer: str, path: Path) -> None:
     with open_canvas(host, renderer) as canvas:
         canvas.load(FILES.BEGINNERS)
-        canvas.choose("VARestorerLoadVAE", "infinity_vae_d32reg.pth")
+        # A file of somebody else's workflow: newer hosts offer to download the official ones instead.
+        canvas.choose("VARestorerLoadVAE", "my_tokenizer.safetensors")
         canvas.run()
-        canvas.read_error("'infinity_vae_d32reg.pth' is not in models/vae.")
+        canvas.read_error("'my_tokenizer.safetensors' is not in models/vae.")
         wait_for_rest(canvas)
         save_screenshot(canvas, path)
 
