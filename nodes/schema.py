@@ -58,7 +58,7 @@ def setting_input(name: str, input_id: str | None = None, **fields: Any) -> Any:
 
     Args:
         input_id: name of the input, if it differs from the setting's.
-        ***fields: further fields of the input, such as `optional` or `control_after_generate`.
+        **fields: further fields of the input, such as `optional` or `control_after_generate`.
     """
     setting, default = SETTINGS[name], default_of(name)
     input_id = input_id or name
@@ -93,8 +93,7 @@ def tile_batch_input() -> Any:
 def fixed_seed() -> Any:
     """Return the field that keeps a seed fixed after a run, if the host supports it.
 
-        Older ComfyUI versions have only a
-    flag that a seed may change; there `web/js/seed.js` sets it to fixed.
+    Older ComfyUI versions have only a flag that a seed may change; there `web/js/seed.js` sets it to fixed.
     """
     control = getattr(io, "ControlAfterGenerate", None)
     return True if control is None else control.fixed

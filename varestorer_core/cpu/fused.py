@@ -19,8 +19,10 @@ def fused_linear(
 
     Args:
         layer: any linear layer, including a host's (with weights moved, cast or patched at use), as long as it ends in
-        `F.linear`. x: (..., in) in the compute dtype of the layer. bias: (out,) float32, besides the layer's
-        own. gelu: whether to apply the tanh form of GELU.
+            `F.linear`.
+        x: (..., in) in the compute dtype of the layer.
+        bias: (out,) float32, besides the layer's own.
+        gelu: whether to apply the tanh form of GELU.
     """
     # A layer with further operations, such as an adapter, would be computed in vain.
     is_single = next(layer.children(), None) is None and "forward" not in vars(layer)

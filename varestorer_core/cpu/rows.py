@@ -59,7 +59,7 @@ def by_rows_of_layers(
 
     Args:
         into: results of the previous call, whose memory is reused if it fits; receives the results of this call.
-        Allocating new memory is slow, because the system clears every page.
+            Allocating new memory is slow, because the system clears every page.
     """
     batch, length = tensors[0].shape[:2]
     rows = length

@@ -46,13 +46,17 @@ def generate(
     Args:
         text: (1, T, Ct) features of the prompt; None generates without one.
         negative: (1, T', Ct) features of the negative prompt; None uses as many rows of the learned unconditional
-        embedding as the prompt has. batch: pictures of the same prompt. cfg: guidance scale, for all scales or one for
-        each; 1 disables guidance. cfg_blocks: apply guidance after these blocks (negative indices count from the end)
-        instead of to the logits. tau: temperature that divides the logits, for all scales or one for each. top_k: 1
-        uses the arg-max; 0, or 2 and more, has no effect (a bit has two values). top_p: nucleus of each bit's two
-        values; 0 means off. generator: random generator on any device; on the CPU, a seed produces the same samples
-        everywhere. device: device to compute on; None is the device of the learned unconditional embedding. Required if
-        a host offloads weights. on_scale: see `OnScale`; raising in it cancels.
+            embedding as the prompt has.
+        batch: pictures of the same prompt.
+        cfg: guidance scale, for all scales or one for each; 1 disables guidance.
+        cfg_blocks: apply guidance after these blocks (negative indices count from the end) instead of to the logits.
+        tau: temperature that divides the logits, for all scales or one for each.
+        top_k: 1 uses the arg-max; 0, or 2 and more, has no effect (a bit has two values).
+        top_p: nucleus of each bit's two values; 0 means off.
+        generator: random generator on any device; on the CPU, a seed produces the same samples everywhere.
+        device: device to compute on; None is the device of the learned unconditional embedding. Required if a host
+            offloads weights.
+        on_scale: see `OnScale`; raising in it cancels.
 
     Returns:
         (B, L, d) bool.

@@ -138,8 +138,8 @@ class VARTransformer(nn.Module):
             tokens: (B, n - 1, d) from `bsq.pyramid_tokens`, with n = L ("short") or L + h*w ("long").
             text: from `encode_text`, of one prompt or of B prompts.
             mask: None for the student; `block_causal_mask(schedule)` for the teacher. A student without `cross_scale`
-            in its configuration always uses the teacher's mask and the short pyramid. lq_bits: (B, L, d) bits of the LQ
-            pyramid; required if the configuration has `lq_prior`.
+                in its configuration always uses the teacher's mask and the short pyramid.
+            lq_bits: (B, L, d) bits of the LQ pyramid; required if the configuration has `lq_prior`.
 
         Returns:
             (B, L, d, 2) float32: logits of each bit being 0 and 1.

@@ -65,7 +65,7 @@ def run_batched(
             after running out of memory, so it must only keep results of calls that succeed.
         is_oom: recognises an out-of-memory error; the host knows more kinds than torch does.
         on_progress: called with (items done, count) after every batch. Exceptions raised in it are propagated, which
-        cancels the run.
+            cancels the run.
 
     Raises:
         VARestorerError: if a single item does not fit.
