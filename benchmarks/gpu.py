@@ -3,11 +3,12 @@
     python benchmarks/gpu.py --minutes 10 --out FOLDER     # again until it says that all parts are done
     python benchmarks/gpu.py --out FOLDER --size bundled --device cpu    # a rehearsal
 
-Parts: results of the device beside those of the CPU (features, bits, logits, picture); one tile at batches 1, 2, 4 and
-8, as it is and compiled, with reserved memory beside the estimates; pictures; weights in float8; training. Each part
-writes FOLDER/PART.json, and parts that are there are not run again. Nothing is fetched: full-size networks get random
-weights on the device. Needs PyTorch and this repository, a CUDA device for real figures. Prints a table in Markdown and
-one JSON document last.
+Parts: results of the device beside those of the CPU (features, bits, logits, picture), with convolutions in TF32 and
+in float32; one tile at batches 1, 2, 4 and 8, with reserved memory beside the estimates; pictures; weights in float8;
+training; one tile compiled, which takes longest and comes last. Each part writes FOLDER/PART.json, and parts that are
+there are not run again; rows of a part that is ended early are in PART.rows.json. Nothing is fetched: full-size
+networks get random weights on the device. Needs PyTorch and this repository, a CUDA device for real figures. Prints a
+table in Markdown and one JSON document last.
 """
 
 from __future__ import annotations
@@ -43,8 +44,15 @@ from varestorer_core.tiles.batching import is_out_of_memory  # noqa: E402
 def parity(bench: Bench) -> list[dict]:
     """Compare one tile of the bundled model on the device with the CPU, in float32 and bfloat16."""
     small = Bench(bench.device, "bundled")
-    rows = []
-    for dtype in (torch.float32, torch.bfloat16):
+    rows = bench.rows("parity")
+    before = torch.backends.cudnn.allow_tf32
+    for dtype, tf32 in (
+        (torch.float32, True),
+        (torch.float32, False),
+        (torch.bfloat16, True),
+        (torch.bfloat16, False),
+    ):
+        torch.backends.cudnn.allow_tf32 = tf32
         found = []
         for device in (torch.device("cpu"), bench.device):
             model, tokenizer = small.transformer(dtype, device), small.tokenizer(dtype, device)
@@ -62,18 +70,42 @@ def parity(bench: Bench) -> list[dict]:
             found.append([t.cpu() for t in (features, bits, logits, picture)])
         names = ("features", "bits", "logits", "picture")
         for name, (cpu, there) in zip(names, zip(*found, strict=True), strict=True):
+            row = {"what": name, "dtype": str(dtype), "convolutions": "TF32" if tf32 else "float32"}
             if cpu.dtype == torch.bool:
-                difference = float((cpu != there).float().mean())
-                rows.append({"what": name, "dtype": str(dtype), "share_that_differs": difference})
+                rows.append({**row, "share_that_differs": float((cpu != there).float().mean())})
             else:
-                error = float((cpu - there).norm() / cpu.norm())
-                rows.append({"what": name, "dtype": str(dtype), "relative_rms": error})
+                rows.append({**row, "relative_rms": float((cpu - there).norm() / cpu.norm())})
+    torch.backends.cudnn.allow_tf32 = before
     return rows
 
 
-@torch.inference_mode()
 def tiles(bench: Bench) -> list[dict]:
-    """Time the three networks at growing batches, as they are and compiled."""
+    """Time the three networks at growing batches, the encoder in float32, too."""
+    rows = _tiles(bench, "tiles", None, (1,) if bench.rehearsal else (1, 2, 4, 8))
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        rows += _tiles(bench, "tiles", None, (1,), stages=("encode",), how="eager, no TF32")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    return rows
+
+
+def compiled_tiles(bench: Bench) -> list[dict]:
+    """Time the three networks compiled: after one run that compiles, whose time is noted."""
+    check_compiling(bench.device)
+    options = {"backend": "eager"} if bench.rehearsal else {"dynamic": False}
+    return _tiles(bench, "compiled", options, (1,) if bench.rehearsal else (1, 4), how="compiled")
+
+
+@torch.inference_mode()
+def _tiles(
+    bench: Bench,
+    part: str,
+    options: dict | None,
+    batches: tuple[int, ...],
+    stages: tuple[str, ...] = ("transformer", "decode", "encode"),
+    how: str = "eager",
+) -> list[dict]:
     dtype = torch.bfloat16
     model, tokenizer = bench.transformer(dtype), bench.tokenizer(dtype)
     schedule, text = get_schedule(1.0, model.config.pixel_class), model.encode_text()
@@ -84,34 +116,33 @@ def tiles(bench: Bench) -> list[dict]:
         "transformer": transformer_bytes(model.config, dtype, schedule.num_tokens_long),
         "decode": decoder_bytes(tokenizer.config, pixels, dtype),
     }
-    rows = []
-    for how in ("eager",) if bench.rehearsal else ("eager", "compiled"):
-        options = {"dynamic": False} if how == "compiled" else None
-        if options is not None:
-            check_compiling(bench.device)
-        for batch in (1,) if bench.rehearsal else (1, 2, 4, 8):
-            images = torch.rand(batch, 3, side, side, device=bench.device) * 2 - 1
-            bits = torch.rand(batch, schedule.num_tokens, d, device=bench.device) > 0.5
-            tokens, codes = pyramid_tokens(bits, schedule), dequantize(bits, schedule)
-            works = {
-                "encode": lambda images=images: tokenizer.encode(images),
-                "transformer": lambda tokens=tokens, bits=bits: model(
-                    tokens, text, schedule, lq_bits=bits
-                ),
-                "decode": lambda codes=codes: tokenizer.decode(codes),
-            }
-            for stage, work in works.items():
-                bench.reserved()
-                row = {"stage": stage, "how": how, "batch": batch}
-                try:
-                    with compiled(model, options), compiled(tokenizer, options):
-                        row["seconds_per_tile"] = bench.seconds(work) / batch
-                    row["reserved"] = bench.reserved()
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    row["out_of_memory"] = True
-                rows.append({**row, "estimated": estimates[stage] * batch})
+    rows = bench.rows(f"{part}.{how}")
+    for batch in batches:
+        images = torch.rand(batch, 3, side, side, device=bench.device) * 2 - 1
+        bits = torch.rand(batch, schedule.num_tokens, d, device=bench.device) > 0.5
+        tokens, codes = pyramid_tokens(bits, schedule), dequantize(bits, schedule)
+        works = {
+            "encode": lambda images=images: tokenizer.encode(images),
+            "transformer": lambda tokens=tokens, bits=bits: model(
+                tokens, text, schedule, lq_bits=bits
+            ),
+            "decode": lambda codes=codes: tokenizer.decode(codes),
+        }
+        for stage in stages:
+            bench.reserved()
+            row = {"stage": stage, "how": how, "batch": batch}
+            try:
+                with compiled(model, options), compiled(tokenizer, options):
+                    begun = time.perf_counter()
+                    seconds = bench.seconds(works[stage])
+                    row["seconds_per_tile"] = seconds / batch
+                    row["seconds_with_warm_up"] = time.perf_counter() - begun
+                row["reserved"] = bench.reserved()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                row["out_of_memory"] = True
+            rows.append({**row, "estimated": estimates[stage] * batch})
     return rows
 
 
@@ -119,7 +150,7 @@ def pictures(bench: Bench) -> list[dict]:
     """Time whole restorations."""
     model, tokenizer = bench.transformer(torch.bfloat16), bench.tokenizer(torch.bfloat16)
     restorer = Restorer(LoadedStages(model, tokenizer, device=bench.device))
-    rows = []
+    rows = bench.rows("pictures")
     for width, height in (
         [(128, 128)] if bench.rehearsal else [(512, 512), (1800, 1200), (4096, 4096)]
     ):
@@ -134,7 +165,7 @@ def pictures(bench: Bench) -> list[dict]:
 @torch.inference_mode()
 def float8(bench: Bench) -> list[dict]:
     """Time one tile with weights in float8 and in bfloat16."""
-    rows = []
+    rows = bench.rows("float8")
     for dtype in (torch.bfloat16, torch.float8_e4m3fn):
         model = bench.transformer(dtype)
         schedule, text = get_schedule(1.0, model.config.pixel_class), model.encode_text()
@@ -158,7 +189,7 @@ def training(bench: Bench) -> list[dict]:
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters)
     schedule, d = get_schedule(1.0, teacher.config.pixel_class), teacher.config.codebook_dim
-    rows = []
+    rows = bench.rows("training")
     for batch in (1,) if bench.rehearsal else (1, 2, 4):
         bits = torch.rand(batch, schedule.num_tokens, d, device=bench.device) > 0.5
         tokens = pyramid_tokens(bits, schedule)
@@ -189,6 +220,7 @@ PARTS = {
     "pictures": pictures,
     "float8": float8,
     "training": training,
+    "compiled": compiled_tiles,
 }
 
 
@@ -205,14 +237,14 @@ def main() -> int:
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"--only: parts are {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     device = torch.device(args.device)
-    bench = Bench(device, args.size)
+    bench = Bench(device, args.size, args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     for name in wanted:
         path = args.out / f"{name}.json"
         if path.exists() or time.monotonic() - begun > 60 * args.minutes:
             continue
-        print(f"{name} ...", flush=True)
+        print(f"{name} ... ({time.monotonic() - begun:.0f} s)", flush=True)
         try:
             result = {"rows": PARTS[name](bench)}
         except (VARestorerError, RuntimeError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import torch
 
@@ -19,11 +21,32 @@ FULL_TRANSFORMER = TransformerConfig(
 FULL_TOKENIZER = TokenizerConfig(32, 128, (1, 2, 4, 4, 4), num_res_blocks=2, norm_groups=32)
 
 
+class Rows(list):
+    """Rows of results, each also written to a file when it is added."""
+
+    def __init__(self, path: Path | None):
+        super().__init__()
+        self.path = path
+
+    def append(self, row: dict) -> None:
+        super().append(row)
+        print(json.dumps(row), flush=True)
+        if self.path is not None:
+            self.path.write_text(json.dumps(list(self), indent=1))
+
+
 class Bench:
     """The networks of a run on their device, and how its work is timed."""
 
-    def __init__(self, device: torch.device, size: str):
+    def __init__(self, device: torch.device, size: str, out: Path | None = None):
         self.device, self.size, self.rehearsal = device, size, device.type == "cpu"
+        self.out = out
+
+    def rows(self, name: str) -> Rows:
+        """Return an empty list of rows, kept in OUT/NAME.rows.json as it grows."""
+        return Rows(
+            self.out and self.out / f"{name.replace(', ', '_').replace(' ', '_')}.rows.json"
+        )
 
     def transformer(self, weights: torch.dtype, device: torch.device | None = None):
         """Return a transformer with matrices in `weights`; at full size its weights are random."""

@@ -27,7 +27,14 @@ def run(monkeypatch, capsys, tmp_path):
 
 def test_every_part_is_rehearsed(run):
     report, text = run()
-    assert set(report) == {"parity", "tiles", "pictures", "float8", "training"}
+    assert set(report) == {
+        "parity",
+        "tiles",
+        "pictures",
+        "float8",
+        "training",
+        "compiled",
+    }
     assert not [part for part, result in report.items() if "error" in result], text
     rows = report["parity"]["rows"]
     assert all(row.get("relative_rms", row.get("share_that_differs")) == 0 for row in rows)
