@@ -4,9 +4,10 @@
     python benchmarks/plain_cnn.py evaluate test/kodak test/cid22 test/clic --preset social --scale 2 --out cnn
 
 Ten residual blocks of width 64 at half resolution, 0.75 million parameters, trained by L1 on the squares of a run
-(`varestorer distill --squares`) with the same damage. `train` continues an interrupted training: minutes are those of
-its own processor time, over all its pieces. `evaluate` measures it as `varestorer evaluate --whole --size 512` measures
-a model, for `evaluation_table.py`. The last line of the output is one JSON document.
+(`varestorer distill --squares`) with the same damage. `train` continues an interrupted training: on a CPU, minutes
+are those of its own processor time, on a GPU of the clock, over all its pieces. `evaluate` measures it as `varestorer
+evaluate --whole --size 512` measures a model, for `evaluation_table.py`. The last line of the output is one JSON
+document.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from varestorer_core.cli.jobs import collect_pictures
-from varestorer_core.distill.data import random_crops
-from varestorer_core.distill.degrade import degrade_batch, parse_mix
+from varestorer_core.distill.batches import Draw
+from varestorer_core.distill.degrade import parse_mix
+from varestorer_core.distill.loader import Drawing, load_batches
+from varestorer_core.distill.sources import Squares
 from varestorer_core.evaluate import make_pair, mean_scores, score
 from varestorer_core.resize import enlarge_bicubic, resize_lanczos
 
@@ -58,46 +61,47 @@ class PlainCNN(nn.Module):
 
 def train(args: argparse.Namespace) -> dict:
     """Train until the processor time is used up; return what was done."""
-    squares = np.load(args.squares, mmap_mode="r")
-    mix = parse_mix(args.degradation)
+    squares = Squares(np.load(args.squares, mmap_mode="r"))
+    draw = Draw(args.batch, 128, parse_mix(args.degradation))
     torch.manual_seed(args.seed)
-    network = PlainCNN().to(memory_format=torch.channels_last)
+    network = PlainCNN().to(args.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, betas=(0.9, 0.99))
-    generator = torch.Generator().manual_seed(args.seed)
     state, step, used = args.out / "state.pt", 0, 0.0
     if state.exists():
         kept = torch.load(state, weights_only=True)
         network.load_state_dict(kept["network"])
         optimizer.load_state_dict(kept["optimizer"])
-        generator.set_state(kept["generator"])
         step, used = kept["step"], kept["seconds"]
     args.out.mkdir(parents=True, exist_ok=True)
-    limit, begun, loss = 60 * args.minutes, time.process_time() - used, torch.zeros(())
-    while (seconds := time.process_time() - begun) < limit and step != args.steps:
+    clock = time.process_time if args.device == "cpu" else time.monotonic
+    limit, begun, loss = 60 * args.minutes, clock() - used, torch.zeros(())
+    drawing = Drawing(squares, (draw,), args.seed)
+    batches = load_batches(drawing, range(step, 10**7), args.workers, args.device)
+    while (seconds := clock() - begun) < limit and step != args.steps:
         rate = 1e-3 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * seconds / limit)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        clean = random_crops(squares, args.batch, 128, generator)
-        lq = degrade_batch(clean, mix, generator)
-        clean, lq = (torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255 for p in (clean, lq))
+        batch = next(batches)
+        clean, lq = (batch[name].float() / 255 for name in ("clean", "lq"))
         loss = (network(lq) - clean).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         step += 1
         if step % args.save_every == 0:
-            _save(state, network, optimizer, generator, step, time.process_time() - begun)
+            _save(state, network, optimizer, step, clock() - begun)
             print(f"step {step}, {seconds:.0f} s, L1 {loss.item():.4f}", flush=True)
-    used = time.process_time() - begun
-    _save(state, network, optimizer, generator, step, used)
-    return {"steps": step, "processor_seconds": round(used, 1), "loss": loss.item()}
+    batches.close()
+    used = clock() - begun
+    _save(state, network, optimizer, step, used)
+    return {"steps": step, "seconds": round(used, 1), "loss": loss.item(), "device": args.device}
 
 
-def _save(path, network, optimizer, generator, step, seconds):
+def _save(path, network, optimizer, step, seconds):
     partial = path.with_suffix(".partial")
     parts = {"network": network, "optimizer": optimizer}
     kept = {name: part.state_dict() for name, part in parts.items()}
-    kept |= {"generator": generator.get_state(), "step": step, "seconds": seconds}
+    kept |= {"step": step, "seconds": seconds}
     torch.save(kept, partial)
     partial.replace(path)
 
@@ -106,7 +110,8 @@ def _save(path, network, optimizer, generator, step, seconds):
 def evaluate(args: argparse.Namespace) -> dict:
     """Measure it and the enlargements on photographs."""
     network = PlainCNN().eval().to(memory_format=torch.channels_last)
-    network.load_state_dict(torch.load(args.out / "state.pt", weights_only=True)["network"])
+    state = torch.load(args.out / "state.pt", weights_only=True, map_location="cpu")
+    network.load_state_dict(state["network"])
     sources, _ = collect_pictures(args.photographs)
     settings = {"preset": args.preset, "scale": args.scale, "size": args.size, "seed": args.seed}
     settings["whole"] = True
@@ -146,11 +151,13 @@ def main(arguments: list[str] | None = None) -> None:
     training.add_argument(
         "--squares", type=Path, required=True, help=".npy file of training squares"
     )
-    training.add_argument("--minutes", type=float, required=True, help="of processor time, in all")
+    training.add_argument("--minutes", type=float, required=True, help="in all")
     training.add_argument("--degradation", default="mild@2,social@2")
     training.add_argument("--batch", type=int, default=8)
     training.add_argument("--steps", type=int, help="stop after these in any case")
     training.add_argument("--save-every", type=int, default=200)
+    training.add_argument("--device", default="cpu")
+    training.add_argument("--workers", type=int, default=0, help="processes that draw pictures")
     training.set_defaults(run=train)
     measuring = commands.add_parser("evaluate")
     measuring.add_argument("photographs", nargs="+", help="files or folders")
