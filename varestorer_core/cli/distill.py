@@ -242,6 +242,9 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     if args.batch is not None:
         batch["batch"] = args.batch
     mix = degradation(args)
+    edges: dict[str, Any] = {}
+    if args.edges is not None:
+        edges = {"gradient_similarity": args.edges, "gradient_deviation": args.edges}
     student = student_settings(args, settings.student_settings)
     settings = dataclasses.replace(
         settings,
@@ -253,11 +256,18 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
             settings.encoder_settings,
             degradation=mix,
             rank=args.encoder_rank,
+            **edges,
             **batch,
         ),
-        decoder_settings=dataclasses.replace(settings.decoder_settings, degradation=mix, **batch),
+        decoder_settings=dataclasses.replace(
+            settings.decoder_settings, degradation=mix, **edges, **batch
+        ),
         crisp_settings=dataclasses.replace(
-            settings.crisp_settings, degradation=mix, **_given(args, "adversarial"), **batch
+            settings.crisp_settings,
+            degradation=mix,
+            **_given(args, "adversarial"),
+            **edges,
+            **batch,
         ),
         student_settings=student,
     )

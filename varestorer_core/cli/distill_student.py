@@ -53,6 +53,18 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         "--mse", type=_WEIGHT, help="weight of the picture's squared error (default: 0.25)"
     )
     group.add_argument(
+        "--train-decoder",
+        action="store_true",
+        help="student: train the decoder with it",
+    )
+    group.add_argument(
+        "--edges",
+        type=_WEIGHT,
+        metavar="WEIGHT",
+        help="encoder and decoder stages: weight of what is lost of gradient similarity, and of its "
+        "deviation (default: 1; crisp_decoder: 0.5, and 0)",
+    )
+    group.add_argument(
         "--perceptual",
         choices=("structural", "lpips"),
         default="structural",
@@ -147,6 +159,7 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
         perceptual=args.perceptual,
         causal=args.causal,
         checkpointing=checkpointing,
+        train_decoder=args.train_decoder,
         amp=args.amp,
         **given,
     )

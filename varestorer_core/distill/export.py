@@ -116,6 +116,23 @@ def export_adapter(
     return path
 
 
+def has_trained(state_file: Path, name: str) -> bool:
+    """Return whether there is a training state, and a module of that name in it.
+
+    Raises:
+        CheckpointError: if the state is damaged.
+    """
+    if not state_file.exists():
+        return False
+    try:
+        state = torch.load(state_file, map_location="cpu", weights_only=True, mmap=True)
+        return name in state["modules"]
+    except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"The training state {state_file} cannot be read ({error}). Train the stage again with --overwrite."
+        ) from error
+
+
 def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
     """Return the weights of one module of a training state.
 

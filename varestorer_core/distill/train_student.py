@@ -58,6 +58,8 @@ class StudentSettings:
     """Step from which it counts."""
     lora_rank: int = 0
     """Rank of the adapters that train; 0 trains every weight, which suits small models."""
+    train_decoder: bool = False
+    """Train the decoder together with the student, so that each adapts to the other."""
     causal: bool = False
     """Mask the student like the teacher (the paper's ablation without cross-scale attention)."""
     degradation: tuple[str, ...] = DEFAULT_MIX
@@ -75,6 +77,11 @@ class StudentSettings:
             raise SettingError(
                 "the weights of the losses must be 0 or more, and at least one of them above 0, got KL "
                 f"{weights[0]:g}, MSE {weights[1]:g}, perceptual {weights[2]:g}, cross entropy {weights[3]:g}."
+            )
+        if self.train_decoder and not self.decodes:
+            raise SettingError(
+                "training the decoder with the student needs a loss of the picture. Expected an MSE or a perceptual "
+                "weight above 0, got 0 for both."
             )
 
     @property
@@ -136,6 +143,9 @@ class StudentStage:
         trained, self.student = _student(teacher, settings, seed)
         processes.average_gradients(trained)
         self.modules: dict[str, nn.Module] = {"student": trained}
+        if settings.train_decoder:
+            self.modules["decoder"] = self.lq_tokenizer.decoder.requires_grad_(True)
+            processes.average_gradients(self.lq_tokenizer.decoder)
         self.networks: tuple[nn.Module, ...] = (
             self.tokenizer,
             self.lq_tokenizer,

@@ -9,7 +9,7 @@ from ...lora.factors import adapter_rank
 from ...models.tokenizer import VisualTokenizer
 from ...models.transformer import VARTransformer
 from ..adapters import adapters_of, student_on_teacher
-from ..export import trained_weights
+from ..export import has_trained, trained_weights
 from ..initialise import student_from_teacher
 from .settings import OPTIONAL, STAGES, RunSettings, StageName
 
@@ -36,7 +36,7 @@ def adapted_tokenizer(
         state = settings.out / stage / "state.pt"
         if stage == "encoder" and state.exists():
             tokenizer.encoder.load_state_dict(merged_weights(trained_weights(state, "encoder")))
-        elif stage in OPTIONAL and state.exists():
+        elif stage in (*OPTIONAL, "student") and has_trained(state, "decoder"):
             tokenizer.decoder.load_state_dict(trained_weights(state, "decoder"))
     return tokenizer
 
