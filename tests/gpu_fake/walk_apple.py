@@ -4,6 +4,8 @@ import small_networks as small
 import torch
 from pretended import PretendedDevice
 
+from varestorer_core.distill.entropy import entropy_loss
+from varestorer_core.distill.self_correction import flipped_pyramid
 from varestorer_core.loaded import LoadedStages
 from varestorer_core.models.bsq import quantize
 from varestorer_core.restorer import Restorer
@@ -37,3 +39,15 @@ def test_quantised_features_are_on_the_device():
         schedule = get_schedule(1.0, "0.06M")
         found = quantize(torch.randn(1, 6, 16, 16).to("mps"), schedule)
         assert found.bits.device.type == found.summed_codes.device.type == "mps"
+
+
+def test_training_averages_areas_on_the_cpu():
+    """On the device, areas whose sides do not divide the picture's are not averaged."""
+    schedule = get_schedule(1.0, "0.06M")
+    with PretendedDevice("mps") as device:
+        features = torch.randn(1, 6, 16, 16).to("mps")
+        target, seen = flipped_pyramid(features, schedule, torch.Generator(), 0.3)
+        assert target.device.type == seen.device.type == "mps"
+        bits = quantize(features, schedule).bits
+        assert entropy_loss(features, bits, schedule).device.type == "mps"
+    assert not any("avg_pool" in name for name in device.operators), device.operators

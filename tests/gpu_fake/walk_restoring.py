@@ -3,13 +3,18 @@
 import pytest
 import small_networks as small
 import torch
+import torch.nn.functional as F
 from pretended import PretendedDevice
 
 from varestorer_core import pipeline
 from varestorer_core.cleaner import Cleaner
+from varestorer_core.config import TransformerConfig
 from varestorer_core.evaluate.passes import CachedSteps, CausalPass, RefedSteps
 from varestorer_core.loaded import LoadedStages
+from varestorer_core.models.bsq import pyramid_tokens
 from varestorer_core.models.generation import generate
+from varestorer_core.models.layers import BlankLayers
+from varestorer_core.models.transformer import VARTransformer
 from varestorer_core.restorer import Restorer
 from varestorer_core.schedule import get_schedule
 from varestorer_core.settings import RestoreSettings
@@ -182,3 +187,41 @@ def test_generation(weights, device):
 def test_adapters_apart_from_their_base(base):
     model = small.transformer(base, torch.bfloat16, lora_rank=2)
     assert torch.isfinite(_restore(model, small.tokenizer(), "cuda")).all()
+
+
+def test_a_partial_load_copies_only_what_its_layers_cast(device):
+    """Vectors of a block that stay on the CPU go into the prompt's context once; a pass does not need them."""
+    cast = []
+
+    def to(values, parameters):
+        found = [None if p is None else p.to(values) for p in parameters]
+        cast.extend(p for p in found if p is not None)
+        return found
+
+    class Linear(torch.nn.Linear):
+        def forward(self, values):
+            return F.linear(values, *to(values, (self.weight, self.bias)))
+
+    class LayerNorm(torch.nn.LayerNorm):
+        def forward(self, values):
+            return F.layer_norm(
+                values, self.normalized_shape, *to(values, (self.weight, self.bias))
+            )
+
+    class Layers(BlankLayers):
+        pass
+
+    Layers.Linear, Layers.LayerNorm = Linear, LayerNorm
+    config = TransformerConfig(**{**vars(small.TRANSFORMER), "depth": 2})
+    model = VARTransformer(config, operations=Layers).eval().requires_grad_(False)
+    model.lvl_embed.to("cuda")
+    model.pos_start = torch.nn.Parameter(model.pos_start.to("cuda"), requires_grad=False)
+    text = model.encode_text(device="cuda")
+    bits = (torch.rand(1, SCHEDULE.num_tokens, 6) > 0.5).to("cuda")
+    tokens = pyramid_tokens(bits, SCHEDULE, "long")
+    model(tokens, text, SCHEDULE)  # makes the tables that later passes find
+    device.clear()
+    cast.clear()
+    model(tokens, text, SCHEDULE)
+    assert device.copies.total() == len(cast) > 0, device.copies
+    assert not device.reads, device.reads

@@ -5,10 +5,12 @@ import json
 import re
 
 import pytest
+import torch
 
 from varestorer_core.cli import UsageError, distill
 from varestorer_core.cli.main import main
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
+from varestorer_core.devices import choose_device
 
 
 @pytest.fixture
@@ -42,12 +44,17 @@ def test_all_trains_and_exports(tmp_path, shapes, capsys):
 def test_arguments_reach_the_settings(tmp_path, shapes):
     args = parse("student", "--out", str(tmp_path), "--config", str(shapes), "--kl", "0",
                  "--degradation", "official,real", "--steps", "7", "--seed", "3", "--causal",
-                 "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3", "--compile")  # fmt: skip
+                 "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3", "--compile", "--no-amp",
+                 "--save-every", "5", "--evaluate-every", "6", "--workers", "2", "--minutes", "9")  # fmt: skip
     settings = distill.settings_from(args)
     assert settings.student_settings.kl == 0
     assert settings.tokenizer_settings.entropy == 0.1
     assert (settings.ema, settings.accumulate) == (0.99, 3)
     assert settings.compile_options == {}
+    assert (settings.save_every, settings.evaluate_every, settings.workers) == (5, 6, 2)
+    assert settings.deadline is not None
+    stages = ("tokenizer", "teacher", "encoder", "decoder", "crisp", "student")
+    assert not any(getattr(settings, f"{stage}_settings").amp for stage in stages)
     assert settings.student_settings.causal
     assert settings.student_settings.degradation == ("official", "real")
     assert settings.encoder_settings.degradation == ("official", "real")
@@ -128,6 +135,11 @@ def test_the_ablation_has_steps_of_its_own(tmp_path):
         ("--init", "nowhere.safetensors"),
         ("--degradation", "nothing"),
         ("--device", "nothing"),
+        pytest.param(
+            "--device",
+            "cuda:99",
+            marks=pytest.mark.skipif(torch.cuda.device_count() > 99, reason="there are 100"),
+        ),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_made(
@@ -181,3 +193,68 @@ def test_recommendations_are_checked_before_any_work(tmp_path, capsys, arguments
     assert main(["distill", *arguments.split(), "--out", str(tmp_path / "run")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_device_is_chosen_unless_it_is_given(tmp_path):
+    """The option is that of `restore`: auto is a device of this machine."""
+    settings = distill.settings_from(parse("tokenizer", "--out", str(tmp_path)))
+    assert settings.device == str(choose_device("auto"))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory."), None])
+def test_memory_that_runs_out_while_networks_are_built_is_a_sentence(
+    tmp_path, monkeypatch, capsys, shapes, error
+):
+    def build(*args, **kwargs):
+        raise error or RuntimeError("another reason")
+
+    monkeypatch.setattr("varestorer_core.distill.run.stages.TokenizerStage", build)
+    out = tmp_path / "run"
+    arguments = [
+        "distill",
+        "tokenizer",
+        "--out",
+        str(out),
+        "--config",
+        str(shapes),
+        "--pictures",
+        "1",
+        "--validation-pictures",
+        "1",
+    ]
+    if error is None:
+        with pytest.raises(RuntimeError, match="another reason"):
+            main(arguments)
+        return
+    assert main(arguments) == 1
+    assert "not enough memory" in capsys.readouterr().err
+    assert not (out / "pictures.npy").exists()
+
+
+def test_another_configuration_than_the_run_s_own_is_refused(tmp_path, shapes, capsys):
+    out = tmp_path / "run"
+    start = [
+        "distill",
+        "tokenizer",
+        "--out",
+        str(out),
+        "--pictures",
+        "1",
+        "--validation-pictures",
+        "1",
+        "--batch",
+        "1",
+    ]
+    assert main([*start, "--config", str(shapes), "--steps", "1"]) == 0
+    values = json.loads(shapes.read_text())
+    values["tokenizer"]["base_channels"] *= 2
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(values))
+    capsys.readouterr()
+    assert main([*start, "--config", str(other), "--steps", "2", "--resume"]) != 0
+    assert "networks of other shapes" in capsys.readouterr().err
+
+
+def test_eighty_pictures_are_measured_unless_told_otherwise(tmp_path):
+    settings = distill.settings_from(parse("tokenizer", "--out", str(tmp_path)))
+    assert settings.validation_pictures == 80

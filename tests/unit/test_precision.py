@@ -1,8 +1,12 @@
+import pytest
 import torch
 
 from varestorer_core.assets import TINY_TOKENIZER, asset_path
 from varestorer_core.checkpoint import load_tokenizer, read_checkpoint
+from varestorer_core.errors import VARestorerError
+from varestorer_core.loaded import LoadedStages
 from varestorer_core.precision import decoder_dtype, has_fast_bfloat16
+from varestorer_core.restorer import Restorer
 
 CPU = torch.device("cpu")
 
@@ -33,3 +37,18 @@ def test_bfloat16_is_used_where_the_device_has_it(monkeypatch):
         expected = torch.bfloat16 if fast else torch.float32
         assert decoder_dtype(torch.bfloat16, CPU) == expected
     assert not has_fast_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize("network", ["VAE's encoder", "transformer", "VAE's decoder"])
+def test_values_that_overflow_name_their_network(make_transformer, make_tokenizer, network):
+    """NaN would pass for bits, and the picture be noise."""
+    transformer, tokenizer = make_transformer(lq_prior=True), make_tokenizer()
+    layer = {
+        "VAE's encoder": tokenizer.encoder.conv_out,
+        "transformer": transformer.blocks[0].ffn.fc2,
+        "VAE's decoder": tokenizer.decoder.conv_out,
+    }[network]
+    layer.weight.data.fill_(float("inf"))
+    restorer = Restorer(LoadedStages(transformer, tokenizer))
+    with pytest.raises(VARestorerError, match=rf"The {network} returned NaN.*fp16.*bf16 or fp32"):
+        restorer.restore([torch.rand(3, 40, 40)], upscale=1.0)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.bsq import running_sums
+from ..models.bsq import running_sums, where_areas_are_averaged
 from ..schedule import ScaleSchedule
 
 SHARPNESS = 100.0
@@ -33,7 +33,9 @@ def residuals(features: Tensor, bits: Tensor, schedule: ScaleSchedule) -> Iterat
     for scale_idx, summed in enumerate(running_sums(bits, schedule)):
         residual = features - explained
         if scale_idx < last:
-            residual = F.adaptive_avg_pool2d(residual, schedule.grids[scale_idx])
+            averaged = where_areas_are_averaged(residual)
+            averaged = F.adaptive_avg_pool2d(averaged, schedule.grids[scale_idx])
+            residual = averaged.to(residual.device)
         yield residual
         explained = summed
 
