@@ -122,7 +122,7 @@ def peak_bytes():
     return peak_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def micro_run():
     """Return a factory of the settings of a distillation run on microscopic networks, whose tile is 32 pixels."""
     from varestorer_core.distill.run import STAGES, RunSettings

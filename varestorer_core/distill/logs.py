@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SettingError
+from ..atomic import write_atomically
+from ..errors import CheckpointError, SettingError
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +19,11 @@ class CsvLog:
     """A long-format CSV (step, name, value) that drops the rows a resumed run is about to repeat."""
 
     def __init__(self, path: Path, keep_below: int = 0):
+        """Begin the file, or keep of it what was logged below a step.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept: list[list[str]] = []
@@ -27,8 +34,10 @@ class CsvLog:
                     for row in csv.reader(file)
                     if row and row[0].isdigit() and int(row[0]) < keep_below
                 ]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([["step", "name", "value"], *kept])
+        rows = io.StringIO(newline="")
+        csv.writer(rows).writerows([["step", "name", "value"], *kept])
+        # As a whole: a kill or a full disk must not cost the rows of earlier steps.
+        write_atomically(path, rows.getvalue().encode(), CheckpointError)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row per value; a full disk costs rows and not the run, whose state may still fit."""

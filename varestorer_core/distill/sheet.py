@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +12,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..atomic import write_atomically
+from ..errors import VARestorerError
+
+_log = logging.getLogger(__name__)
+
 SHOWN = 8
 """Pictures in a row at most."""
 _MARGIN = 4
 
 
 def save_sheet(path: Path, rows: Mapping[str, Tensor]) -> None:
-    """Write a PNG with one row per label of pictures (B, 3, H, W) in [-1, 1]; columns belong together."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a PNG with one row per label of pictures (B, 3, H, W) in [-1, 1]; columns belong together.
+
+    A full disk costs the sheet and not the run, whose state may still fit.
+    """
     strips = [torch.cat(list(row[:SHOWN]), dim=2) for row in rows.values()]
     sheet = torch.cat(strips, dim=1).detach().float().cpu()
     values = ((sheet.clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
@@ -29,4 +38,10 @@ def save_sheet(path: Path, rows: Mapping[str, Tensor]) -> None:
     for label, strip in zip(rows, strips, strict=True):
         draw.text((_MARGIN, top + _MARGIN), label, fill="black", font=font)
         top += strip.shape[1]
-    page.save(path)
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, file.getvalue())
+    except (OSError, VARestorerError) as error:
+        _log.warning("the sheet %s is missing: %s", path.name, error)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...atomic import write_atomically
 from ...config import to_dict, tokenizer_config, transformer_config
 from ...errors import CheckpointError
 from .settings import RunSettings
@@ -60,7 +61,8 @@ def with_own_config(settings: RunSettings) -> RunSettings:
             "tokenizer": to_dict(settings.tokenizer),
             "transformer": to_dict(settings.transformer),
         }
-        path.write_text(json.dumps({**shapes, **record}, indent=2))
+        content = json.dumps({**shapes, **record}, indent=2).encode()
+        write_atomically(path, content, CheckpointError)
     return settings
 
 
