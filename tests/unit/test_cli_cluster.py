@@ -1,6 +1,7 @@
 """`restore --cluster` on a real local Ray: the bytes of a run without it, killed actors, a killed command."""
 
 import importlib
+import json
 import random
 import subprocess
 import sys
@@ -77,3 +78,28 @@ def test_on_a_real_ray_with_killed_actors_and_a_killed_command(tmp_path, monkeyp
     recorded = cluster.recorded(torn)
     assert len(recorded) == 49
     assert set(recorded.values()) == {1}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_set_is_degraded_as_without_a_cluster_and_continued(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    continued = importlib.import_module("continued")
+    source, plain, spread = (tmp_path / name for name in ("in", "plain", "spread"))
+    continued.fill(source, 30, 0)
+    options = ["--preset", "mild", "--recursive", "--seed", "5", "--skip-existing"]
+    assert main(["degrade", str(source), "-o", str(plain), *options]) == 0
+    wanted = continued.results(plain)
+    assert len(wanted) == 30
+    cluster = ["--cluster", "auto", "--workers", "2"]
+    command = ["degrade", str(source), "-o", str(spread), *options, *cluster]
+    assert main(command) == 0
+    assert "30 degraded by 2 actors" in capsys.readouterr().out
+    assert continued.results(spread) == wanted
+    records = [json.loads(line) for line in (spread / continued.MANIFEST).read_text().splitlines()]
+    # The seed and the number decide a picture, so both are recorded.
+    assert sorted(record["settings"]["number"] for record in records) == list(range(30))
+    (spread / "part0" / "picture00000.png").unlink()
+    assert main(command) == 0
+    assert "1 degraded, 29 were there already" in capsys.readouterr().out
+    assert continued.results(spread) == wanted

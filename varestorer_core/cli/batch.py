@@ -147,7 +147,7 @@ class Batch:
 
     def read(self, task: Task, steps: Steps) -> int:
         """Read a picture, unless its result is there; return its result's pixels, 0 if there is nothing to do."""
-        with _step(task):
+        with failure_kept(task):
             if self.manifest is not None:
                 _check_regular(task.job.source)
                 task.record.hash = file_hash(task.job.source)
@@ -167,13 +167,13 @@ class Batch:
 
     def work(self, task: Task, worker: Worker) -> None:
         """Make the result of one picture."""
-        with _step(task):
+        with failure_kept(task):
             worker([task])
 
     def write(self, task: Task, steps: Steps) -> None:
         """Write a result, if there is one."""
         if task.error is None and not task.kept:
-            with _step(task):
+            with failure_kept(task):
                 task.record.height, task.record.width = steps.write(task)
         task.picture = task.result = None
 
@@ -247,12 +247,12 @@ def _work(group: list[Task], worker: Worker) -> None:
         except BaseException:
             pass
     for task in group:
-        with _step(task):
+        with failure_kept(task):
             worker([task])
 
 
 @contextmanager
-def _step(task: Task) -> Iterator[None]:
+def failure_kept(task: Task) -> Iterator[None]:
     """Keep what a step raises as the failure of its picture, and count its seconds."""
     started = time.perf_counter()
     try:

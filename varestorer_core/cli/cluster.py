@@ -1,6 +1,6 @@
-"""`restore --cluster`: the same work by a pool of Ray actors, each of which holds the models once.
+"""`--cluster` of restore and degrade: the same work by a pool of Ray actors, each of which holds its models once.
 
-Ray Data passes the jobs, small groups of file names, to the actors; these read, restore and write, so that no pixels
+Ray Data passes the jobs, small groups of file names, to the actors; these read, work and write, so that no pixels
 travel. Each record comes back and is appended to the manifest by the command that was started. Ray starts an actor that
 died anew and repeats its group; results are written atomically under names of their own, so repeating is harmless.
 Nothing else imports Ray.
@@ -12,20 +12,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from ..errors import VARestorerError
 from . import UsageError
-from .batch import Batch, Task
+from .batch import Batch, Steps, Task, Worker, failure_kept
 from .jobs import Job
 from .manifest import Record, file_hash
-from .models import ModelFiles, load_models
 from .progress import run_bar
-from .restoring import Restoring
+from .remote import Staging
 
 _MOST_IN_A_GROUP = 64
 _GROUPS_FOR_EACH = 16
@@ -34,53 +32,51 @@ _GROUPS_FOR_EACH = 16
 
 @dataclass(frozen=True)
 class ActorSettings:
-    """What an actor needs to know."""
+    """What an actor needs to know; it travels to each of them."""
 
-    files: ModelFiles
-    steps: Restoring
-    recorded: dict[str, Any]
+    steps: Steps
+    make_worker: Callable[[], Worker]
+    """Loads what the work needs; called once in each actor."""
     device: str
-    dtype: str
-    compile: bool
     threads: int
 
 
 class PictureActor:
-    """Restores groups of pictures; made once in each actor."""
+    """Works on groups of pictures; made once in each actor."""
 
-    def __init__(self, given: ActorSettings) -> None:
+    def __init__(self, given: ActorSettings, recorded: dict[str, Any], numbered: bool) -> None:
         import torch
 
-        from ..devices import choose_dtype
-
         torch.set_num_threads(given.threads)
-        device = torch.device(given.device)
-        self._steps = given.steps
-        self._batch = Batch("restored", given.recorded)
-        self._work = given.steps.worker(
-            load_models(
-                given.files,
-                device=device,
-                dtype=choose_dtype(given.dtype, device),
-                compile=given.compile,
-            )
-        )
+        self._steps, self._batch = given.steps, Batch("done", recorded, numbered)
+        self._work = given.make_worker()
 
     def __call__(self, group: dict[str, Any]) -> dict[str, list[str]]:
         """Take rows of JSON and return a record for each, as JSON."""
-        return {"record": [self._restored(json.loads(row)) for row in group["row"]]}
+        return {"record": [self._done(json.loads(row)) for row in group["row"]]}
 
-    def _restored(self, row: dict[str, Any]) -> str:
-        compare = None if row["compare"] is None else Path(row["compare"])
-        job = Job(Path(row["source"]), Path(row["target"]), compare)
-        batch, task = self._batch, self._batch.task(job, row["number"])
-        task.on_encoded = _keep_hash
-        task.quiet = True
-        task.kept = _is_kept(task, row["known"])
-        if not task.kept and batch.read(task, self._steps):
-            batch.work(task, self._work)
-            batch.write(task, self._steps)
-        error = None if task.error is None else batch.reason(task)
+    def _done(self, row: dict[str, Any]) -> str:
+        batch = self._batch
+        with Staging() as staging:
+            job = Job(
+                staging.local(row["source"], "source"),
+                staging.local(row["target"], "result"),
+                None if row["compare"] is None else staging.local(row["compare"], "result"),
+            )
+            task = batch.task(job, row["number"])
+            task.on_encoded = _keep_hash
+            task.quiet = True
+            with failure_kept(task):
+                staging.fetch(job.source)
+                task.kept = _is_kept(task, row["known"], staging)
+            if task.error is None and not task.kept and batch.read(task, self._steps):
+                batch.work(task, self._work)
+                batch.write(task, self._steps)
+                with failure_kept(task):
+                    for written in (job.compare, job.target):
+                        if task.error is None and written is not None:
+                            staging.store(written)
+            error = None if task.error is None else staging.named(batch.reason(task))
         values = {**asdict(task.record), "error": error, "seconds": round(task.seconds, 3)}
         return json.dumps({"number": row["number"], "kept": task.kept, "record": values})
 
@@ -89,12 +85,15 @@ def _keep_hash(task: Task, content: memoryview, _: tuple[int, int]) -> None:
     task.record.result_hash = hashlib.sha256(content).hexdigest()
 
 
-def _is_kept(task: Task, known: dict[str, str]) -> bool:
+def _is_kept(task: Task, known: dict[str, str], staging: Staging) -> bool:
     """Hash the source of a task; tell whether its result, by what the manifest says of it, is there."""
     try:
         task.record.hash = file_hash(task.job.source) if task.job.source.is_file() else None
         wanted = known.get(task.record.hash or "")
-        return wanted is not None and file_hash(task.job.target) == wanted
+        if wanted is None:
+            return False
+        staging.fetch(task.job.target)
+        return file_hash(task.job.target) == wanted
     except OSError:
         return False
 
@@ -130,7 +129,7 @@ def run_on_cluster(
         results = data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
             PictureActor,
             batch_size=None,
-            fn_constructor_args=(given,),
+            fn_constructor_args=(given, batch.settings, batch.numbered),
             compute=data.ActorPoolStrategy(size=count),
             max_restarts=-1,
             max_task_retries=-1,
@@ -192,6 +191,23 @@ def _told(batch: Batch, task: Task, found: dict[str, Any]) -> None:
     batch.tell(task)
 
 
+def check_ray() -> None:
+    """Import Ray, as quiet as it can be.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import_module("ray")
+        import_module("ray.data")
+    except ImportError as error:
+        raise UsageError(
+            "--cluster needs Ray, which is not installed: pip install 'varestorer[cluster]'."
+        ) from error
+
+
 def connected(address: str) -> Any:
     """Return Ray, connected.
 
@@ -201,15 +217,8 @@ def connected(address: str) -> Any:
     Raises:
         UsageError: without Ray, or if the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray = import_module("ray")
-        import_module("ray.data")
-    except ImportError as error:
-        raise UsageError(
-            "--cluster needs Ray, which is not installed: pip install 'varestorer[cluster]'."
-        ) from error
+    check_ray()
+    ray = import_module("ray")
     # Ray Data logs by loggers of its own, whatever `ray.init` is told.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import __version__
-from .batch import Batch, Task
+from .batch import Batch, Task, Worker
 from .jobs import check_format, check_writable, plan_jobs
 from .manifest import run_manifest
-from .options import add_run_options, between, integer
+from .options import add_cluster_options, add_run_options, between, integer
 from .restoring import write_result
 
 PRESETS = (
@@ -70,13 +70,24 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     add_run_options(parser)
+    add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Degrade every picture; return 1 if one of them failed."""
     ending = f".{args.format or 'png'}"
-    jobs, skipped = plan_jobs(args.input, args.output, ending=ending, recursive=args.recursive)
+    if args.cluster is not None:
+        from .cluster import check_ray
+
+        check_ray()
+    jobs, skipped = plan_jobs(
+        args.input,
+        args.output,
+        ending=ending,
+        recursive=args.recursive,
+        remote=args.cluster is not None,
+    )
     check_format(args.format, jobs[0].target)
     check_writable(jobs[0].target.parent)
     batch = Batch(
@@ -88,17 +99,27 @@ def run(args: argparse.Namespace) -> int:
         json_lines=args.json,
         debug=args.debug,
     )
-    steps = Degrading(args)
-    batch.run(jobs, steps, [steps.work])
-    batch.summary(skipped)
+    steps = Degrading(args.preset, args.seed, args.scale)
+    if args.cluster is None:
+        batch.run(jobs, steps, [steps.work])
+        batch.summary(skipped)
+    else:
+        from .cluster import ActorSettings, connected, run_on_cluster
+
+        ray = connected(args.cluster)
+        given = ActorSettings(steps, steps.worker, "cpu", args.threads)
+        actors = run_on_cluster(ray, args.workers, given, jobs, batch)
+        batch.summary(skipped, f" by {actors} actors", actors=actors)
     return 1 if batch.failed else 0
 
 
+@dataclass(frozen=True)
 class Degrading:
     """The steps of `degrade`; see `batch.Steps`."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args = args
+    preset: str
+    seed: int
+    scale: float
 
     def read(self, task: Task) -> int:
         """See `Steps.read`."""
@@ -109,15 +130,18 @@ class Degrading:
             task.note(note)
         return task.picture.rgb[0].numel()
 
+    def worker(self) -> Worker:
+        """Return the work, which needs no models."""
+        return self.work
+
     def work(self, tasks: Sequence[Task]) -> None:
         """Degrade the pictures of tasks, each by the seed and its number."""
         from ..degradation import degrade, picture_generator
 
         for task in tasks:
             assert task.picture is not None
-            generator = picture_generator(self._args.seed, task.index)
-            rgb = task.picture.rgb
-            task.result = degrade(rgb, self._args.preset, generator, scale=self._args.scale)
+            generator = picture_generator(self.seed, task.index)
+            task.result = degrade(task.picture.rgb, self.preset, generator, scale=self.scale)
 
     def write(self, task: Task) -> tuple[int, int]:
         """See `Steps.write`. Degraded values have 8 bits, so the file needs no more."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..wording import shown
 from . import UsageError
+from .remote import RemotePath, check_reachable, path_of, walk
 
 ENDING = ".png"
 """Of results in a folder, unless another is asked for: the only format that keeps every bit,
@@ -48,6 +49,7 @@ def plan_jobs(
     ending: str = ENDING,
     recursive: bool = False,
     suffix: str = "",
+    remote: bool = False,
 ) -> tuple[list[Job], int]:
     """Expand files and folders and give each picture a name of its own in the output.
 
@@ -56,6 +58,9 @@ def plan_jobs(
     there is one input picture, else a folder, where results are called like their source with the
     given ending; where two sources share that name, the later ones get their old ending appended. `suffix` is added to
     every name before its ending.
+
+    Args:
+        remote: whether inputs and output may be URIs of object stores.
 
     Returns:
         The jobs, and how many files of the folders were left out because they are not pictures.
@@ -67,8 +72,10 @@ def plan_jobs(
         raise UsageError(f"--suffix {suffix} is no part of a file name.")
     if not all([*inputs, output]):
         raise UsageError("an input or output is empty. Give the name of a file or folder.")
-    target = Path(output)
-    found = _find(inputs, recursive, target)
+    target = path_of(output)
+    if isinstance(target, RemotePath) and not remote:
+        raise _only_on_a_cluster(target)
+    found = _find(inputs, recursive, target, remote)
     sources, skipped = list(found.pictures), found.skipped
     for reason in found.unsupported:
         print(f"varestorer: note: {shown(reason, 2000)}", file=sys.stderr)
@@ -108,6 +115,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         UsageError: if not.
     """
+    if isinstance(folder, RemotePath):
+        check_reachable(folder)
+        return
     probe = folder / f".varestorer-{secrets.token_hex(6)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,15 +152,22 @@ class _Found:
     """Files that look like pictures but are not read, with the reason."""
 
 
-def _find(inputs: Iterable[str], recursive: bool, without: Path | None) -> _Found:
+def _find(
+    inputs: Iterable[str], recursive: bool, without: Path | None, remote: bool = False
+) -> _Found:
     """Look into files and folders. Links to folders are not followed, so no loop is endless."""
-    inputs = list(inputs)
-    missing = [name for name in inputs if not Path(name).exists()]
+    paths = [path_of(name) for name in inputs]
+    missing = [str(p) for p in paths if not isinstance(p, RemotePath) and not p.exists()]
     if missing:
         raise UsageError(f"{', '.join(missing)}: no such file or folder.")
     found, seen = _Found(), set()
-    for name in inputs:
-        path = Path(name)
+    for path in paths:
+        if isinstance(path, RemotePath):
+            if not remote:
+                raise _only_on_a_cluster(path)
+            for entry, below in walk(path, recursive):
+                _sort_in(found, seen, entry, below, True)
+            continue
         if not path.is_dir():
             _add(found, seen, path, Path())
             continue
@@ -162,11 +179,12 @@ def _find(inputs: Iterable[str], recursive: bool, without: Path | None) -> _Foun
                 if recursive and not folder.startswith(".") and not _same(below / folder, without)
             )
             for file in sorted(files):
-                _sort_in(found, seen, below / file, below.relative_to(path))
+                entry = below / file
+                _sort_in(found, seen, entry, below.relative_to(path), entry.is_file())
     return found
 
 
-def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path) -> None:
+def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path, regular: bool) -> None:
     """Take a file of a folder as a picture, or count it as another."""
     from ..pictures import READABLE
 
@@ -174,7 +192,7 @@ def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path) -> None:
     # Hidden files are never pictures (macOS leaves "._name.png" beside each picture).
     if entry.name.startswith("."):
         found.skipped += 1
-    elif ending in READABLE and entry.is_file():
+    elif ending in READABLE and regular:
         _add(found, seen, entry, below)
     elif ending in READABLE:
         found.unsupported.append(f"{entry} is a broken link, or no regular file: skipped")
@@ -190,6 +208,12 @@ def _add(found: _Found, seen: set[str], picture: Path, below: Path) -> None:
     if real not in seen:
         seen.add(real)
         found.pictures[picture] = below
+
+
+def _only_on_a_cluster(place: RemotePath) -> UsageError:
+    return UsageError(
+        f"{place}: object stores are read and written by restore and degrade with --cluster only."
+    )
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VARestorerError
+from . import UsageError
+from .remote import RemotePath, is_uri, path_of
 
 FILE_NAME = ".varestorer-manifest.jsonl"
 """In the folder of the results, unless another file is asked for."""
@@ -111,7 +113,9 @@ class Manifest:
 
     def _key(self, record: dict[str, Any]) -> tuple[str, str, str]:
         """Return what a result depends on; results are named from the manifest, so that a folder may move."""
-        result = os.path.relpath(record["result"], self.path.parent)
+        result = record["result"]
+        if not is_uri(result):
+            result = os.path.relpath(result, self.path.parent)
         return record["hash"], json.dumps(record["settings"], sort_keys=True), result
 
 
@@ -120,12 +124,20 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
 
     Args:
         first: the first result.
+
+    Raises:
+        UsageError: if there is no place for it.
     """
     if args.manifest is not None:
         return Manifest(Path(args.manifest))
     if not args.skip_existing:
         return None
-    output = Path(args.output)
+    output = path_of(args.output)
+    if isinstance(output, RemotePath):
+        raise UsageError(
+            "--skip-existing needs --manifest FILE where the results go to an object store: its records are "
+            "appended to a local file."
+        )
     return Manifest((output if output.is_dir() else first.parent) / FILE_NAME)
 
 

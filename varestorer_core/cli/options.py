@@ -37,11 +37,24 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,N",
         help="restore on several GPUs at once, such as 0,1; in place of --device",
     )
+    add_cluster_options(parser)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help=(
+            "compile the networks with torch.compile: the first tiles take a minute or more "
+            "longer, later tiles are faster"
+        ),
+    )
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the work is done beyond one machine."""
     group = parser.add_argument_group("cluster (needs the extra `cluster`)")
     group.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="restore by actors of a Ray cluster: its address, or auto for the one that runs, else one on this machine",
+        help="work by actors of a Ray cluster: its address, or auto for the one that runs, else one on this machine",
     )
     group.add_argument(
         "--workers",
@@ -55,14 +68,6 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="CPU threads of each actor that has no GPU (default: %(default)d)",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help=(
-            "compile the networks with torch.compile: the first tiles take a minute or more "
-            "longer, later tiles are faster"
-        ),
     )
 
 

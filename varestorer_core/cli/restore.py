@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from . import UsageError
-from .batch import Batch
+from .batch import Batch, Worker
 from .jobs import Job, check_format, check_writable, plan_jobs
 from .manifest import file_mark, run_manifest
 from .models import (
@@ -54,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.perf_counter()
     files = model_files(args)
+    if args.cluster is not None:
+        from .cluster import check_ray
+
+        check_ray()
     jobs, skipped = plan_jobs(
         args.input,
         args.output,
@@ -61,26 +66,28 @@ def run(args: argparse.Namespace) -> int:
         ending=f".{args.format or 'png'}",
         recursive=args.recursive,
         suffix=args.suffix,
+        remote=args.cluster is not None,
     )
     check_format(args.format, jobs[0].target)
     settings = settings_from(args, recommended_settings(files))
-    ray, devices, found = None, [], None
+    ray, devices, found, kind, dtype = None, [], None, "", ""
+    if args.cluster is None:
+        devices, found = devices_and_dtype(args)
+        kind, dtype = devices[0].type, _NAMES[str(found)]
+    elif args.devices is not None:
+        raise UsageError("--devices is of this machine: leave it out with --cluster.")
+    check_writable(jobs[0].target.parent)
+    manifest = run_manifest(args, jobs[0].target)
     if args.cluster is not None:
         from .cluster import cluster_device, connected
 
-        if args.devices is not None:
-            raise UsageError("--devices is of this machine: leave it out with --cluster.")
         ray = connected(args.cluster)
         kind, dtype = cluster_device(ray, args.device), args.dtype
         dtype = "fp32" if (kind, dtype) == ("cpu", "auto") else dtype
-    else:
-        devices, found = devices_and_dtype(args)
-        kind, dtype = devices[0].type, _NAMES[str(found)]
-    check_writable(jobs[0].target.parent)
     batch = Batch(
         "restored",
         recorded(args, files, settings, kind, dtype),
-        manifest=run_manifest(args, jobs[0].target),
+        manifest=manifest,
         skip_existing=args.skip_existing,
         json_lines=args.json,
         debug=args.debug,
@@ -128,10 +135,22 @@ def _on_cluster(
     from .cluster import ActorSettings, run_on_cluster
 
     device, dtype = batch.settings["device"], batch.settings["dtype"]
-    given = ActorSettings(
-        files.absolute(), steps, batch.settings, device, dtype, args.compile, args.threads
-    )
+    make = partial(_actor_worker, files.absolute(), steps, device, dtype, args.compile)
+    given = ActorSettings(steps, make, device, args.threads)
     return run_on_cluster(ray, args.workers, given, jobs, batch)
+
+
+def _actor_worker(
+    files: ModelFiles, steps: Restoring, device: str, dtype: str, compiled: bool
+) -> Worker:
+    """Load the models in an actor."""
+    import torch
+
+    from ..devices import choose_dtype
+
+    where = torch.device(device)
+    models = load_models(files, device=where, dtype=choose_dtype(dtype, where), compile=compiled)
+    return steps.worker(models)
 
 
 def devices_and_dtype(args: argparse.Namespace) -> tuple[list[torch.device], torch.dtype]:
