@@ -28,6 +28,7 @@ from .lora.file import load_adapter
 from .models.transformer import VARTransformer
 from .precision import decoder_dtype
 from .restorer import Restorer
+from .schedule import PIXEL_CLASSES, pixel_class_of
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def load_restorer(
     dtype: str | torch.dtype = "auto",
     compile: bool = False,  # noqa: A002 (the name of torch's own)
     verify: bool = False,
+    tile: int | None = None,
 ) -> Restorer:
     """Load the networks of a restoration, the largest last; what can be wrong is found before that.
 
@@ -62,6 +64,7 @@ def load_restorer(
         compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
         verify: compare the files with the checksums that they carry before they are loaded, which reads each once
             more. The log names files without any.
+        tile: side of a tile in pixels, of one of the classes in `schedule.PIXEL_CLASSES`; None is the model's own.
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
@@ -100,6 +103,8 @@ def load_restorer(
             f"{tokenizer.config.codebook_dim}. Choose a model and a VAE of the same family, or neither "
             "for the bundled pair."
         )
+    if tile is not None:
+        config = replace(config, pixel_class=_class_of(tile, config, tokenizer.config.patch_size))
     cleaning = None if cleaner is None else _load_cleaner(cleaner, decoding, device)
     features, mask = _encode_prompt(text_encoder, prompt, config.text_channels, device, dtype)
     transformer = load_transformer(
@@ -107,11 +112,25 @@ def load_restorer(
     )
     for path, strength in added:
         _apply_adapter(transformer, Path(path), strength, model_path, metadata)
+    if tile is not None:
+        transformer.config = replace(transformer.config, pixel_class=config.pixel_class)
     with torch.inference_mode():
         text = transformer.encode_text(features, mask, device=device)
     if compile:
         compile_networks(transformer, tokenizer)
     return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+
+
+def _class_of(tile: int, config: TransformerConfig, patch_size: int) -> str:
+    """Return the pixel class of a tile, if the model has a level embedding for all of its scales."""
+    pixel_class = pixel_class_of(tile, patch_size)
+    needed = PIXEL_CLASSES[pixel_class] + 1  # with the appended code map
+    if config.level_rows < needed:
+        raise SettingError(
+            f"Tiles of {tile} pixels need {needed} rows of the level embedding, this model has {config.level_rows}. "
+            "Choose a smaller tile."
+        )
+    return pixel_class
 
 
 def _verify(files: Iterable[File | None]) -> None:

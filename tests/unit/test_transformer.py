@@ -141,11 +141,15 @@ def test_the_lq_code_map_may_have_the_rotary_rows_of_the_finest_scale(make_trans
         make_transformer(lq_rows="other")
 
 
-def test_long_pyramid_of_the_largest_class_has_no_rotary_rows(make_transformer):
-    model = make_transformer()
+def test_the_code_map_of_the_largest_class_has_its_own_rotary_rows(make_transformer):
+    """There is no next scale whose rows it could use."""
+    model, device = make_transformer(), torch.device("cpu")
     largest = get_schedule(1.0, "1M")
-    with pytest.raises(ValueError, match="rotary rows"):
-        model.rope(largest, 0, largest.num_tokens_long, torch.device("cpu"))
+    cells = largest.sizes[-1]
+    for table in model.rope(largest, 0, largest.num_tokens_long, device):
+        assert torch.equal(table[-cells:], table[-2 * cells : -cells])
+    with pytest.raises(ValueError, match="rows"):
+        model.rope(largest, 0, largest.num_tokens_long + 1, device)
 
 
 def test_only_matrices_of_blocks_change_their_type(make_transformer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ def convert(
     *,
     dtype: str | None = None,
     adapter_only: bool = False,
+    pixel_class: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckpointInfo:
     """Write a checkpoint as one safetensors file with configuration, and say what was written.
@@ -47,6 +49,7 @@ def convert(
         destination: ends in ".safetensors"; it may exist, but not be the source.
         dtype: a key of `DTYPES`; default "bf16" for transformers and adapters, else "keep".
         adapter_only: write the adapter of a transformer, without its base.
+        pixel_class: of the tiles that the written transformer works on, in place of the source's.
         on_progress: called with bytes written and in all.
 
     Raises:
@@ -62,7 +65,14 @@ def convert(
     info = identify(tensors, metadata)
     if info.problems:
         raise CheckpointError(f"{source.name} cannot be converted: {' '.join(info.problems)}")
-    kind = info.kind
+    kind, config = info.kind, info.config
+    if pixel_class is not None:
+        if not isinstance(config, TransformerConfig) or adapter_only:
+            raise CheckpointError(
+                f"{source.name}: a pixel class belongs to a whole transformer, this is {info.description}"
+                f"{' without its base' if adapter_only else ''}."
+            )
+        config = replace(config, pixel_class=pixel_class)
     tensors = rename_tensors(tensors, kind)
     if problems := network_problems(tensors, info):
         raise CheckpointError(f"{source.name} does not fit its architecture: {' '.join(problems)}")
@@ -84,7 +94,7 @@ def convert(
         for name, tensor in tensors.items()
     ]
     note = f"Converted from {source.name} ({info.layout} layout)."
-    described = file_metadata(kind, info.config, sha256(source), note)
+    described = file_metadata(kind, config, sha256(source), note)
     write_safetensors(destination, sources, described, on_progress)
     return identify(*read_checkpoint(destination))
 

@@ -29,6 +29,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--adapter-only", action="store_true", help="write the adapter without its base model"
     )
+    parser.add_argument(
+        "--pixel-class",
+        choices=("0.06M", "0.25M", "0.60M", "1M"),
+        help="size of the tiles that the written transformer works on, in the nodes, too: 256, 512, 768 or 1024 "
+        "pixels a side with the official tokenizer (default: that of the file)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -44,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         output,
         dtype=args.dtype,
         adapter_only=args.adapter_only,
+        pixel_class=args.pixel_class,
         on_progress=_show_progress if sys.stderr.isatty() else None,
     )
     print(

@@ -109,9 +109,8 @@ def add_full_size_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vae", metavar="FILE", help="its tokenizer: infinity_vae_d32reg.pth")
     group.add_argument(
         "--pixel-class",
-        # The long pyramid needs rotary rows after its own, which the largest class leaves none of.
-        choices=list(PIXEL_CLASSES)[:-1],
-        help="tile to train on: 256, 512 or 768 pixels for the official tokenizer (default: the base's)",
+        choices=list(PIXEL_CLASSES),
+        help="tile to train on: 256, 512, 768 or 1024 pixels for the official tokenizer (default: the base's)",
     )
     group.add_argument(
         "--base-dtype",

@@ -114,6 +114,7 @@ def document(
         "color_match": settings.color_match,
         "cleaner": files.cleaner is not None,
         "prompt": files.prompt,
+        "tile": files.tile,
         "adapters": [
             {"name": Path(path).name, "sha256": sha256(Path(path)), "strength": strength}
             for path, strength in files.adapters

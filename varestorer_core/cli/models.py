@@ -31,6 +31,8 @@ class ModelFiles:
     """Files and their strengths."""
     verify: bool = False
     """Compare the files with their checksums before they are loaded."""
+    tile: int | None = None
+    """Side of a tile in pixels; None is the model's own."""
 
     def absolute(self) -> ModelFiles:
         """Return the files by paths that mean the same in every working directory."""
@@ -76,6 +78,7 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
         args.cleaner,
         adapters,
         args.verify,
+        getattr(args, "tile", None),
     )
 
 
@@ -106,6 +109,7 @@ def load_models(
             dtype=dtype,
             compile=compile,
             verify=files.verify,
+            tile=files.tile,
         )
     except SettingError as error:
         raise UsageError(str(error)) from error

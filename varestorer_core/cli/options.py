@@ -185,6 +185,13 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None
     add_setting(group, "fidelity", metavar="LOG_ODDS")
     add_setting(group, "seed", metavar="N", text=None if seed_of is None else f"Seed of {seed_of}.")
     add_setting(group, "overlap", metavar="PIXELS")
+    group.add_argument(
+        "--tile",
+        type=integer(1, None),
+        metavar="PIXELS",
+        help="side of a tile: 256, 512, 768 or 1024 with the official tokenizer, of which the released model was "
+        "trained on 512 (default: the tile that the model was trained on)",
+    )
     add_setting(group, "color_match")
 
 

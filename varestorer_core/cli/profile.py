@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--pixel-class",
-        choices=list(PIXEL_CLASSES)[:-1],
+        choices=list(PIXEL_CLASSES),
         help="tile to count, such as 0.25M: 512 x 512 pixels for the official tokenizer (default: the model's own)",
     )
     parser.add_argument(

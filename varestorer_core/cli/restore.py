@@ -189,6 +189,7 @@ def recorded(
         **named,
         "adapters": [[file_mark(path), strength] for path, strength in files.adapters],
         "prompt": files.prompt,
+        "tile": files.tile,
         "device": device,
         "dtype": dtype,
         "neutral": args.neutral,

@@ -6,7 +6,8 @@ Notable:
 - the first half of a head encodes y, the second x; adjacent channels (2i, 2i+1) form a rotated pair;
 - rows of the 13 scales are concatenated and a sequence uses consecutive rows. The appended block of the long LQ
   pyramid has no rows of its own and uses those of the next scale. The released weights were trained this way; a model
-  with `lq_rows` "own" uses those of the finest scale, whose cells the block shares.
+  with `lq_rows` "own" uses those of the finest scale, whose cells the block shares, and so does every model at pixel
+  class 1M, whose 13th scale has no next one.
 """
 
 from __future__ import annotations
@@ -44,21 +45,23 @@ def rope_table(
     """Return (cos, sin), each (length, head_dim / 2) float32, for rows start .. start + length.
 
     Args:
-        own_lq_rows: use the rows of the finest scale for the block that follows the schedule's scales.
+        own_lq_rows: use the rows of the finest scale for the block that follows the schedule's scales, as is always
+            done if the schedule has all 13 scales.
 
     Raises:
-        ValueError: if the 13 scales have no such rows (the long pyramid at pixel class 1M).
+        ValueError: if neither the scales nor that block have such rows.
     """
+    if start + length > schedule.num_tokens_long:
+        raise ValueError(
+            f"The schedule of ratio {schedule.ratio} has {schedule.num_tokens_long} rows with the appended code map, "
+            f"got a request for rows up to {start + length}."
+        )
     cos, sin = _full_table(schedule, head_dim, torch.device(device))
-    if own_lq_rows:
+    # Deviation from upstream: the released rule has no rows for the appended code map after the 13th scale.
+    if own_lq_rows or schedule.num_scales == len(schedule.full_grids):
         rows = torch.arange(start, start + length, device=device)
         rows = torch.where(rows < schedule.num_tokens, rows, rows - schedule.sizes[-1])
         return cos[rows], sin[rows]
-    if start + length > cos.shape[0]:
-        raise ValueError(
-            f"The schedule of ratio {schedule.ratio} has {cos.shape[0]} rotary rows, got a request for rows up to "
-            f"{start + length}. The long pyramid needs a pixel class below 1M."
-        )
     return cos[start : start + length], sin[start : start + length]
 
 
