@@ -28,7 +28,7 @@ from .lora.file import load_adapter
 from .models.transformer import VARTransformer
 from .precision import decoder_dtype
 from .restorer import Restorer
-from .schedule import PIXEL_CLASSES, pixel_class_of
+from .schedule import PIXEL_CLASSES, get_schedule
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,20 @@ def load_restorer(
     if compile:
         compile_networks(transformer, tokenizer)
     return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+
+
+def pixel_class_of(tile: int, patch_size: int) -> str:
+    """Return the class whose square tiles have a side of so many pixels, for a tokenizer of that patch size.
+
+    Raises:
+        SettingError: if no class has such tiles.
+    """
+    sides = {get_schedule(1.0, name).pixel_size(patch_size)[0]: name for name in PIXEL_CLASSES}
+    if tile not in sides:
+        raise SettingError(
+            f"A tile must have a side of {', '.join(map(str, sides))} pixels with this tokenizer, got {tile}."
+        )
+    return sides[tile]
 
 
 def _class_of(tile: int, config: TransformerConfig, patch_size: int) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from .errors import SettingError
 from .grids import GRIDS
 
 PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
@@ -86,20 +85,6 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
         )
     grids = GRIDS[ratio]
     return ScaleSchedule(ratio, pixel_class, grids[: PIXEL_CLASSES[pixel_class]], grids)
-
-
-def pixel_class_of(tile: int, patch_size: int) -> str:
-    """Return the class whose square tiles have a side of so many pixels, for a tokenizer of that patch size.
-
-    Raises:
-        SettingError: if no class has such tiles.
-    """
-    sides = {get_schedule(1.0, name).pixel_size(patch_size)[0]: name for name in PIXEL_CLASSES}
-    if tile not in sides:
-        raise SettingError(
-            f"A tile must have a side of {', '.join(map(str, sides))} pixels with this tokenizer, got {tile}."
-        )
-    return sides[tile]
 
 
 def nearest_ratio(height: int, width: int) -> float:

@@ -12,8 +12,8 @@ from varestorer_core.assets import TINY_TRANSFORMER, asset_path
 from varestorer_core.cli.main import main
 from varestorer_core.distill.run import run_stage
 from varestorer_core.errors import SettingError
-from varestorer_core.loading import load_restorer
-from varestorer_core.schedule import PIXEL_CLASSES, get_schedule, pixel_class_of
+from varestorer_core.loading import load_restorer, pixel_class_of
+from varestorer_core.schedule import PIXEL_CLASSES, get_schedule
 
 
 @pytest.mark.parametrize(

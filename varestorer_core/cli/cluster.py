@@ -126,13 +126,12 @@ def run_on_cluster(
         context.print_on_execution_start = False
         size = max(1, min(_MOST_IN_A_GROUP, len(jobs) // (count * _GROUPS_FOR_EACH)))
         rows = [{"row": json.dumps(_row(job, i, batch))} for i, job in enumerate(jobs)]
+        # Ray Data starts actors that died anew and repeats their groups, as often as needed.
         results = data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
             PictureActor,
             batch_size=None,
             fn_constructor_args=(given, batch.settings, batch.numbered),
             compute=data.ActorPoolStrategy(size=count),
-            max_restarts=-1,
-            max_task_retries=-1,
             **share,
         )
         with run_bar(len(jobs)) as bar:

@@ -45,17 +45,13 @@ def rope_table(
     """Return (cos, sin), each (length, head_dim / 2) float32, for rows start .. start + length.
 
     Args:
-        own_lq_rows: use the rows of the finest scale for the block that follows the schedule's scales, as is always
-            done if the schedule has all 13 scales.
+        own_lq_rows: use the rows of the finest scale for the block that follows the schedule's scales.
 
     Raises:
         ValueError: if neither the scales nor that block have such rows.
     """
     if start + length > schedule.num_tokens_long:
-        raise ValueError(
-            f"The schedule of ratio {schedule.ratio} has {schedule.num_tokens_long} rows with the appended code map, "
-            f"got a request for rows up to {start + length}."
-        )
+        raise ValueError(f"Expected at most {schedule.num_tokens_long} rows, got {start + length}.")
     cos, sin = _full_table(schedule, head_dim, torch.device(device))
     # Deviation from upstream: the released rule has no rows for the appended code map after the 13th scale.
     if own_lq_rows or schedule.num_scales == len(schedule.full_grids):
