@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import __version__
+from .. import __version__, json_text
 from ..checkpoint.save import sha256
 from ..errors import ImageError, VARestorerError
 from ..pictures import read_picture
@@ -148,7 +148,7 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
         return
     for text in journal.read_text(encoding="utf-8").splitlines():
         try:
-            line = json.loads(text)
+            line = json_text.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict) and {"identity", "values", "spectrum"} <= line.keys():

@@ -6,12 +6,12 @@ comes from the metadata of our files, else from the released models.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from .. import json_text
 from ..config import TokenizerConfig, TransformerConfig, tokenizer_config, transformer_config
 from ..errors import CheckpointError
 from ..lora.factors import adapter_rank
@@ -103,7 +103,7 @@ def declared_values(metadata: Mapping[str, str]) -> dict[str, Any]:
             "version; update VARestorer."
         )
     try:
-        values = json.loads(metadata.get("varestorer.config") or "{}")
+        values = json_text.loads(metadata.get("varestorer.config") or "{}")
     except ValueError as error:
         raise CheckpointError("the configuration in the file's metadata is damaged.") from error
     if not isinstance(values, dict):

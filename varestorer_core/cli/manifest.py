@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import json_text
 from ..errors import VARestorerError
 from . import UsageError
 from .remote import RemotePath, is_uri, path_of
@@ -65,7 +66,7 @@ class Manifest:
             raise VARestorerError(f"{path} cannot be read: {error.strerror or error}.") from error
         for line in lines:
             try:
-                record = json.loads(line)
+                record = json_text.loads(line)
                 if record["error"] is None and record["result_hash"]:
                     self._done[self._key(record)] = record["result_hash"]
             except (ValueError, LookupError, TypeError):

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from .. import json_text
 from ..atomic import atomic_file
 from ..errors import CheckpointError
 from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
@@ -207,7 +208,7 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
     if not path.exists():
         _write(path, json.dumps(plan, indent=2))
         return
-    stored = json.loads(path.read_text())
+    stored = _stored(path)
     changed = [key for key in plan if stored.get(key) != plan[key]]
     if changed:
         raise CheckpointError(
@@ -222,8 +223,17 @@ def _read(path: Path) -> list[Scores] | None:
         return None
     return [
         Scores(**{k: float("inf") if v is None else v for k, v in entry.items()})
-        for entry in json.loads(path.read_text())
+        for entry in _stored(path)
     ]
+
+
+def _stored(path: Path) -> Any:
+    try:
+        return json_text.read(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}). Remove it to make it again."
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,8 +20,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..atomic import reserve
+from .. import json_text
+from ..atomic import reserve, write_atomically
 from ..errors import ImageError, SettingError
+from ..wording import shown
 from .decode import open_picture, picture_files
 from .procedural import generate_picture
 from .workers import start_worker
@@ -76,7 +78,7 @@ def procedural_pictures(
             for index, picture in zip(indices, drawn, strict=True):
                 array[index] = picture
             array.flush()
-            note.write_text(json.dumps({**wanted, "done": stop}))
+            write_atomically(note, json.dumps({**wanted, "done": stop}).encode())
             if on_progress is not None:
                 on_progress(stop, count)
     finally:
@@ -90,7 +92,7 @@ def _cached(
 ) -> tuple[np.memmap | None, int]:
     """Return a cache of the wanted settings and how many of its pictures are done, or None and 0."""
     try:
-        found = json.loads(note.read_text())
+        found = json_text.read(note)
         if {key: found[key] for key in wanted} != wanted:
             return None, 0
         np.lib.format.open_memmap(path, mode="r")  # "r+" would lengthen a file that was cut
@@ -116,7 +118,7 @@ def describe_skipped(files: int, kinds: Mapping[str, Sequence[str]]) -> str:
     for reason, names in kinds.items():
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            parts.append(f"{len(names)} {reason}: {', '.join(names[:_NAMED])}{more}")
+            parts.append(f"{len(names)} {reason}: {', '.join(map(shown, names[:_NAMED]))}{more}")
     count = sum(len(names) for names in kinds.values())
     return f"{count} of {files} pictures skipped; " + "; ".join(parts)
 

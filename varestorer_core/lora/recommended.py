@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import json_text
 from ..errors import CheckpointError, SettingError
 from ..settings import SETTINGS
 
@@ -45,7 +46,7 @@ def recommended_by(metadata: Mapping[str, str], name: str) -> Recommended:
     if text is None:
         return Recommended()
     try:
-        values = json.loads(text)
+        values = json_text.loads(text)
         return Recommended(str(values["task"]), checked(dict(values["settings"])))
     except (ValueError, LookupError, TypeError, SettingError) as error:
         raise CheckpointError(

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ... import json_text
 from ...atomic import write_atomically
 from ...config import to_dict, tokenizer_config, transformer_config
 from ...errors import CheckpointError
@@ -16,7 +17,7 @@ from .settings import RunSettings
 def load_config(settings: RunSettings, path: Path) -> RunSettings:
     """Return the settings with the networks' shapes of a config.json."""
     try:
-        values = json.loads(path.read_text())
+        values = json_text.read(path)
         return dataclasses.replace(
             settings,
             tokenizer=tokenizer_config(values["tokenizer"]),
@@ -77,7 +78,7 @@ def base_record(settings: RunSettings) -> dict[str, Any]:
     if not path.exists():
         return {}
     load_config(settings, path)  # says what is wrong with the file, if anything
-    values = json.loads(path.read_text())
+    values = json_text.read(path)
     return {role: values[role] for role in ("base", "vae") if role in values}
 
 

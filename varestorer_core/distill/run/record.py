@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ... import __version__
+from ... import __version__, json_text
 from ...atomic import write_atomically
 from ...checkpoint.save import sha256
 from ...config import to_dict
@@ -123,7 +123,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"settings": {}, "earlier": []}
     try:
-        content = json.loads(path.read_text())
+        content = json_text.read(path)
         return {"settings": dict(content["settings"]), "earlier": list(content["earlier"])}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
