@@ -102,7 +102,7 @@ def test_output_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(UsageError, match="Permission denied"):
         check_writable(tmp_path)
     monkeypatch.undo()

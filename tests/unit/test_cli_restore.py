@@ -244,7 +244,7 @@ def test_folder_that_cannot_be_written_ends_before_any_model_is_loaded(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     source = picture(tmp_path / "a.png")
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     assert run(source, "-o", tmp_path) == 2
     assert run(source, "-o", tmp_path / "out") == 2
     assert "Permission denied" in capsys.readouterr().err

@@ -113,3 +113,20 @@ def test_the_bar_is_for_terminals_and_escapes_names(monkeypatch, is_terminal):
     shown = stream.getvalue()
     assert ("b.png" in shown) == is_terminal
     assert "\x1b[31m" not in shown
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names have no control characters on Windows")
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_names_of_pictures_that_are_left_out_are_escaped(tmp_path, capsys, command):
+    for folder in ("photos", "results"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "\x1b[31mbad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    photos, out = str(tmp_path / "photos"), str(tmp_path / "out")
+    if command == "evaluate":
+        words = ["evaluate", photos, "--device", "cpu", "--out", f"{out}.png"]
+    else:
+        words = ["benchmark", "--reference", photos, f"ours={tmp_path / 'results'}", "-o", out]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "left out" in said
+    assert "\x1b" not in said

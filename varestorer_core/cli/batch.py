@@ -13,7 +13,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ImageError, VARestorerError
-from ..wording import shown
+from ..wording import LONGEST_SENTENCE, shown
 from .jobs import Job
 from .manifest import Manifest, Record, file_hash
 from .progress import RunBar, print_line, run_bar
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..pictures import Picture
 
-_LONGEST = 2000
-"""Characters of a message."""
 _ENDS_THE_RUN = (KeyboardInterrupt, SystemExit, GeneratorExit, StoppedError)
 
 
@@ -59,7 +57,7 @@ class Task:
 
     def say(self, text: str) -> None:
         """Tell on stderr something about the picture."""
-        text = shown(f"{self.job.source.name} {text}", _LONGEST)
+        text = shown(f"{self.job.source.name} {text}", LONGEST_SENTENCE)
         print_line(self.bar, f"varestorer: note: {text}", error=True)
 
     def will_write(self, content: memoryview, size: tuple[int, int]) -> None:
@@ -194,14 +192,14 @@ class Batch:
                 print_line(bar, task.trace, error=True)
             record.error, record.result_hash = _reason(task.error), None
             self._record_failure(record, bar)
-            text = shown(f"{task.job.source.name} failed: {record.error}", _LONGEST)
+            text = shown(f"{task.job.source.name} failed: {record.error}", LONGEST_SENTENCE)
             print_line(bar, f"varestorer: {text}", error=True)
         else:
             self.done += 1
             if not self.json_lines:
                 size = f"{record.width} x {record.height}"
                 text = f"{task.job.source} -> {task.job.target}  {size}  {record.seconds:.1f} s"
-                print_line(bar, shown(text, _LONGEST))
+                print_line(bar, shown(text, LONGEST_SENTENCE))
         if self.json_lines and not task.kept:
             print_line(bar, record.line())
         if bar is not None:
@@ -230,7 +228,7 @@ class Batch:
             try:
                 self.manifest.append(record)
             except VARestorerError as error:
-                print_line(bar, f"varestorer: {shown(error, _LONGEST)}", error=True)
+                print_line(bar, f"varestorer: {shown(error, LONGEST_SENTENCE)}", error=True)
 
 
 def _work(group: list[Task], worker: Worker) -> None:

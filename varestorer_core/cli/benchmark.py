@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VARestorerError
+from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .jobs import check_writable
 from .options import integer
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     _check_output(args.output, [args.reference, *methods.values(), args.lq])
     for sentence in pairing.left_out:
-        print(f"varestorer: {sentence}", file=sys.stderr)
+        print(f"varestorer: {shown(sentence, LONGEST_SENTENCE)}", file=sys.stderr)
     if not pairing.common:
         raise VARestorerError("There is no reference that every method has a result for.")
     iqa = _iqa(args, names)
@@ -132,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         scorer = Scorer(single, args.crop, iqa)
         outcome = score_all(pairing, scorer, args.output / _JOURNAL, show)
     for sentence in outcome.problems:
-        print(f"varestorer: {sentence}", file=sys.stderr)
+        print(f"varestorer: {shown(sentence, LONGEST_SENTENCE)}", file=sys.stderr)
     from .benchmark_report import Report
 
     report = Report(args, pairing, outcome, names, missing, paper)

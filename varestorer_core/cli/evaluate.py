@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, VARestorerError
+from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .degrade import PRESETS
 from .evaluate_report import RESTORED, Measured, document, print_table, write_sheet
@@ -136,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
         except VARestorerError as error:
             if args.debug:
                 raise
-            print(f"varestorer: {source.name} left out: {error}", file=sys.stderr)
+            text = shown(f"{source.name} left out: {error}", LONGEST_SENTENCE)
+            print(f"varestorer: {text}", file=sys.stderr)
     if not results:
         raise VARestorerError("none of the photographs could be measured.")
     write_sheet(sheet, results, args.rows)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..wording import shown
+from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .remote import RemotePath, check_reachable, path_of, walk
 
@@ -78,7 +78,7 @@ def plan_jobs(
     found = _find(inputs, recursive, target, remote)
     sources, skipped = list(found.pictures), found.skipped
     for reason in found.unsupported:
-        print(f"varestorer: note: {shown(reason, 2000)}", file=sys.stderr)
+        print(f"varestorer: note: {shown(reason, LONGEST_SENTENCE)}", file=sys.stderr)
     if not sources:
         left_out = f" ({skipped} other files)" if skipped else ""
         raise UsageError(f"there are no pictures in {', '.join(inputs)}{left_out}.")
@@ -118,11 +118,10 @@ def check_writable(folder: Path) -> None:
     if isinstance(folder, RemotePath):
         check_reachable(folder)
         return
-    probe = folder / f".varestorer-{secrets.token_hex(6)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be written to: {error.strerror or error}. Choose another -o."

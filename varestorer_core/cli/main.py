@@ -12,12 +12,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import VARestorerError
-from ..wording import shown
+from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .terminal import guarded_output
-
-_LONGEST = 2000
-"""Characters of a message."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +37,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except VARestorerError as error:
         if debug:
             raise
-        print(f"varestorer: error: {shown(error, _LONGEST)}", file=sys.stderr)
+        print(f"varestorer: error: {shown(error, LONGEST_SENTENCE)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         # Folders that may not be looked into, names that are too long, links in a circle: whatever asked for them.
@@ -48,7 +45,7 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
         print(
-            f"varestorer: error: {shown(f'{place}{error.strerror or error}', _LONGEST)}.",
+            f"varestorer: error: {shown(f'{place}{error.strerror or error}', LONGEST_SENTENCE)}.",
             file=sys.stderr,
         )
         return 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
+from ..wording import shown
 from .data import describe_skipped
 from .decode import open_picture, picture_files, picture_size
 
@@ -107,4 +108,6 @@ class PictureFolder:
         name = self.files[index].name
         if name not in self.skipped:
             self.skipped.append(name)
-            _log.warning("picture %s skipped (%s); %d so far", name, reason, len(self.skipped))
+            _log.warning(
+                "picture %s skipped (%s); %d so far", shown(name), shown(reason), len(self.skipped)
+            )
