@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from ..errors import ImageError
-from ..pictures import READABLE, open_image, png16, read_picture, to_uint8
+from ..pictures import READABLE, open_image, panics_as_errors, png16, read_picture, to_uint8
 
 _REDUCTIONS = (8, 4, 2)
 """By which libjpeg can shrink while it decodes."""
@@ -47,7 +47,7 @@ def open_picture(path: Path, reduction: float = 1.0) -> tuple[Image.Image, int]:
         ImageError: if it cannot be read.
     """
     try:
-        with open_image(path, path) as image:
+        with panics_as_errors(), open_image(path, path) as image:
             plain = image.mode == "RGB" or (image.mode == "L" and "icc_profile" not in image.info)
             plain = plain and image.format != "TIFF"  # of which Pillow misreads some layouts
             if plain and not png16.is_deep(image) and "transparency" not in image.info:
@@ -77,7 +77,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         ImageError: if the header cannot be read.
     """
     try:
-        with open_image(path, path) as image:
+        with panics_as_errors(), open_image(path, path) as image:
             return image.size
     except ImageError:
         raise

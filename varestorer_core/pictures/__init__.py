@@ -7,7 +7,7 @@ all.
 
 from __future__ import annotations
 
-from .opening import MAX_PIXELS, READABLE, open_image
+from .opening import MAX_PIXELS, READABLE, open_image, panics_as_errors
 from .picture import Metadata, Picture
 from .reading import read_picture, without_metadata
 from .transparency import fill_hidden
@@ -24,6 +24,7 @@ __all__ = [
     "check_target",
     "fill_hidden",
     "open_image",
+    "panics_as_errors",
     "read_picture",
     "to_uint8",
     "without_metadata",

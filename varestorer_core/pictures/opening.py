@@ -10,6 +10,8 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +46,23 @@ _MOST_PIXELS_A_BYTE = 20_000
 """Beyond what any format stores of a picture with content: such a file asks for memory and holds nothing."""
 
 _pillow_limit = threading.Lock()
+
+
+class DecoderPanicError(Exception):
+    """A decoder that is written in Rust gave up."""
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turn the panics of decoders in Rust, which are no Exception, into one."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # PyO3 has no name to import
+            raise
+        raise DecoderPanicError(str(error)) from error
 
 
 def check_file(path: Path) -> None:

@@ -14,7 +14,15 @@ from ..errors import ImageError
 from . import jpeg_tail, netpbm, png16, png_chunks, profiles, raw, tiff
 from .color_tags import color_tags
 from .metadata import read_metadata
-from .opening import RAW, check_file, is_tiff, open_image, starts_with, unreadable
+from .opening import (
+    RAW,
+    check_file,
+    is_tiff,
+    open_image,
+    panics_as_errors,
+    starts_with,
+    unreadable,
+)
 from .picture import Metadata, Picture
 from .samples import Samples, grey_as_rgb, to_tensor, to_unit
 from .transparency import fill_hidden
@@ -41,9 +49,14 @@ def read_picture(path: str | Path) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns of damage that does not change the pixels.
             warnings.simplefilter("ignore")
-            return _read(path)
-    except (ImageError, MemoryError):
+            with panics_as_errors():
+                return _read(path)
+    except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError(
+            f"{path} cannot be read: there is not enough memory for it. Close other programs, or reduce the picture."
+        ) from error
     except Image.UnidentifiedImageError as error:
         raise unreadable(path) from error
     except Exception as error:
