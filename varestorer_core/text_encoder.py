@@ -6,6 +6,7 @@ code in the folder is run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .errors import CheckpointError, VARestorerError
 from .wording import shown
 
 _TIED = "encoder.embed_tokens.weight"  # the same tensor as shared.weight
+
+_ADVICE = "Expected a copy of huggingface.co/google/flan-t5-xl (config, tokenizer and weights)."
 
 MAX_TOKENS = 512
 """Prompts are cut to this many tokens, the end-of-sequence token included, as the release does."""
@@ -69,33 +72,64 @@ def load_text_encoder(
         VARestorerError: if transformers is not installed.
     """
     folder = Path(folder)
-    advice = "Expected a copy of huggingface.co/google/flan-t5-xl (config, tokenizer and weights)."
+    with damage_named(str(folder), _ADVICE):
+        config, tokenizer = _config_and_tokenizer(folder, channels)
+        tensors, _ = read_checkpoint(folder)
+        model = _empty_model(folder, config, tensors)
+        _fill(folder, model, tensors, dtype, device)
+    return TextEncoder(tokenizer, model.eval().requires_grad_(False))
+
+
+def check_folder(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what `load_text_encoder` would, given the folder's tensors, but for their values.
+
+    Raises:
+        CheckpointError: if the folder is not a complete T5.
+        VARestorerError: if transformers is not installed.
+    """
+    with damage_named(str(folder), _ADVICE):
+        config, _ = _config_and_tokenizer(folder, None)
+        _empty_model(folder, config, tensors)
+
+
+def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]:
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} is not a folder with a config.json. {advice}")
+        raise CheckpointError(f"{folder} is not a folder with a config.json. {_ADVICE}")
     try:
         from transformers import (  # pyright: ignore[reportMissingImports]
             AutoConfig,
             AutoTokenizer,
-            T5EncoderModel,
         )
     except ImportError as error:
         raise VARestorerError(
             "A prompt needs the package transformers, which is not installed. "
             "Run: pip install 'varestorer[text]'"
         ) from error
-    with damage_named(str(folder), advice):
-        # No code and no pickled object of the folder is run, and nobody is asked whether it may be.
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        _check_config(folder, config, channels)
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        tensors, _ = read_checkpoint(folder)
-        _check_shapes(folder, config, tensors, advice)
-        with torch.device("meta"):
-            model = T5EncoderModel(config)
-        _fill(folder, model, tensors, dtype, device, advice)
-    return TextEncoder(tokenizer, model.eval().requires_grad_(False))
+    # No code and no pickled object of the folder is run, and nobody is asked whether it may be.
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    _check_config(folder, config, channels)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return config, tokenizer
+
+
+def _empty_model(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the encoder without memory, if the tensors have the shapes of its parameters."""
+    from transformers import T5EncoderModel  # pyright: ignore[reportMissingImports]
+
+    _check_shapes(folder, config, tensors)
+    with torch.device("meta"):
+        model = T5EncoderModel(config)
+    for key, like in model.state_dict().items():
+        stored = tensors.get(key)
+        if key != _TIED and (stored is None or stored.shape != like.shape):
+            found = "lacks it" if stored is None else f"has it with shape {tuple(stored.shape)}"
+            raise CheckpointError(
+                f"{folder} does not fit its config.json: {key} is {tuple(like.shape)}, the file "
+                f"{found}. {_ADVICE}"
+            )
+    return model
 
 
 def _fill(
@@ -104,22 +138,15 @@ def _fill(
     tensors: dict[str, Tensor],
     dtype: torch.dtype,
     device: torch.device | str,
-    advice: str,
 ) -> None:
     """Give the encoder its weights, checked and copied off the mapped files."""
     filled: dict[str, Tensor] = {}
-    for key, like in model.state_dict().items():
+    for key in model.state_dict():
         if key == _TIED:
             continue
-        stored = tensors.pop(key, None)
-        if stored is None or stored.shape != like.shape:
-            found = "lacks it" if stored is None else f"has it with shape {tuple(stored.shape)}"
-            raise CheckpointError(
-                f"{folder} does not fit its config.json: {key} is {tuple(like.shape)}, the file "
-                f"{found}. {advice}"
-            )
+        stored = tensors.pop(key)
         if not is_finite(stored):
-            raise CheckpointError(f"{folder} has NaN or infinite values in {key}. {advice}")
+            raise CheckpointError(f"{folder} has NaN or infinite values in {key}. {_ADVICE}")
         tensor = stored.to(device, dtype)
         filled[key] = off_the_map(tensor) if tensor.data_ptr() == stored.data_ptr() else tensor
         release_mapped(stored)
@@ -128,7 +155,7 @@ def _fill(
     model.encoder.embed_tokens.weight = model.shared.weight
 
 
-def _check_shapes(folder: Path, config: Any, tensors: dict[str, Tensor], advice: str) -> None:
+def _check_shapes(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a config.json that asks for another network than the weights are, before it is built."""
     names = {
         f"encoder.block.{index}.layer.0.SelfAttention.q.weight" for index in range(len(tensors))
@@ -139,13 +166,13 @@ def _check_shapes(folder: Path, config: Any, tensors: dict[str, Tensor], advice:
     if config.num_layers != layers or shape != (config.vocab_size, config.d_model):
         raise CheckpointError(
             f"{folder} does not fit its config.json: that is of {shown(config.num_layers)} layers and an embedding "
-            f"{shown((config.vocab_size, config.d_model))}, the weights have {layers} and {shape}. {advice}"
+            f"{shown((config.vocab_size, config.d_model))}, the weights have {layers} and {shape}. {_ADVICE}"
         )
     inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0] if layers else 0
     if config.num_heads * config.d_kv != inner:
         raise CheckpointError(
             f"{folder} does not fit its config.json: that is of {shown(config.num_heads)} heads of "
-            f"{shown(config.d_kv)} channels, the weights have {inner} in all. {advice}"
+            f"{shown(config.d_kv)} channels, the weights have {inner} in all. {_ADVICE}"
         )
 
 

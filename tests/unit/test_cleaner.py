@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from varestorer_core.cleaner import _pad, load_cleaner
+from varestorer_core.cli.main import main
 from varestorer_core.errors import CheckpointError, VARestorerError
 from varestorer_core.kernels import foreign_layers
 
 
 def tiny_swinir():
     """Return the state dict of a small network in the layout of general_swinir_v1.ckpt."""
+    pytest.importorskip("spandrel")  # not there without its own requirements, either
     architecture = pytest.importorskip(
         "spandrel.architectures.SwinIR", reason="spandrel is not installed"
     )
@@ -120,3 +122,16 @@ def test_other_than_three_channels_are_refused():
         state[f"conv_last.{leaf}"] = state[f"conv_last.{leaf}"][:1].clone()
     with pytest.raises(CheckpointError, match="SwinIR restorer"):
         load_cleaner(state, name="a.ckpt")
+
+
+def test_inspect_says_what_loading_would_refuse(tmp_path, capsys):
+    path = tmp_path / "a.ckpt"
+    torch.save(tiny_swinir(), path)
+    assert main(["inspect", str(path)]) == 0
+    state = tiny_swinir()
+    for leaf in ("weight", "bias"):
+        state[f"conv_last.{leaf}"] = state[f"conv_last.{leaf}"][:1].clone()
+    torch.save(state, path)
+    capsys.readouterr()
+    assert main(["inspect", str(path)]) == 1
+    assert "SwinIR restorer" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from varestorer_core.cli.main import main
 from varestorer_core.errors import CheckpointError, VARestorerError
 from varestorer_core.text_encoder import MAX_TOKENS, load_text_encoder
 
@@ -193,3 +194,12 @@ def test_weights_of_nan_are_refused(folder):
     safetensors.save_file(weights, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"NaN or infinite values in shared\.weight"):
         load_text_encoder(folder)
+
+
+def test_inspect_says_what_loading_would_refuse(folder, capsys):
+    assert main(["inspect", str(folder)]) == 0
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_layers": 3}))
+    capsys.readouterr()
+    assert main(["inspect", str(folder)]) == 1
+    assert "does not fit its config.json" in capsys.readouterr().out

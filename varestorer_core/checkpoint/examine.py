@@ -14,8 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..config import TransformerConfig
-from ..errors import CheckpointError
-from ..lora.factors import low_ranks, split_adapter
+from ..errors import CheckpointError, VARestorerError
+from ..lora.factors import low_ranks, pair_problems, split_adapter
 from ..lora.spellings import our_spelling
 from ..wording import shown
 from .border import damage_named
@@ -32,6 +32,7 @@ from .keys import rename_tensors
 from .safetensors_file import TENSORS_SHA256, check_header, tensors_sha256
 
 _TEXT_BIAS = ".ca.v_bias"
+_OTHER_ADAPTER = "an adapter for a VARestorer transformer that cannot be used"
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,13 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
     """
     path = Path(path)
     tensors, metadata = read_checkpoint(path)
-    tensors = our_spelling(tensors)
-    info = identify(tensors, metadata)
-    problems = list(info.problems) + value_problems(tensors)
+    try:
+        tensors = our_spelling(tensors, metadata)
+        info = identify(tensors, metadata)
+    except CheckpointError as error:
+        info = identify(tensors, metadata)
+        info = replace(info, description=_OTHER_ADAPTER, problems=(str(error),))
+    problems = [*info.problems, *value_problems(tensors)]
     problems += _checksum_problems(path, verify)
     details = dict(info.details)
     if verify:
@@ -74,8 +79,32 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
         problems.append(str(error))
     if info.kind == "transformer":
         details["role"] = _role(tensors)
+    try:
+        if not problems:
+            _try_loading(path, tensors, info.kind)
+    except CheckpointError as error:
+        problems.append(str(error))
+    except VARestorerError as error:  # a package that is not installed
+        details["not checked"] = f"whether it loads: {error}"
     info = replace(info, details=details, problems=tuple(dict.fromkeys(problems)))
     return Report(path=path, size=_size(path), metadata=metadata, info=info)
+
+
+def _try_loading(path: Path, tensors: dict[str, Tensor], kind: str) -> None:
+    """Build what the packages of others load, since they alone can tell whether they do.
+
+    Raises:
+        CheckpointError: with the reason why loading would refuse it.
+        VARestorerError: if the package is not installed.
+    """
+    if kind == "cleaner":
+        from ..cleaner import load_cleaner
+
+        load_cleaner(dict(tensors), name=path.name)
+    elif kind == "text_encoder" and path.is_dir():
+        from ..text_encoder import check_folder
+
+        check_folder(path, tensors)
 
 
 def verify(path: str | Path) -> bool:
@@ -152,6 +181,8 @@ def network_problems(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> lis
     Raises:
         CheckpointError: if adapters fit nothing.
     """
+    if info.kind == "adapter":
+        return pair_problems(tensors)
     expected = _expected(info)
     if expected is None:
         return []

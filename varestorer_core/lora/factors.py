@@ -162,20 +162,32 @@ def text_biases(owners: Mapping[str, LowRank]) -> list[str]:
     ]
 
 
+def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
+    """Return a sentence about the first correction whose factors do not belong together, whatever their base is."""
+    for name in adapter:
+        owner = name.rsplit(".lora_", 1)[0]
+        down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
+        if down is None or up is None:
+            return [f"the adapter has only one of the two factors of {owner}."]
+        if down.ndim < 2 or up.ndim != down.ndim or down.shape[0] != up.shape[1]:
+            return [
+                f"the adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "
+                f"{tuple(down.shape)}."
+            ]
+    return []
+
+
 def low_ranks(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, LowRank]:
     """Pair the factors by the module that they correct.
 
     Raises:
         CheckpointError: if a factor is alone, or the base has no such weight.
     """
+    if problems := pair_problems(adapter):
+        raise CheckpointError(problems[0])
     owners: dict[str, LowRank] = {}
-    for name in adapter:
-        owner = name.rsplit(".lora_", 1)[0]
-        if owner in owners:
-            continue
-        down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
-        if down is None or up is None:
-            raise CheckpointError(f"the adapter has only one of the two factors of {owner}.")
+    for owner in dict.fromkeys(name.rsplit(".lora_", 1)[0] for name in adapter):
+        down, up = (adapter[owner + suffix] for suffix in LORA_SUFFIXES)
         weight = base.get(f"{owner}.weight")
         pair = LowRank(down, up)
         if weight is None or not pair.fits(weight):
