@@ -133,13 +133,15 @@ def _all_parts(name: str) -> list[str]:
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    from ...varestorer_core.checkpoint.files import read_file
+    from ...varestorer_core.lora.scaling import peft_config
+
     read = comfy.utils.load_torch_file
     wants_metadata = "return_metadata" in inspect.signature(read).parameters
     options = {"return_metadata": True} if wants_metadata else {}
     if _is_misnamed(path):
-        from ...varestorer_core.checkpoint.files import read_file
-
-        return read_file(path)
+        state_dict, metadata = read_file(path)
+        return state_dict, {**metadata, **peft_config(path)}
     try:
         result = read(str(path), safe_load=True, **options)
     except UnpicklingError as error:
@@ -169,7 +171,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
             "again."
         ) from error
     state_dict, metadata = result if wants_metadata else (result, None)
-    return state_dict, metadata or {}
+    return state_dict, {**(metadata or {}), **peft_config(path)}
 
 
 def _is_misnamed(path: Path) -> bool:

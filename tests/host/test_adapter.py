@@ -16,6 +16,7 @@ MAKE_FILES = """
 import sys, torch
 from dataclasses import replace
 from pathlib import Path
+from safetensors.torch import save_file
 from varestorer_core.checkpoint import identify, read_checkpoint, save_safetensors
 from varestorer_core.lora.factors import merge_adapter
 source, models = Path(sys.argv[1]), Path(sys.argv[2])
@@ -54,6 +55,15 @@ save("loras", "first", first, "adapter", base_sha256="a" * 64)
 save("loras", "second", second, "adapter")
 save("loras", "wrong hash", first, "adapter", base_sha256="b" * 64)
 torch.save({"state_dict": first}, models / "loras" / "raw.pth")
+peft = {}
+for name, value in first.items():
+    owner, side = name.removesuffix(".weight").rsplit(".lora_", 1)
+    letter = {"down": "A", "up": "B"}[side]
+    peft[f"base_model.model.{owner}.lora_{letter}.weight"] = value * (0.5 if side == "up" else 1)
+(models / "loras" / "rain").mkdir()
+save_file(peft, models / "loras" / "rain" / "adapter_model.safetensors")
+config_text = '{"peft_type": "LORA", "r": 3, "lora_alpha": 6}'
+(models / "loras" / "rain" / "adapter_config.json").write_text(config_text)
 narrow = {k: v[:, :-2] if "down" in k else v for k, v in first.items()}
 torch.save(narrow, models / "loras" / "narrow.pth")
 config = replace(config, codebook_dim=config.codebook_dim + 2)
@@ -131,6 +141,11 @@ def test_unloading_takes_adapters_out(adapters):
 def test_a_raw_state_dict_is_the_same_adapter(adapters):
     raw, described = (pixels(adapters, BASE, (name, 1.0)) for name in ("raw.pth", FIRST))
     assert np.array_equal(raw, described)
+
+
+def test_a_folder_of_peft_in_the_menu_has_its_scale(adapters):
+    peft = pixels(adapters, BASE, (str(Path("rain", "adapter_model.safetensors")), 1.0))
+    assert np.array_equal(peft, pixels(adapters, BASE, (FIRST, 1.0)))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """`varestorer restore --adapter`: on its base, at every strength, and on another base."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from adapter_spellings import SPELLINGS, kohya, respelled
 from PIL import Image
+from safetensors.torch import save_file
 
 from varestorer_core.checkpoint import load_transformer, save_safetensors
 from varestorer_core.checkpoint.save import sha256
@@ -137,6 +140,15 @@ def test_an_adapter_recommends_settings_which_options_override(photo, files, bas
     assert restore(photo, files, "--adapter", f"{files['adapter']}:0") == restore(photo, files)
 
 
+def test_a_task_is_shown_escaped(photo, files, base, factors, capsys):
+    save_safetensors(
+        factors, files["adapter"], kind="adapter", config=dataclasses.replace(base.config, lora_rank=2),
+        more={RECOMMENDED: Recommended("\x1b[2J", {"color_match": "none"}).as_metadata()},
+    )  # fmt: skip
+    restore(photo, files, "--adapter", files["adapter"])
+    assert "(\\x1b[2J) recommends" in capsys.readouterr().err
+
+
 def test_a_damaged_recommendation_is_named(photo, files, base, factors, capsys):
     for text in (
         "{",
@@ -151,3 +163,83 @@ def test_a_damaged_recommendation_is_named(photo, files, base, factors, capsys):
         arguments += ["--vae", files["vae"], "--adapter", files["adapter"]]
         assert main([str(argument) for argument in arguments]) == 1
         assert "recommends settings that cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_files_of_other_programs_restore_alike(photo, files, factors, spelling, tmp_path, capsys):
+    """By restore, and after `convert`, with what `inspect` says of them."""
+    foreign, converted = tmp_path / "foreign.safetensors", tmp_path / "converted.safetensors"
+    save_file({k: v.contiguous() for k, v in respelled(factors, spelling).items()}, foreign)
+    wanted = restore(photo, files, "--adapter", files["adapter"])
+    assert restore(photo, files, "--adapter", foreign) == wanted
+    capsys.readouterr()
+    assert main(["inspect", str(foreign)]) == 0
+    assert "a VARestorer adapter" in capsys.readouterr().out
+    assert main(["convert", str(foreign), "-o", str(converted), "--dtype", "fp32"]) == 0
+    assert restore(photo, files, "--adapter", converted) == wanted
+
+
+def scaled(factors, scale):
+    return {k: v * (scale if "lora_up" in k else 1) for k, v in factors.items()}
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "pickle", "alpha", "diffusers"])
+def test_factors_that_other_programs_scale(photo, files, base, factors, form, tmp_path):
+    """PEFT keeps alpha in a file beside the weights, kohya among them, diffusers in the metadata."""
+    peft = {k: v.contiguous() for k, v in respelled(scaled(factors, 0.5), "PEFT").items()}
+    place = tmp_path / "peft"
+    place.mkdir()
+    path = place / ("adapter_model.bin" if form == "pickle" else "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["proj"]}
+    if form in ("folder", "file", "pickle"):
+        (place / "adapter_config.json").write_text(json.dumps(config))
+        torch.save(peft, path) if form == "pickle" else save_file(peft, path)
+    elif form == "alpha":
+        owners = {name.rsplit(".lora_", 1)[0] for name in factors}
+        alphas = {f"{kohya(owner)}.alpha": torch.tensor(4.0) for owner in owners}
+        state = respelled(scaled(factors, 0.5), "kohya") | alphas
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
+    else:
+        told = {f"transformer.{key}": value for key, value in config.items()}
+        save_file(peft, path, {"lora_adapter_metadata": json.dumps(told)})
+    wanted = restore(photo, files, "--adapter", files["adapter"])
+    given = place if form == "folder" else path
+    assert restore(photo, files, "--adapter", given) == wanted
+    if form == "folder":
+        assert main(["inspect", str(place)]) == 0
+        assert restore(photo, files, "--adapter", f"{place}:1") == wanted
+
+
+def test_what_is_no_plain_lora_is_said_by_every_command(photo, files, factors, tmp_path, capsys):
+    path = tmp_path / "dora.safetensors"
+    state = {k: v.contiguous() for k, v in respelled(factors, "PEFT").items()}
+    owner = next(iter(factors)).rsplit(".lora_", 1)[0]
+    save_file(
+        {**state, f"base_model.model.{owner}.lora_magnitude_vector": torch.ones(4)},
+        path,
+    )
+    arguments = ["restore", photo, "-o", photo.with_name("x.png"), "--model", files["model"]]
+    arguments += ["--vae", files["vae"], "--overlap", 16, "--adapter", path]
+    for command in (
+        arguments,
+        ["inspect", path],
+        ["convert", path, "-o", tmp_path / "y.safetensors"],
+    ):
+        assert main([str(word) for word in command]) == 1
+        said = capsys.readouterr()
+        assert "DoRA magnitudes" in said.out + said.err
+        assert "of another model" not in said.out + said.err
+
+
+def test_inspect_finds_factors_that_do_not_belong_together(factors, tmp_path, capsys):
+    path = tmp_path / "half.safetensors"
+    name = next(name for name in factors if "lora_up" in name)
+    for change, words in (
+        ({}, "only one of the two factors"),
+        ({name: torch.ones(4, 7)}, "do not fit each other"),
+    ):
+        save_file({k: v for k, v in factors.items() if k != name} | change, path)
+        assert main(["inspect", str(path)]) == 1
+        assert words in capsys.readouterr().out
+        assert main(["convert", str(path), "-o", str(tmp_path / "x.safetensors")]) == 1
+        assert words in capsys.readouterr().err

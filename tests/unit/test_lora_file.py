@@ -1,10 +1,12 @@
 """Adapter files for a loaded network: paired, or refused in one sentence."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import small
 import torch
+from adapter_spellings import SPELLINGS, kohya, respelled
 
 from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
@@ -102,7 +104,7 @@ def test_damage_is_refused():
     assert "only one" in refusal(alone)
     unequal = factors()
     unequal["blocks.0.sa.proj.lora_down.weight"] = torch.zeros(3, 32)
-    assert "another model" in refusal(unequal)
+    assert "do not fit each other" in refusal(unequal)
 
 
 def test_what_is_no_adapter_is_called_what_it_is():
@@ -111,44 +113,6 @@ def test_what_is_no_adapter_is_called_what_it_is():
     )
     stranger = refusal({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)})
     assert "a LoRA of a diffusion model" in stranger
-
-
-def kohya(owner):
-    return "lora_unet_" + owner.replace(".", "_")
-
-
-SPELLINGS = {
-    "PEFT": lambda owner: (
-        f"base_model.model.{owner}.lora_A.weight",
-        f"base_model.model.{owner}.lora_B.weight",
-    ),
-    "PEFT, named": lambda owner: (
-        f"base_model.model.{owner}.lora_A.default.weight",
-        f"base_model.model.{owner}.lora_B.default.weight",
-    ),
-    "diffusers": lambda owner: (
-        f"transformer.{owner}.lora_A.weight",
-        f"transformer.{owner}.lora_B.weight",
-    ),
-    "diffusers, old": lambda owner: (f"{owner}.lora.down.weight", f"{owner}.lora.up.weight"),
-    "ComfyUI": lambda owner: (
-        f"diffusion_model.{owner}.lora_down.weight",
-        f"diffusion_model.{owner}.lora_up.weight",
-    ),
-    "kohya": lambda owner: (
-        f"{kohya(owner)}.lora_down.weight",
-        f"{kohya(owner)}.lora_up.weight",
-    ),
-}
-
-
-def respelled(state, spelling):
-    owners = sorted({name.rsplit(".lora_", 1)[0] for name in state})
-    return {
-        foreign: state[f"{owner}.lora_{side}.weight"]
-        for owner in owners
-        for foreign, side in zip(SPELLINGS[spelling](owner), ("down", "up"), strict=True)
-    }
 
 
 def assert_same_pairs(found, wanted):
@@ -197,3 +161,127 @@ def test_the_adapter_of_a_whole_model_is_taken_out_of_it():
     assert_same_pairs(load({"module": official}), load(state))
     with pytest.raises(CheckpointError, match="is a VARestorer transformer"):
         load(base)
+
+
+def test_a_factor_that_is_there_twice_is_refused():
+    foreign = respelled(factors(), "PEFT")
+    foreign |= respelled(factors(), "PEFT, named")
+    assert "twice" in refusal(foreign)
+
+
+OWNER = "blocks.0.sa.proj"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({f"{kohya(OWNER)}.dora_scale": torch.ones(32, 1)}, "DoRA"),
+        ({f"base_model.model.{OWNER}.lora_magnitude_vector": torch.ones(32)}, "DoRA"),
+        ({f"{kohya(OWNER)}.lora_mid.weight": torch.ones(2, 2)}, "LoCon"),
+        ({f"diffusion_model.{OWNER}.diff_b": torch.ones(32)}, "differences of whole weights"),
+        ({f"base_model.model.{OWNER}.lora_B.bias": torch.ones(32)}, "biases of the factors"),
+        ({"base_model.model.head.weight": torch.ones(8, 32)}, "base_model.model.head.weight"),
+        (
+            {
+                f"lora_te_text_model_encoder.lora_{side}.weight": torch.ones(2, 2)
+                for side in ("down", "up")
+            },
+            "no such weight",
+        ),
+    ],
+)
+def test_more_than_low_rank_factors_is_named(more, words):
+    assert words in refusal({**respelled(factors(), "PEFT"), **more})
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), "LoHa"),
+        (("lokr_w1", "lokr_w2"), "LoKr"),
+    ],
+)
+def test_other_kinds_of_adapters_of_our_network_are_named(names, words):
+    foreign = {f"{kohya(OWNER)}.{name}": torch.ones(2, 2) for name in names}
+    assert words in refusal(foreign)
+
+
+def test_an_adapter_of_the_feed_forward_layers_alone(tmp_path):
+    shapes = expected_parameters(BASE)
+    out, into = shapes["blocks.1.ffn.fc1.weight"].shape
+    down, up = torch.randn(2, into), torch.randn(out, 2)
+    foreign = {
+        "base_model.model.blocks.1.ffn.fc1.lora_A.weight": down,
+        "base_model.model.blocks.1.ffn.fc1.lora_B.weight": up,
+    }
+    (pair,) = load(foreign).values()
+    assert torch.equal(pair.up, up)
+
+
+def test_an_adapter_of_a_language_model_is_not_called_one_of_diffusion():
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    foreign = {name.format("A"): torch.ones(2, 4), name.format("B"): torch.ones(4, 2)}
+    assert "a LoRA of another model" in refusal(foreign)
+
+
+def config(**values):
+    return json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, **values})
+
+
+DIFFUSERS = json.dumps({"transformer.r": 2, "transformer.lora_alpha": 6})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "scale"),
+    [
+        ("adapter_config.json", config(lora_alpha=2), 1),
+        ("adapter_config.json", config(lora_alpha=8), 4),
+        ("adapter_config.json", config(lora_alpha=2, use_rslora=True), 2**0.5),
+        ("adapter_config.json", config(alpha_pattern={"proj": 4}), {"proj": 2, "": 1}),
+        ("adapter_config.json", config(alpha_pattern={r"blocks\.1\.sa\.proj": 6}), {"1.sa.proj": 3, "": 1}),
+        ("lora_adapter_metadata", DIFFUSERS, 3),
+    ],
+)  # fmt: skip
+def test_the_scale_that_peft_and_diffusers_tell(key, text, scale):
+    scales = scale if isinstance(scale, dict) else {"": scale}
+    state = factors(rank=2)
+    wanted = {
+        name: value * next(s for end, s in scales.items() if name.rsplit(".lora_", 1)[0].endswith(end))
+        if "lora_up" in name
+        else value
+        for name, value in state.items()
+    }  # fmt: skip
+    assert_same_pairs(load(respelled(state, "PEFT"), {key: text}), load(wanted))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "configuration is damaged"),
+        ("[" * 10**5, "nested too deeply"),
+        ("[]", "configuration is damaged"),
+        (config(lora_alpha="x"), "configuration is damaged"),
+        (config(lora_alpha=float("nan")), "configuration is damaged"),
+        (config(alpha_pattern={"(": 1}), "configuration is damaged"),
+        (config(use_dora=True), "DORA"),
+        (config(peft_type="LOHA"), "LOHA"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named(text, words):
+    assert words in refusal(respelled(factors(), "PEFT"), {"adapter_config.json": text})
+
+
+def test_a_peft_adapter_that_tells_no_scale_is_said(caplog):
+    load(respelled(factors(), "PEFT"))
+    assert "adapter_config.json" in caplog.text
+    caplog.clear()
+    load(respelled(factors(), "PEFT"), {"adapter_config.json": config()})
+    load(respelled(factors(), "ComfyUI"))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 0), (0, 4)])
+def test_factors_of_other_dimensions_are_refused(shape):
+    foreign = respelled(factors(), "kohya")
+    foreign[f"{kohya(OWNER)}.lora_up.weight"] = torch.ones(shape)
+    refusal(foreign)

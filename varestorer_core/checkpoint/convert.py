@@ -61,7 +61,10 @@ def convert(
     if destination.exists() and source.exists() and destination.samefile(source):
         raise VARestorerError(f"{destination} is the source itself. Choose another name.")
     tensors, metadata = read_checkpoint(source)
-    tensors = our_spelling(tensors)
+    try:
+        tensors = our_spelling(tensors, metadata)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source.name} cannot be converted: {error}") from error
     info = identify(tensors, metadata)
     if info.problems:
         raise CheckpointError(f"{source.name} cannot be converted: {' '.join(info.problems)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import json_text
 from ..errors import CheckpointError
+from ..lora.scaling import PEFT_WEIGHTS, peft_config
 from ..wording import shown
 from .border import damage_named
 from .keys import is_text_encoder_key
@@ -18,7 +19,7 @@ from .pickles import read_pickle
 from .safetensors_file import MAX_HEADER, read_safetensors
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_SINGLE = ("model.safetensors", "pytorch_model.bin", *PEFT_WEIGHTS)
 _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 # Checkpoints come bare, under a key, next to bookkeeping of a training run, or from a wrapped module.
@@ -39,8 +40,9 @@ def read_checkpoint(
     Tensors are backed by the mapped file where the format allows, so memory fills as they are used.
 
     Args:
-        path: a safetensors file, a PyTorch pickle (opened with `weights_only`), or the folder or
-            index file of a Hugging Face text encoder, of which the encoder part is read.
+        path: a safetensors file, a PyTorch pickle (opened with `weights_only`), the folder or
+            index file of a Hugging Face text encoder, of which the encoder part is read, or the folder of an adapter
+            that PEFT saved, whose configuration is added to the metadata.
         kind: "transformer" or "tokenizer", to choose where a file holds both.
 
     Raises:
@@ -54,6 +56,7 @@ def read_checkpoint(
         if path.name.endswith(".index.json"):
             return _read_shards(path)
         loaded, metadata = read_file(path)
+        metadata = {**metadata, **peft_config(path)}
         return unwrap(loaded, kind, name=path.name, consume=True), metadata
 
 
@@ -138,8 +141,8 @@ def _file_of_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise CheckpointError(
-        f"{folder} is a folder without {_SINGLE[0]} or {_INDEXES[0]}. Choose a file, or the "
-        "folder of flan-t5-xl."
+        f"{folder} is a folder without {_SINGLE[0]} or {_INDEXES[0]}. Choose a file, the "
+        "folder of flan-t5-xl, or that of an adapter that PEFT saved."
     )
 
 
@@ -154,7 +157,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _shard_names(index: Path) -> dict[str, str]:
     """Return the names of the files that hold the tensors of an index, by tensor."""
     try:
-        weight_map = dict(json.loads(index.read_text("utf-8"))["weight_map"])
+        weight_map = dict(json_text.read(index)["weight_map"])
         # The index is data from elsewhere: it may only name its neighbours.
         names = {str(key): Path(str(file)).name for key, file in weight_map.items()}
     except (ValueError, KeyError, TypeError) as error:

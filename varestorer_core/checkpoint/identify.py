@@ -28,7 +28,9 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("transformer", (r"^(block_chunks\.\d+\.module|blocks)\.\d+\.ada_gss$",), ()),
     (
         "adapter",
-        (r"^(block_chunks\.\d+\.module|blocks)\.\d+\.[sc]a\.\w+\.lora_down\.weight$",),
+        (
+            r"^(block_chunks\.\d+\.module|blocks)\.\d+\.([sc]a\.\w+|ffn\.fc[12])\.lora_down\.weight$",
+        ),
         (r"^(?!.*\.lora_(down|up)\.weight$)",),
     ),
     (
@@ -49,7 +51,8 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 # What other files look like: the first pattern found in any key.
 _STRANGERS: tuple[tuple[str, str], ...] = (
-    (r"^lora_(unet|te)|\.lora_[AB]\.|\.lora\.(down|up)\.", "a LoRA of a diffusion model"),
+    (r"^lora_(unet|te)|\.lora\.(down|up)\.", "a LoRA of a diffusion model"),
+    (r"\.lora_[AB]\.|\.lora_(down|up)\.weight$", "a LoRA of another model"),
     (r"^model\.diffusion_model\.", "a diffusion model's checkpoint (Stable Diffusion or similar)"),
     (
         r"^(double_blocks|joint_blocks|transformer_blocks|diffusion_model|single_blocks)\.",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
+from ..wording import shown
 from . import UsageError
 from .options import adapter_and_strength
 
@@ -65,9 +66,12 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
         raise UsageError(f"{given} has an effect only together with {lacking}.")
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
     adapters = tuple(adapter_and_strength(text, args.adapter_strength) for text in args.adapter)
-    for option, path in [*named.items(), *(("--adapter", path) for path, _ in adapters)]:
+    for option, path in named.items():
         if path is not None and not Path(path).is_file():
             raise UsageError(f"{option} {path}: no such file.")
+    for path, _ in adapters:
+        if not Path(path).exists():  # PEFT saves folders
+            raise UsageError(f"--adapter {path}: no such file or folder.")
     if args.text_encoder is not None and not Path(args.text_encoder).is_dir():
         raise UsageError(f"--text-encoder {args.text_encoder}: no such folder.")
     return ModelFiles(
@@ -143,6 +147,7 @@ def recommended_settings(files: ModelFiles) -> dict[str, Any]:
                 f"--{key.replace('_', '-')} {value}" for key, value in found.settings.items()
             )
             task = f" ({found.task})" if found.task else ""
-            print(f"varestorer: {name}{task} recommends {listed}, unless given", file=sys.stderr)
+            text = shown(f"{name}{task} recommends {listed}, unless given")
+            print(f"varestorer: {text}", file=sys.stderr)
             settings |= found.settings
     return settings

@@ -134,8 +134,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",
-        help="low-rank adapter for the transformer, such as `distill export` writes, with a strength of its own if "
-        "given, such as rain.safetensors:0.5; repeat for several",
+        help="low-rank adapter for the transformer, such as `distill export` writes, or a folder that PEFT saved; "
+        "with a strength of its own if given, such as rain.safetensors:0.5; repeat for several",
     )
     group.add_argument(
         "--adapter-strength",
@@ -162,7 +162,7 @@ def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
         UsageError: for a strength that is not from 0 to 2.
     """
     path, colon, strength = text.rpartition(":")
-    if not colon or Path(text).is_file():
+    if not colon or Path(text).exists():
         return text, usual
     try:
         float(strength)

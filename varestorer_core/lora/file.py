@@ -52,7 +52,11 @@ def load_adapter(
         CheckpointError: if it is not an adapter, damaged, or for another network.
     """
     metadata = metadata or {}
-    tensors = our_spelling(unwrap(state_dict, "transformer", name=name))
+    tensors = unwrap(state_dict, "transformer", name=name)
+    try:
+        tensors = our_spelling(tensors, metadata)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} cannot be used: {error}") from error
     info = identify(tensors, metadata)
     inside = info.kind == "transformer" and info.counts.lora > 0
     if info.kind != "adapter" and not inside:

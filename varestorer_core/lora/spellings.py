@@ -5,18 +5,24 @@
     kohya           lora_unet_X_with_underscores.lora_down.weight, and X.alpha
     ComfyUI         diffusion_model.X.lora_down.weight
 
-A lora_A is our lora_down. An alpha means a factor alpha / rank, which ours do not have: it goes into lora_up.
+A lora_A is our lora_down. An alpha, of the file or of `scaling`, means a factor alpha / rank, which ours do not have:
+it goes into lora_up.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..wording import shown
+from .scaling import PEFT_CONFIG, Scaling, scaling_of
+
+_log = logging.getLogger(__name__)
 
 _FACTOR = re.compile(
     r"^(?P<owner>.+?)\.(?:lora_(?P<ours>down|up)|lora_(?P<peft>[AB])|lora\.(?P<dotted>down|up))"
@@ -28,35 +34,111 @@ _PREFIXES = re.compile(
 _KOHYA = re.compile(
     r"^(?:lora_(?:unet|transformer)_)(?:block_chunks_(\d+)_module_(\d+)|blocks_(\d+))_(sa|ca|ffn)_(\w+)$"
 )
-_OWNER = re.compile(r"^(?:block_chunks\.\d+\.module|blocks)\.\d+\.(?:sa|ca|ffn)\.\w+$")
+_OUR_NETWORK = re.compile(
+    r"^(?:block_chunks\.\d+\.module|blocks)\.\d+\.(?:(?:sa|ca)\.(?:mat_\w+|proj)|ffn\.fc[12])$"
+)
+"""Modules that no other network has by these names; one of them is enough."""
+
+_OTHER_KINDS = (
+    (r"\.(?:dora_scale|lora_magnitude_vector)\b", "DoRA magnitudes"),
+    (r"\.hada_[wt]\d", "LoHa factors"),
+    (r"\.lokr_[wt]\d", "LoKr factors"),
+    (r"\.oft_|\.boft_", "OFT blocks"),
+    (r"\.lora_mid\.", "a third factor (LoCon)"),
+    (r"\.(?:diff|diff_b)$", "differences of whole weights"),
+    (r"\.lora_[AB](?:\.\w+)?\.bias$|\.lora_(?:down|up)\.bias$", "biases of the factors"),
+)
 
 
-def our_spelling(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def our_spelling(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> dict[str, Tensor]:
     """Return the factors of an adapter by the names of our files; anything else comes back as it is.
 
+    Args:
+        tensors: of any checkpoint.
+        metadata: of its file, which may tell the scale of the factors.
+
     Raises:
-        CheckpointError: if an alpha is not one finite number.
+        CheckpointError: for an adapter of our network with more than low-rank factors, with a factor twice, or with an
+            alpha that is not one finite number.
     """
     factors: dict[tuple[str, str], Tensor] = {}
     alphas: dict[str, Tensor] = {}
+    others: list[str] = []
+    foreign = peft = False
     for name, tensor in tensors.items():
-        match = _FACTOR.match(name)
-        if match is None:
-            if not name.endswith(".alpha"):
-                return dict(tensors)
+        if name.endswith(".alpha"):
             alphas[_owner(name.removesuffix(".alpha"))] = tensor
             continue
+        match = _FACTOR.match(name)
+        if match is None:
+            others.append(name)
+            continue
         owner = _owner(match["owner"])
-        if _OWNER.match(owner) is None:
-            return dict(tensors)  # of another network, which `identify` names
         side = match["ours"] or match["dotted"] or {"A": "down", "B": "up"}[match["peft"]]
+        peft |= match["peft"] is not None
+        foreign |= name != f"{owner}.lora_{side}.weight"
+        if (owner, side) in factors:
+            raise CheckpointError(
+                f"the adapter has the factor {side} of {shown(owner)} twice. Save one adapter alone."
+            )
         factors[owner, side] = tensor
-    result: dict[str, Tensor] = {}
-    for (owner, side), tensor in factors.items():
-        if side == "up" and owner in alphas:
-            tensor = tensor * (_number(alphas[owner], owner) / tensor.shape[1])
-        result[f"{owner}.lora_{side}.weight"] = tensor
-    return result
+    ours = any(_OUR_NETWORK.match(owner) for owner, _ in factors)
+    _refuse_other_kinds(others, ours or any(_OUR_NETWORK.match(_module(name)) for name in others))
+    if not ours or (others and not foreign):
+        return dict(tensors)  # of another network, which `identify` names, or a whole model
+    if others:
+        raise CheckpointError(
+            f"the adapter holds {shown(others[0])} beside its factors, which is not a low-rank correction. Save the "
+            "factors alone."
+        )
+    scaling = scaling_of(metadata or {})
+    if peft and scaling is None and not alphas:
+        _log.warning(
+            "the adapter tells no alpha, so its factors are used as they are; PEFT keeps it in %s beside the file",
+            PEFT_CONFIG,
+        )
+    return {
+        f"{owner}.lora_{side}.weight": _scaled(owner, tensor, alphas, scaling)
+        if side == "up"
+        else tensor
+        for (owner, side), tensor in factors.items()
+    }
+
+
+def _scaled(
+    owner: str, up: Tensor, alphas: Mapping[str, Tensor], scaling: Scaling | None
+) -> Tensor:
+    """Return a factor with its alpha / rank multiplied in."""
+    if up.ndim < 2 or up.shape[1] < 1:
+        raise CheckpointError(
+            f"the adapter's factor of {shown(owner)} has shape {tuple(up.shape)}, two dimensions were expected."
+        )
+    rank = up.shape[1]
+    if owner in alphas:
+        scale = _number(alphas[owner], owner) / rank
+    else:
+        scale = 1.0 if scaling is None else scaling.factor(owner, rank)
+    return up if scale == 1 else up.to(torch.float32) * scale
+
+
+def _refuse_other_kinds(names: list[str], of_our_network: bool) -> None:
+    for name in names if of_our_network else []:
+        for pattern, what in _OTHER_KINDS:
+            if re.search(pattern, name):
+                raise CheckpointError(
+                    f"the adapter has {what} ({shown(name)}), which are not supported: only plain LoRA is. Merge it "
+                    "into its base with the program that made it, or train a LoRA."
+                )
+
+
+def _module(name: str) -> str:
+    """Return the module that a name of another kind of adapter is of."""
+    for pattern, _ in _OTHER_KINDS:
+        if match := re.search(pattern, name):
+            return _owner(name[: match.start()])
+    return ""
 
 
 def _owner(name: str) -> str:
