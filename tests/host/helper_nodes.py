@@ -3,7 +3,9 @@
 import copy
 import logging
 import tempfile
+from pathlib import Path
 
+import folder_paths
 import numpy as np
 import torch
 
@@ -105,7 +107,10 @@ class TestKeep:
         return {"required": {"image": ("IMAGE",)}}
 
     def keep(self, image):
-        with tempfile.NamedTemporaryFile(suffix=".npy", delete=False) as file:
+        # Of this host, so that the files go with its folder.
+        folder = folder_paths.get_temp_directory()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(suffix=".npy", delete=False, dir=folder) as file:
             np.save(file, image.float().cpu().numpy())
         return {"ui": {"array": [file.name]}}
 

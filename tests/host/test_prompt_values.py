@@ -27,12 +27,15 @@ def prompts(host):
     """Return prompts that work, with every node that has values a script can set."""
     whole = {**host.whole(image=["odd", 0]), **PICTURE}
     chain = {**host.chain(image=["odd", 0], upscale=1.0), **PICTURE}
-    others = dict(PICTURE)
+    others = {**PICTURE, "model": whole["model"]}
     loaders = {
         "VARestorerLoadTextEncoder": {"clip_name": "missing.safetensors"},
-        "VARestorerConvertModel": {"file": "missing.pth", "part": "all"},
+        "VARestorerLoadAdapter": {"model": ["model", 0], "adapter_name": "missing.safetensors"},
+        "VARestorerConvertModel": {"file": "missing.pth"},
         "VARestorerDegrade": {"image": ["odd", 0]},
-        "VARestorerColorMatch": {"image": ["odd", 0], "reference": ["odd", 0]},
+        "VARestorerColorMatch": {"image": ["odd", 0], "source": ["odd", 0]},
+        "VARestorerGenerate": {"model": ["model", 0]},
+        "VARestorerExampleImage": {},
     }
     for name, inputs in loaders.items():
         try:
@@ -45,6 +48,8 @@ def prompts(host):
             if len(value) > 1 and "default" in value[1]
         }
         others[name] = {"class_type": name, "inputs": {**usual, **inputs}}
+        missing = described["required"].keys() - usual.keys() - inputs.keys()
+        assert not missing, f"{name} would never run: {missing}"
         sink = "TestKeep" if "image" in inputs else "TestSink"
         socket = "image" if sink == "TestKeep" else "anything"
         others[f"{name} out"] = {"class_type": sink, "inputs": {socket: [name, 0]}}

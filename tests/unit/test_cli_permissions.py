@@ -14,26 +14,32 @@ COMMANDS = {
     "convert": ["convert", "{closed}/a.pth", "-o", "{out}/b.safetensors"],
     "degrade": ["degrade", "{closed}/a.png", "--preset", "mild", "-o", "{out}/b.png"],
     "evaluate": ["evaluate", "{closed}/folder", "--out", "{out}/e"],
+    "demo": ["demo", "-o", "{closed}/demo"],
+    "benchmark": ["benchmark", "--reference", "{closed}/a", "{closed}/b", "-o", "{out}/r"],
+    "profile": ["profile", "--model", "{closed}/a.pth", "--vae", "{closed}/b.pth"],
     "distill": ["distill", "tokenizer", "--out", "{closed}/run", "--steps", "1"],
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_parent_folder_without_permission_is_one_sentence(tmp_path, monkeypatch, capsys, name):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_parent_folder_without_permission_is_one_sentence(tmp_path, monkeypatch, capsys, command):
     closed = tmp_path / "closed"
     closed.mkdir()
     picture = Path(__file__).parents[2] / "varestorer_core" / "assets" / "demo_lq.png"
-    ask = Path.stat
 
-    def stat(path, **options):
-        # As the system answers to everybody but root, who may run the tests.
-        if closed in path.parents:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return ask(path, **options)
+    def closing(ask):
+        def answer(path, *args, **options):
+            # As the system answers to everybody but root, who may run the tests.
+            if closed in path.parents:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return ask(path, *args, **options)
 
-    monkeypatch.setattr(Path, "stat", stat)
+        return answer
+
+    for name in ("stat", "mkdir"):
+        monkeypatch.setattr(Path, name, closing(getattr(Path, name)))
     words = {"closed": closed, "out": tmp_path, "picture": picture}
-    code = main([word.format(**words) for word in COMMANDS[name]])
+    code = main([word.format(**words) for word in COMMANDS[command]])
     said = capsys.readouterr().err
     assert code in (1, 2)
     assert "ermission denied" in said
