@@ -71,7 +71,7 @@ def test_a_change_is_found(path, model, change):
         elif change == "shape":
             tensors["word_embed.weight"] = value.reshape(-1)
         save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"^a\.safetensors: The tensors do not have the SHA"):
+    with pytest.raises(CheckpointError, match=r"^a\.safetensors: The tensors do not match the SHA"):
         verify(path)
 
 
@@ -122,7 +122,7 @@ def test_inspect_compares_on_request(path, model, capsys):
     assert main(["inspect", str(path)]) == 0
     capsys.readouterr()
     assert main(["inspect", str(path), "--verify"]) == 1
-    assert "The tensors do not have the SHA-256 in the metadata" in capsys.readouterr().out
+    assert "The tensors do not match the SHA-256 in the metadata" in capsys.readouterr().out
 
 
 def test_inspect_says_where_there_is_none(tmp_path, path, capsys):
@@ -135,13 +135,13 @@ def test_inspect_says_where_there_is_none(tmp_path, path, capsys):
 def test_loading_on_request(path, model, monkeypatch, caplog, capsys):
     load_restorer(verify=True)
     with_another_bit(path, model.word_embed.weight.detach())
-    with pytest.raises(CheckpointError, match="do not have the SHA-256"):
+    with pytest.raises(CheckpointError, match="do not match the SHA-256"):
         load_restorer(path, verify=True)
     arguments = ["restore", "missing.png", "-o", "out.png", "--model", str(path)]
     monkeypatch.chdir(path.parent)
     (path.parent / "missing.png").write_bytes(b"")
     assert main([*arguments, "--verify"]) == 1
-    assert "do not have the SHA-256" in capsys.readouterr().err
+    assert "do not match the SHA-256" in capsys.readouterr().err
     old = path.with_name("old.pth")
     torch.save(model.state_dict(), old, _use_new_zipfile_serialization=False)
     with pytest.raises(SettingError, match="bits per token"):

@@ -119,7 +119,7 @@ def test_photographs_that_cannot_be_measured_are_named(photos, tmp_path, capsys)
     assert run(photos, "-o", tmp_path / "x.png", "--size", 32) == 1
     captured = capsys.readouterr()
     assert "c.png left out" in captured.err
-    assert "d.png left out: expected at least 32 x 32 pixels, got 31 x 90" in captured.err
+    assert "d.png left out: Expected at least 32 x 32 pixels, got 31 x 90" in captured.err
     assert "1 other files skipped" in captured.err
     assert list(json.loads(captured.out.splitlines()[-1])["pictures"]) == ["a.png", "b.png"]
 

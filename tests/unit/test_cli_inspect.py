@@ -109,4 +109,4 @@ def test_a_damaged_record_of_a_zip_is_found(tmp_path, capsys, make_transformer):
     raw[place] ^= 1  # the last bit of a value: still a number
     path.write_bytes(raw)
     assert main(["inspect", str(path)]) == 1
-    assert "does not have its checksum" in capsys.readouterr().out
+    assert "does not match its checksum" in capsys.readouterr().out

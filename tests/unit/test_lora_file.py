@@ -139,7 +139,7 @@ def test_an_alpha_goes_into_the_factor():
 def test_an_alpha_that_is_no_number_is_refused():
     foreign = respelled(factors(), "kohya")
     foreign[f"{kohya('blocks.0.sa.proj')}.alpha"] = torch.tensor(float("nan"))
-    with pytest.raises(CheckpointError, match="not one finite number"):
+    with pytest.raises(CheckpointError, match="not a single finite number"):
         load(foreign)
 
 

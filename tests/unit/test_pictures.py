@@ -186,7 +186,7 @@ def test_of_several_frames_the_first_is_read(tmp_path):
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     picture = read_picture(tmp_path / "a.png")
     assert np.all(to_uint8(picture.rgb) == 10)
-    assert picture.notes == ("holds more than one frame, only the first is restored",)
+    assert picture.notes == ("holds more than one frame; only the first is restored",)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4000), (4000, 1)])

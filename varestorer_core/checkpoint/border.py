@@ -14,8 +14,8 @@ from ..wording import shown
 def damage_named(name: str, advice: str = "Download it again.") -> Iterator[None]:
     """Turn what is raised within the block into a CheckpointError about the file `name`.
 
-    Errors of ours pass, and so does what is no error of the file: an interruption, for example. Nothing that calls
-    back into a host may run within.
+    A VARestorerError passes unchanged, and so does an interruption. Code within the block must not call back into a
+    host.
 
     Raises:
         CheckpointError: instead of any other exception.

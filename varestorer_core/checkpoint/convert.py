@@ -1,4 +1,4 @@
-"""Official files to our safetensors: renamed, cast and described, one tensor at a time."""
+"""Conversion of official files to our safetensors: renamed, cast and described, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DTYPES: dict[str, torch.dtype | None] = {
     "fp32": torch.float32,
     "keep": None,
 }
-"""Types that a file can be stored in; None as it is."""
+"""Dtypes that a file can be stored in; None keeps those of the source."""
 
 
 def convert(
@@ -39,14 +39,14 @@ def convert(
     pixel_class: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckpointInfo:
-    """Write a checkpoint as one safetensors file with configuration, and say what was written.
+    """Write a checkpoint as one safetensors file with its configuration.
 
-    Adapters stay separate weights. What the official code keeps in float32 (everything outside the
-    transformer's blocks, and vectors) is stored as it is, since casting it would change results.
+    Adapters stay separate weights. Parameters that the official code keeps in float32 (everything outside the
+    transformer's blocks, and vectors) are stored unchanged, since casting them would change results.
 
     Args:
-        source: file, or folder of a text encoder, of which the encoder part is written.
-        destination: ends in ".safetensors"; it may exist, but not be the source.
+        source: a file, or the folder of a text encoder, of which the encoder part is written.
+        destination: must end in ".safetensors"; it may exist, but must not be the source.
         dtype: a key of `DTYPES`; default "bf16" for transformers and adapters, else "keep".
         adapter_only: write the adapter of a transformer, without its base.
         pixel_class: of the tiles that the written transformer works on, in place of the source's.
@@ -86,7 +86,7 @@ def convert(
         if kind != "transformer" or not tensors:
             raise CheckpointError(
                 f"{source.name} is {info.description} without adapters, so there is none to write. "
-                "Convert it as a whole instead."
+                "Convert the whole model instead."
             )
         kind = "adapter"
     if dtype is None:
@@ -105,7 +105,7 @@ def convert(
 def _target_types(
     tensors: Mapping[str, Tensor], info: CheckpointInfo, target: torch.dtype | None
 ) -> dict[str, torch.dtype]:
-    """Return the type in which each tensor is stored."""
+    """Return the dtype in which each tensor is stored."""
     like: Mapping[str, Tensor] = {}
     if isinstance(info.config, TransformerConfig) and target not in (None, torch.float32):
         like = expected_parameters(info.config, target)
@@ -118,13 +118,13 @@ def _target_types(
 
 
 def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:
-    """Return a function that makes the tensor to store, so that only one exists at a time."""
+    """Return a function that casts the tensor to store, so that only one cast copy exists at a time."""
 
     def make() -> Tensor:
         cast = tensor.to(dtype)
         if not is_finite(cast):
             raise CheckpointError(
-                f"{name} has values that are infinite, NaN or beyond the range of {dtype}. "
+                f"{name} has values that are NaN, infinite or beyond the range of {dtype}. "
                 "Nothing was written; download the file again, or use bf16."
             )
         return cast

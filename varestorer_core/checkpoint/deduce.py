@@ -1,7 +1,7 @@
-"""Configurations from the shapes of parameters (by our names), completed by our own metadata.
+"""Configurations deduced from the shapes of parameters (by our names) and from the metadata of our files.
 
-Shapes decide what they can. What they cannot tell, the pixel class and the number of norm groups,
-comes from the metadata of our files, else from the released models.
+The pixel class and the number of norm groups do not follow from shapes; they come from the metadata of our files, or
+else from the released models.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ..lora.factors import adapter_rank
 Shapes = Mapping[str, tuple[int, ...]]
 
 _RELEASED = {16: "0.06M"}
-"""Bits per token to the pixel class of a released model that is not of the usual one: infinity_125M_256x256."""
+"""Pixel class by bits per token, for the one released model with another class: infinity_125M_256x256."""
 
 
 def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> TransformerConfig:
     """Return the configuration of a transformer.
 
     Raises:
-        CheckpointError: if a parameter that tells it is missing or malformed, or the metadata
+        CheckpointError: if a parameter that determines it is missing or malformed, or the metadata
             disagree.
     """
     heads = _shape(shapes, "blocks.0.sa.scale_mul_1H11", 4)
     width, codebook_dim = _shape(shapes, "word_embed.weight", 2)
-    # Deviation from upstream: the unconditional rows stay as they are in the file. Upstream cuts or
-    # fills them to 512, the longest prompt; here only their beginning is ever used.
+    # Deviation from upstream: the unconditional rows stay as in the file. Upstream truncates or pads
+    # them to 512, the longest prompt; here only the first rows are ever used.
     text_rows, text_channels = _shape(shapes, "cfg_uncond", 2)
     config = TransformerConfig(
         embed_dim=width,
@@ -50,7 +50,7 @@ def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> Transform
     if not values:
         return replace(config, pixel_class=_RELEASED.get(config.codebook_dim, config.pixel_class))
     declared = transformer_config(values)
-    # No shape tells these.
+    # These do not follow from shapes.
     told = {name: getattr(declared, name) for name in ("pixel_class", "lq_rows", "cross_scale")}
     return _agreed(replace(config, **told), declared)
 
@@ -59,7 +59,7 @@ def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerCo
     """Return the configuration of a visual tokenizer.
 
     Raises:
-        CheckpointError: if a parameter that tells it is missing or malformed, or the metadata
+        CheckpointError: if a parameter that determines it is missing or malformed, or the metadata
             disagree.
     """
     base = _shape(shapes, "encoder.conv_in.weight", 4)[0]
@@ -70,7 +70,7 @@ def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerCo
     ]
     if any(width % base for width in widths):
         raise CheckpointError(
-            f"the tokenizer's level widths {widths} are not multiples of its first, {base}. "
+            f"The tokenizer's level widths {widths} are not multiples of the first one, {base}. "
             "This tokenizer is not supported."
         )
     values = declared_values(metadata)
@@ -84,37 +84,37 @@ def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerCo
     )
     if any(width % config.norm_groups for width in widths):
         raise CheckpointError(
-            f"the tokenizer's level widths {widths} cannot be split into {config.norm_groups} norm "
-            "groups, and the file does not name another number. Use the file that VARestorer wrote."
+            f"The tokenizer's level widths {widths} cannot be split into {config.norm_groups} norm "
+            "groups, and the file does not declare another number. Use the file that VARestorer wrote."
         )
     return config if declared is None else _agreed(config, declared)
 
 
 def declared_values(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the configuration that our metadata carries; empty for files of others.
+    """Return the configuration in our metadata; empty for files of other programs.
 
     Raises:
-        CheckpointError: for metadata of a newer version, or damaged.
+        CheckpointError: for metadata of a newer version, or damaged ones.
     """
     version = metadata.get("varestorer.format", "1")
     if version != "1":
         raise CheckpointError(
-            f"the file has format version {version}, expected 1. It was written by a newer "
+            f"The file has format version {version}, expected 1. It was written by a newer "
             "version; update VARestorer."
         )
     try:
         values = json_text.loads(metadata.get("varestorer.config") or "{}")
     except ValueError as error:
-        raise CheckpointError("the configuration in the file's metadata is damaged.") from error
+        raise CheckpointError("The configuration in the file's metadata is damaged.") from error
     if not isinstance(values, dict):
-        raise CheckpointError("the configuration in the file's metadata is damaged.")
+        raise CheckpointError("The configuration in the file's metadata is damaged.")
     return values
 
 
 def _agreed(config: Any, declared: Any) -> Any:
     if config != declared:
         raise CheckpointError(
-            f"the file's metadata declare {declared}, but its weights are {config}. "
+            f"The file's metadata declare {declared}, but its weights have {config}. "
             "The file is damaged."
         )
     return config
@@ -122,11 +122,11 @@ def _agreed(config: Any, declared: Any) -> Any:
 
 def _shape(shapes: Shapes, name: str, dims: int) -> tuple[int, ...]:
     if name not in shapes:
-        raise CheckpointError(f"the parameter {name!r} is missing.")
+        raise CheckpointError(f"The parameter {name!r} is missing.")
     shape = tuple(shapes[name])
     if len(shape) != dims or min(shape) < 1:
         raise CheckpointError(
-            f"the parameter {name!r} must have {dims} dimensions, got shape {shape}."
+            f"The parameter {name!r} must have {dims} dimensions, got shape {shape}."
         )
     return shape
 
@@ -136,7 +136,7 @@ def _count(shapes: Shapes, pattern: str) -> int:
     numbers = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
     if numbers and max(numbers) >= len(shapes):
         raise CheckpointError(
-            f"the file counts up to {max(numbers)} but has only {len(shapes)} parameters. "
+            f"The file numbers its layers up to {max(numbers)} but has only {len(shapes)} parameters. "
             "It is damaged."
         )
     return 1 + max(numbers, default=-1)

@@ -1,7 +1,7 @@
-"""Everything about one checkpoint file, values and checksums included: what `varestorer inspect` reports.
+"""Examination of one checkpoint file, including values and checksums: what `varestorer inspect` reports.
 
-Our safetensors carry a SHA-256 of their tensors, zipped checkpoints a CRC-32 of each record. Safetensors of other
-programs, ours up to version 0.1.0, and pickles that are no zip have neither.
+Our safetensors contain a SHA-256 of their tensors, zipped checkpoints a CRC-32 of each record. Safetensors of other
+programs, ours up to version 0.1.0, and pickles that are not zip archives have neither.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Report:
 
     path: Path
     size: int
-    """Bytes, of all files of a folder that belong to it."""
+    """Size in bytes, of all files that belong to the checkpoint."""
     metadata: dict[str, str]
     info: CheckpointInfo
 
@@ -51,7 +51,7 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
 
     Args:
         path: as for `read_checkpoint`.
-        verify: also compare safetensors with the SHA-256 that ours carry, which reads them once more.
+        verify: also compare our safetensors with the SHA-256 in them, which reads them once more.
 
     Raises:
         CheckpointError: if it cannot be read at all.
@@ -71,7 +71,7 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
         details["checksums"] = _checksums(path)
     try:
         tensors = rename_tensors(tensors, info.kind)
-        with damage_named("the file"):
+        with damage_named("The file"):
             problems += network_problems(tensors, info)
             if unused := unused_parameters(tensors, info):
                 details["left over"] = unused_note(unused)
@@ -108,13 +108,13 @@ def _try_loading(path: Path, tensors: dict[str, Tensor], kind: str) -> None:
 
 
 def verify(path: str | Path) -> bool:
-    """Compare a checkpoint with its checksums; return whether all of its files have some.
+    """Compare a checkpoint with its checksums, and return whether all of its files have one.
 
     Args:
         path: a file, or the folder or index of a text encoder.
 
     Raises:
-        CheckpointError: for a file that cannot be read or is not as it was written.
+        CheckpointError: for a file that cannot be read or was changed after it was written.
     """
     path = Path(path)
     found = True
@@ -127,59 +127,59 @@ def verify(path: str | Path) -> bool:
 
 
 def _checksum_problem(path: Path) -> str | None:
-    """Return a sentence if a file is not as it was written; None if it is, or if nothing tells."""
+    """Return a sentence if a file does not match its checksum; None if it does, or has none."""
     form = file_format(path)
     if form == "zip":
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
         if record is not None:
             return (
-                f"The record {shown(record)} does not have its checksum: the file was damaged on its way. "
+                f"The record {shown(record)} does not match its checksum: the file was damaged in transfer. "
                 "Download it again."
             )
     elif form == "safetensors":
         expected = check_header(path).get(TENSORS_SHA256)
         if expected is not None and expected != (found := tensors_sha256(path)):
             return (
-                f"The tensors do not have the SHA-256 in the metadata ({shown(expected)[:12]}..., found "
-                f"{found[:12]}...): the file was damaged or changed after it was written. Download or make it again."
+                f"The tensors do not match the SHA-256 in the metadata ({shown(expected)[:12]}..., found "
+                f"{found[:12]}...): the file was damaged or changed after it was written. Download or create it again."
             )
     return None
 
 
 def _has_checksum(path: Path) -> bool:
-    """Tell whether there is anything to compare a file with."""
+    """Return whether a file has a checksum."""
     form = file_format(path)
     return form == "zip" or (form == "safetensors" and TENSORS_SHA256 in check_header(path))
 
 
 def _checksum_problems(path: Path, verify: bool) -> list[str]:
-    """Return sentences about files that are not as they were written."""
+    """Return sentences about files that do not match their checksums."""
     problems = []
     with damage_named(path.name):
         for file in checkpoint_files(path):
-            # Those of zips are always compared, as ever: it takes no longer than the values do.
+            # Those of zip archives are always compared: it takes no longer than reading the values.
             if verify or file_format(file) == "zip":
                 problems.append(_checksum_problem(file))
     return [problem for problem in problems if problem]
 
 
 def _checksums(path: Path) -> str:
-    """Say what the files could be compared with."""
+    """Return which checksums the files have, in words."""
     bare = [file for file in checkpoint_files(path) if not _has_checksum(file)]
     if not bare:
         return "compared"
     return (
-        f"none in {bare[0].name}: other programs write none, and neither did version 0.1.0. Nothing tells whether its "
-        "bytes are those that were written"
+        f"none in {bare[0].name}: other programs write none, and neither did version 0.1.0. Damage to its bytes "
+        "cannot be detected"
     )
 
 
 def network_problems(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> list[str]:
-    """Return sentences about what keeps tensors, by our names, from filling their network.
+    """Return sentences about why tensors, by our names, do not fit their network.
 
     Raises:
-        CheckpointError: if adapters fit nothing.
+        CheckpointError: if adapters fit no weight.
     """
     if info.kind == "adapter":
         return pair_problems(tensors)
@@ -194,13 +194,13 @@ def network_problems(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> lis
 
 
 def unused_parameters(tensors: Mapping[str, Tensor], info: CheckpointInfo) -> list[str]:
-    """Return the names of tensors, by our names, that loading their network leaves alone."""
+    """Return the names of tensors, by our names, that are not used when their network is loaded."""
     expected = _expected(info)
     return [] if expected is None else unused_names(split_adapter(tensors)[0], expected)
 
 
 def _expected(info: CheckpointInfo) -> dict[str, Tensor] | None:
-    """Return the parameters of the network that a file is of, None where there is none."""
+    """Return the parameters of the network in a file; None if there is none."""
     config = info.config
     if info.kind not in ("transformer", "tokenizer") or config is None:
         return None
@@ -210,7 +210,7 @@ def _expected(info: CheckpointInfo) -> dict[str, Tensor] | None:
 
 
 def _role(tensors: Mapping[str, Tensor]) -> str:
-    """Say which part a transformer plays; adapters once merged only show by the bias they drop."""
+    """Return a transformer's role in words; merged adapters are recognised by the zero bias they leave."""
     if split_adapter(tensors)[1]:
         return "student with separate adapters"
     biases = [tensor for name, tensor in tensors.items() if name.endswith(_TEXT_BIAS)]

@@ -1,4 +1,4 @@
-"""Reading a checkpoint file or folder; its first bytes tell the format, never its name."""
+"""Reading of checkpoint files and folders. Formats are identified by their first bytes, never by name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin", *PEFT_WEIGHTS)
 _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
-# Checkpoints come bare, under a key, next to bookkeeping of a training run, or from a wrapped module.
+# A checkpoint is a bare state dict, one under a key, one beside the state of a training run, or from a wrapped module.
 _WRAPPERS = ("state_dict", "params_ema", "params", "trainer", "gpt_fsdp", "infinity", "vae")
 _PREFIXES = ("module.", "_orig_mod.")
 _WRAPPED_LAYER = "_fsdp_wrapped_module."
-# A training run stores the student next to its tokenizer; a caller that needs the tokenizer says so.
+# A training run stores the student next to its tokenizer; a caller that needs the tokenizer passes `kind`.
 _PREFERRED = {"transformer": "infinity", "tokenizer": "vae"}
 _DEEPEST = 8
-"""Dictionaries around the tensors at most; a pickle can contain itself."""
+"""Most levels of dictionaries around the tensors; a pickle can contain itself."""
 
 
 def read_checkpoint(
@@ -37,7 +37,7 @@ def read_checkpoint(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a checkpoint and its metadata (empty for pickles).
 
-    Tensors are backed by the mapped file where the format allows, so memory fills as they are used.
+    Tensors are backed by the memory-mapped file if the format allows, so memory fills only as they are used.
 
     Args:
         path: a safetensors file, a PyTorch pickle (opened with `weights_only`), the folder or
@@ -46,7 +46,7 @@ def read_checkpoint(
         kind: "transformer" or "tokenizer", to choose where a file holds both.
 
     Raises:
-        CheckpointError: if there is no such file or it is no checkpoint.
+        CheckpointError: if there is no such file or it is not a checkpoint.
     """
     path = Path(path)
     with damage_named(path.name):
@@ -61,10 +61,10 @@ def read_checkpoint(
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """Return the files that `read_checkpoint` reads of a path, whatever it is.
+    """Return the files that `read_checkpoint` reads for a path.
 
     Raises:
-        CheckpointError: if one of them is not there, or is not a file.
+        CheckpointError: if one of them does not exist, or is not a file.
     """
     if path.is_dir():
         path = _file_of_folder(path)
@@ -78,10 +78,10 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 
 def file_format(path: Path) -> str:
-    """Return what a file is by its first bytes: "safetensors", "zip" or "pickle", or "" if it is none of them.
+    """Return the format of a file by its first bytes: "safetensors", "zip", "pickle", or "" for any other.
 
-    A safetensors file starts with the length of its header, which may look like the mark of another format; the
-    brace that opens the header decides. No pickle or zip of PyTorch has one there.
+    A safetensors file starts with the length of its header, which may look like the signature of another format, so
+    the brace that opens the header decides. No pickle or zip archive of PyTorch has one there.
     """
     with path.open("rb") as file:
         head = file.read(9)
@@ -93,7 +93,7 @@ def file_format(path: Path) -> str:
 
 
 def read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[Any, dict[str, str]]:
-    """Return what one file holds, as it is, and its metadata: by the format that it has, whatever it is called."""
+    """Return the unchanged content of one file and its metadata, by its format instead of its name."""
     found = file_format(path)
     if found in ("zip", "pickle"):
         return read_pickle(path, zipped=found == "zip"), {}
@@ -110,14 +110,14 @@ def read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[An
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Check the path.")
-    if not path.is_file():  # reading a pipe would wait for somebody who writes
-        raise CheckpointError(f"{path} is a pipe or a device, a file was expected.")
+    if not path.is_file():  # reading a pipe would wait for a writer
+        raise CheckpointError(f"{path} is a pipe or a device; expected a file.")
     with path.open("rb") as file:
         _refuse_strangers(path, file.read(512))
 
 
 def _refuse_strangers(path: Path, head: bytes) -> None:
-    """Name what people download by mistake."""
+    """Raise an error for files that are often downloaded by mistake."""
     if not head:
         raise CheckpointError(f"{path.name} is empty: the download failed. Download it again.")
     if head.startswith(b"version https://git-lfs"):
@@ -127,7 +127,7 @@ def _refuse_strangers(path: Path, head: bytes) -> None:
         )
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(
-            f"{path.name} is a web page that was saved in the place of the model. Use the "
+            f"{path.name} is a web page that was saved instead of the model. Use the "
             "website's download button."
         )
     if head.startswith(b"GGUF"):
@@ -155,7 +155,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _shard_names(index: Path) -> dict[str, str]:
-    """Return the names of the files that hold the tensors of an index, by tensor."""
+    """Return the file name of each tensor of an index."""
     try:
         weight_map = dict(json_text.read(index)["weight_map"])
         # The index is data from elsewhere: it may only name its neighbours.
@@ -183,22 +183,22 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     missing = [key for key in wanted if key not in tensors]
     if missing:
         raise CheckpointError(
-            f"{index.name} lists {len(missing)} tensors that its files lack (first: {shown(missing[0])}). "
+            f"{index.name} lists {len(missing)} tensors that are not in its files (first: {shown(missing[0])}). "
             "Download all parts of the model again."
         )
     return tensors, {}
 
 
 def unwrap(
-    loaded: Any, kind: str | None = None, *, name: str = "the file", consume: bool = False
+    loaded: Any, kind: str | None = None, *, name: str = "The file", consume: bool = False
 ) -> dict[str, Tensor]:
     """Return the tensors by their bare names, in a new dictionary.
 
     Args:
-        loaded: what a loader returned.
-        kind: "transformer" or "tokenizer", to choose where a file holds both.
+        loaded: the object that a loader returned.
+        kind: "transformer" or "tokenizer", to choose if a file holds both.
         name: of the file, for messages.
-        consume: empty the given dictionary, so that the result alone keeps the tensors in memory.
+        consume: empty the given dictionary, so that only the result keeps the tensors in memory.
 
     Raises:
         CheckpointError: if there are no tensors.
@@ -223,7 +223,7 @@ def unwrap(
             )
     if any(_WRAPPED_LAYER in key for key in tensors):
         tensors = {key.replace(_WRAPPED_LAYER, ""): value for key, value in tensors.items()}
-    for prefix in _PREFIXES * 2:  # either may be outside
+    for prefix in _PREFIXES * 2:  # in either order
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     if consume:
@@ -234,9 +234,9 @@ def unwrap(
 
 
 def tensor_problem(tensor: Tensor) -> str:
-    """Return what keeps a tensor of a file from being a parameter, empty if nothing does.
+    """Return why a tensor of a file cannot be a parameter; empty if it can.
 
-    Only tensors whose every element is stored pass: from there on, no size can be larger than the file.
+    Only tensors whose every element is stored pass, so that no later size can exceed that of the file.
     """
     if tensor.layout != torch.strided or tensor.is_nested:
         return "a sparse or nested tensor"

@@ -1,6 +1,6 @@
-"""Identification of checkpoints by keys and shapes, never by name.
+"""Identification of checkpoints by keys and shapes, never by file name.
 
-Works on meta tensors as well, so a file can be identified before it is read.
+Also works on meta tensors, so a file can be identified before it is read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SIGNATURES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("text_encoder", (r"^encoder\.block\.\d+\.layer\.0\.SelfAttention\.q\.weight$",), ()),
 )
 
-# What other files look like: the first pattern found in any key.
+# Other files, described by the first pattern found in any key.
 _STRANGERS: tuple[tuple[str, str], ...] = (
     (r"^lora_(unet|te)|\.lora\.(down|up)\.", "a LoRA of a diffusion model"),
     (r"\.lora_[AB]\.|\.lora_(down|up)\.weight$", "a LoRA of another model"),
@@ -80,22 +80,22 @@ SOURCES = {
     "cleaner": CLEANER.source,
     "adapter": "one that `varestorer convert --adapter-only` wrote",
 }
-"""Where the right file of each kind is."""
+"""The file to use instead, for each kind."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of a checkpoint; constants that models do not keep are not parameters."""
+    """Element counts of a checkpoint; constants that models do not keep are not parameters."""
 
     tensors: int
     parameters: int
     lora: int
-    """Of the parameters, those of low-rank adapters."""
+    """Number of parameters that belong to low-rank adapters."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What `identify` found."""
+    """Result of `identify`."""
 
     kind: str
     """transformer, tokenizer, text_encoder, cleaner, adapter or unknown."""
@@ -104,20 +104,20 @@ class CheckpointInfo:
     of a tokenizer, "encoder" or "encoder+decoder" of a text encoder, else "plain"; "+lora" with
     adapters."""
     description: str
-    """The same in words, such as "a visual tokenizer (VAE)"."""
+    """The kind in words, such as "a visual tokenizer (VAE)"."""
     config: TransformerConfig | TokenizerConfig | None
-    """Of transformers and tokenizers, and the transformer that an adapter of ours fits."""
+    """Configuration of a transformer or tokenizer, or of the transformer that an adapter of ours fits."""
     dtypes: dict[str, int]
-    """Name of each stored type to its number of elements, most frequent first."""
+    """Number of elements by dtype, most frequent first."""
     counts: Counts
     details: dict[str, Any] = field(default_factory=dict)
     """More facts, depending on the kind."""
     problems: tuple[str, ...] = ()
-    """Sentences about what keeps the checkpoint from being used."""
+    """Sentences about why the checkpoint cannot be used."""
 
     @property
     def dtype(self) -> str:
-        """The most frequent type, such as "bfloat16"."""
+        """The most frequent dtype, such as "bfloat16"."""
         return next(iter(self.dtypes), "none")
 
 
@@ -135,7 +135,7 @@ def identify(
     kind = _kind(names)
     config, details, problems = None, {}, ()
     try:
-        with damage_named("the file"):
+        with damage_named("The file"):
             config, details, problems = _facts(names, kind, state_dict, metadata)
     except CheckpointError as error:
         problems = (str(error),)
@@ -171,7 +171,7 @@ def _facts(
 
 
 def describe_kind(kind: str) -> str:
-    """Return words for a kind, with its article."""
+    """Return a description of a kind, with its article."""
     return _ARTICLES[kind]
 
 
@@ -209,7 +209,7 @@ def _adapter_facts(
     rule = metadata.get("varestorer.v_bias", V_BIAS_RULE)
     if rule != V_BIAS_RULE:
         raise CheckpointError(
-            f"the adapter's v_bias rule is {rule!r}, expected {V_BIAS_RULE!r}. It was written by a "
+            f"The adapter's v_bias rule is {rule!r}, expected {V_BIAS_RULE!r}. It was written by a "
             "newer version; update VARestorer."
         )
     details = {

@@ -1,9 +1,9 @@
-"""Names of parameters: the spellings that files use, as data, and ours.
+"""Conversion of parameter names between the conventions of different files and ours.
 
-Ours are the official names with two simplifications: transformer blocks are counted through
-(`blocks.5.` for the official `block_chunks.1.module.1.`), and the tokenizer's convolutions and
-norms have no inner module (`conv1.weight` for `conv1.conv.weight`). Constants that files carry are
-checked and dropped.
+Ours are the official names with two simplifications: transformer blocks are numbered consecutively
+(`blocks.5.` instead of `block_chunks.1.module.1.`), and the tokenizer's convolutions and norms have
+no inner module (`conv1.weight` instead of `conv1.conv.weight`). Constants in files are checked and
+dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import CheckpointError
 
 @dataclass(frozen=True)
 class Rename:
-    """Replace what matches a pattern in a parameter's name."""
+    """Replacement of a pattern in a parameter's name."""
 
     pattern: str
     replacement: str
@@ -31,26 +31,26 @@ class Rename:
 _CONV = r"^(.*\b(?:conv_in|conv_out|conv1|conv2|nin_shortcut|(?:down|up)sample\.conv))"
 _NORM = r"^(.*\b(?:norm1|norm2|norm_out))"
 
-# An adapter inserts one more `.conv`, so any number of them is inner.
+# An adapter inserts another `.conv`, so any number of them is removed.
 TOKENIZER_TO_OURS = (
     Rename(_CONV + r"(?:\.conv)+\.((?:lora_(?:down|up)\.)?(?:weight|bias))$", r"\1.\2"),
     Rename(_NORM + r"\.norm\.(weight|bias)$", r"\1.\2"),
 )
-"""From the module spelling; the flattened spelling is ours and passes unchanged."""
+"""From names with inner modules to ours, which pass unchanged."""
 
 TOKENIZER_TO_OFFICIAL = (
     Rename(_CONV + r"\.(weight|bias)$", r"\1.conv.\2"),
     Rename(_NORM + r"\.(weight|bias)$", r"\1.norm.\2"),
 )
-"""Back to the module spelling."""
+"""From our names to those with inner modules."""
 
 _CHUNKED = re.compile(r"^block_chunks\.(\d+)\.module\.(\d+)\.(.+)$")
 _FLAT = re.compile(r"^blocks\.(\d+)\.(.+)$")
-# A key bias that is there to be all zero, and the powers of two of the bit labels.
+# A key bias that is always zero, and the powers of two of the bit labels.
 _ZERO_CONSTANT = re.compile(r"(^|\.)zero_k_bias$")
 _CONSTANT = re.compile(r"^quantizer?\.lfq\.mask$")
 
-# What a tokenizer was trained against and never runs with; training files keep it beside the weights.
+# Parts of a tokenizer's training losses, which training files keep beside the weights.
 _TRAINING_ONLY = re.compile(r"^(?:\w*discriminator\w*|\w*perceptual\w*|lpips|loss)\.")
 
 
@@ -62,31 +62,31 @@ def apply_renames(name: str, renames: Iterable[Rename]) -> str:
 
 
 def is_chunked(names: Iterable[str]) -> bool:
-    """Whether the blocks are nested in chunks, as in the official files."""
+    """Return whether the blocks are nested in chunks, as in the official files."""
     return any(_CHUNKED.match(name) for name in names)
 
 
 def is_constant(name: str) -> bool:
-    """Whether this is a buffer that models do not keep."""
+    """Return whether a name is that of a buffer that models do not keep."""
     return bool(_ZERO_CONSTANT.search(name) or _CONSTANT.match(name))
 
 
 def is_text_encoder_key(name: str) -> bool:
-    """Whether a T5 file's tensor belongs to the encoder; its own copy of the embedding does not."""
+    """Return whether a T5 file's tensor belongs to the encoder; its copy of the embedding does not."""
     return name == "shared.weight" or (
         name.startswith("encoder.") and name != "encoder.embed_tokens.weight"
     )
 
 
 def our_names(names: Iterable[str], kind: str) -> dict[str, str]:
-    """Map each name of a file, constants left out, to ours.
+    """Map each name of a file to ours, without constants.
 
     Args:
         names: as in the file, unwrapped.
-        kind: as from `identify`; only transformers, adapters and tokenizers are renamed.
+        kind: from `identify`; only transformers, adapters and tokenizers are renamed.
 
     Raises:
-        CheckpointError: if two names mean the same parameter.
+        CheckpointError: if two names refer to the same parameter.
     """
     names = list(names)
     if kind in ("transformer", "adapter"):
@@ -103,7 +103,7 @@ def our_names(names: Iterable[str], kind: str) -> dict[str, str]:
     for name, ours in mapping.items():
         if ours in first:
             raise CheckpointError(
-                f"the file has one parameter twice: {first[ours]!r} and {name!r}. It is damaged."
+                f"The file has one parameter twice: {first[ours]!r} and {name!r}. It is damaged."
             )
         first[ours] = name
     return mapping
@@ -113,13 +113,13 @@ def rename_tensors(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor
     """Return the tensors by our names, without the constants.
 
     Raises:
-        CheckpointError: if a constant is not what it has to be.
+        CheckpointError: if a constant does not have its value.
     """
     for name, tensor in tensors.items():
         if _ZERO_CONSTANT.search(name) and not tensor.is_meta and bool(tensor.any()):
             raise CheckpointError(
-                f"{name} must be all zero, since no key bias is ever added; it is not. The file is "
-                "damaged or from a model that is not supported."
+                f"{name} must be all zero, since key biases are not supported, but it is not. The file is "
+                "damaged or from another model."
             )
     return {ours: tensors[name] for name, ours in our_names(tensors, kind).items()}
 
@@ -135,7 +135,7 @@ def chunk_blocks(name: str, blocks_per_chunk: int) -> str:
 
 def _flatten_chunks(names: list[str]) -> dict[str, str]:
     matches = {name: match for name in names if (match := _CHUNKED.match(name))}
-    # All chunks have as many blocks, so that a missing block shows as missing, not as a shift.
+    # All chunks have equally many blocks, so a missing block does not shift the following ones.
     per_chunk = 1 + max((int(match[2]) for match in matches.values()), default=0)
     return {
         name: f"blocks.{int(match[1]) * per_chunk + int(match[2])}.{match[3]}"

@@ -1,7 +1,7 @@
 """Loading of networks from state dicts: build on the meta device, check the keys, fill tensor by tensor.
 
-Each tensor is merged, cast and checked separately and its source released, so memory holds the network and one tensor,
-never two copies.
+Each tensor is merged, cast and checked separately and its source released, so memory holds the network and one tensor
+instead of two copies of the network.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load_transformer(
     state_dict: Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
     *,
-    name: str = "the file",
+    name: str = "The file",
     operations: Any = BlankLayers,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -56,19 +56,19 @@ def load_transformer(
     """Build the transformer that a state dict describes, in evaluation mode.
 
     Args:
-        state_dict: of the official layouts or ours, possibly nested as files have it.
+        state_dict: in an official layout or ours, possibly nested as in files.
         metadata: of a safetensors file.
         name: of the file, for messages.
         operations: namespace of layer classes; default those of `torch.nn`.
-        dtype: of the blocks' matrices, default float32; the rest stays in float32. In a float8 type only the matrices
-            are kept, not the biases beside them; it needs `operations` whose layers cast weights to the type of their
-            input, such as `CastLayers`, and a wider `compute_dtype`.
-        device: of the parameters; default where the tensors are.
-        compute_dtype: in which the blocks multiply; default `dtype`.
+        dtype: of the blocks' matrices, default float32; the rest stays in float32. A float8 type applies only to
+            matrices, not to biases; it needs `operations` whose layers cast weights to the dtype of their input, such
+            as `CastLayers`, and a wider `compute_dtype`.
+        device: of the parameters; default that of the tensors.
+        compute_dtype: dtype in which the blocks multiply; default `dtype`.
         attention: see `models.attention.AttentionFn`.
         merge: add adapters to the weights that they correct; false keeps them as `LoRALinear`.
-        consume: empty `state_dict` to free its tensors on the way. Parameters whose type and device
-            do not change share memory with it otherwise, also with the mapped file behind it.
+        consume: empty `state_dict` to free its tensors on the way. Otherwise, parameters whose dtype and device
+            do not change share memory with it, and with the memory-mapped file behind it.
 
     Raises:
         CheckpointError: if it is not a transformer, or damaged.
@@ -76,8 +76,8 @@ def load_transformer(
     """
     if is_float8(dtype) and (compute_dtype is None or is_float8(compute_dtype)):
         raise SettingError(
-            f"weights in {dtype} are only stored, not multiplied in: compute_dtype must be a wider "
-            f"type such as torch.bfloat16, got {compute_dtype}."
+            f"{dtype} is a storage type: compute_dtype must be a wider type such as torch.bfloat16, "
+            f"got {compute_dtype}."
         )
     tensors, info = _take(state_dict, metadata or {}, "transformer", name, consume)
     config = info.config
@@ -97,7 +97,7 @@ def load_transformer(
     )
     expected = expected_parameters(config, dtype)
     if is_float8(dtype):
-        # A bias is a thousandth of its matrix: no memory to be saved, but the layer's whole offset.
+        # A bias has a thousandth of its matrix's elements, so float8 would save nothing but shift the layer's output.
         expected = {key: like if like.ndim > 1 else like.float() for key, like in expected.items()}
     _fill(model, tensors, owners, expected, device, name, consume)
     return accelerate(model.eval())
@@ -107,7 +107,7 @@ def load_tokenizer(
     state_dict: Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
     *,
-    name: str = "the file",
+    name: str = "The file",
     operations: Any = BlankLayers,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -120,7 +120,7 @@ def load_tokenizer(
 
     Args:
         dtype: of all parameters, default float32.
-        decoder_dtype: of the decoder's, if another.
+        decoder_dtype: of the decoder's parameters, if different.
 
     Raises:
         CheckpointError: if it is not a tokenizer, or damaged.
@@ -128,8 +128,8 @@ def load_tokenizer(
     tensors, info = _take(state_dict, metadata or {}, "tokenizer", name, consume)
     config = info.config
     assert isinstance(config, TokenizerConfig)
-    # Deviation from upstream: what fits nothing is named in the log, and an adapter that fits nothing is an error;
-    # upstream ignores both silently.
+    # Deviation from upstream: unused tensors are named in the log, and an adapter that fits no weight is an error;
+    # upstream silently ignores both.
     tensors, owners = _split(tensors, name)
     model = VisualTokenizer(
         config, operations=operations, dtype=dtype, device="meta", decoder_dtype=decoder_dtype
@@ -147,7 +147,7 @@ def load_tokenizer(
 def _take(
     state_dict: Mapping[str, Any], metadata: Mapping[str, str], kind: str, name: str, consume: bool
 ) -> tuple[dict[str, Tensor], CheckpointInfo]:
-    """Return the tensors by our names and what they are, if they are of the kind."""
+    """Return the tensors by our names and their identification, if they are of the expected kind."""
     tensors = unwrap(state_dict, kind, name=name, consume=consume)
     info = identify(tensors, metadata)
     if info.kind != kind:
@@ -157,7 +157,7 @@ def _take(
     try:
         if info.problems:
             raise CheckpointError(" ".join(info.problems))
-        with damage_named("the file"):
+        with damage_named("The file"):
             return rename_tensors(tensors, kind), info
     except CheckpointError as error:
         raise CheckpointError(f"{name} cannot be used: {error}") from error
@@ -180,10 +180,10 @@ def _fill(
     name: str,
     consume: bool,
 ) -> None:
-    """Fill the model's parameters; `tensors` is emptied. What is left over is named in the log.
+    """Fill the model's parameters and empty `tensors`. Unused tensors are named in the log.
 
     Args:
-        consume: nobody else needs the tensors, so nothing of a mapped file is kept.
+        consume: whether no other code needs the tensors, so that pages of a mapped file can be released.
     """
     problems, unused = key_problems(tensors, expected), unused_names(tensors, expected)
     if problems:
@@ -205,13 +205,13 @@ def _fill(
             broken.append(key)
         filled[key] = tensor.contiguous()
         if consume:
-            # A file that is cut short while it is mapped would end the process.
+            # Truncating a file while it is mapped would end the process.
             if filled[key].data_ptr() == stored.data_ptr():
                 filled[key] = off_the_map(stored)
             release_mapped(stored)
     if broken:
         raise CheckpointError(
-            f"{name} has {len(broken)} parameters with values that are infinite, NaN or beyond the "
-            f"range of the type asked for (first: {broken[0]}). Download it again, or use bfloat16."
+            f"{name} has {len(broken)} parameters with values that are NaN, infinite or beyond the "
+            f"range of the requested type (first: {broken[0]}). Download it again, or use bfloat16."
         )
     model.load_state_dict(filled, strict=True, assign=True)

@@ -1,8 +1,8 @@
-"""Leaving a mapped file: copies of what stays in use, and giving back the memory of what has been read.
+"""Tensors in memory-mapped files: copying those that stay in use, and releasing the memory of the others.
 
-A page of a mapped file counts as resident memory from its first use until the mapping goes, which is when its
-last tensor goes. A model that is merged tensor by tensor would so hold its file a second time at the end. On
-Linux the pages can be given back one tensor at a time; elsewhere the system decides by itself.
+A page of a mapped file counts as resident memory from its first use until the mapping ends, together with its last
+tensor. A model that is merged tensor by tensor would therefore hold its file a second time at the end. On Linux, pages
+can be released one tensor at a time; on other systems, the system decides.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _MAPS = Path("/proc/self/maps")
 
 
 def release_mapped(tensor: Tensor) -> None:
-    """Give back the pages that hold a tensor and nothing else, if they belong to a mapped file.
+    """Release the pages that only hold this tensor, if they belong to a mapped file.
 
-    The tensor stays valid: pages that are used again are read again. What was written to them is
-    lost, so it must be as it was read.
+    The tensor stays valid: pages that are used again are read again. Changes to them are lost, so the
+    tensor must be unmodified.
     """
     advice = getattr(mmap, "MADV_DONTNEED", None)
     if advice is None or tensor.device.type != "cpu" or not _MAPS.exists():
@@ -28,15 +28,15 @@ def release_mapped(tensor: Tensor) -> None:
     size = tensor.numel() * tensor.element_size()
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     stop = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    # Anonymous memory would come back as zeros.
+    # Anonymous memory would be reset to zeros.
     if start < stop and tensor.is_contiguous() and _is_mapped_file(start, stop):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), advice)
 
 
 def off_the_map(tensor: Tensor) -> Tensor:
-    """Return a tensor whose memory is no mapped file: a copy, or itself where that is known.
+    """Return a copy of a tensor in a mapped file; the tensor itself if it is known to be elsewhere.
 
-    Reading memory that is mapped ends the process (SIGBUS) once the file has been made shorter.
+    Reading mapped memory kills the process (SIGBUS) after the file has been truncated.
     """
     if tensor.device.type != "cpu":
         return tensor
@@ -47,7 +47,7 @@ def off_the_map(tensor: Tensor) -> Tensor:
 
 
 def _is_mapped_file(start: int, stop: int) -> bool:
-    """Tell whether one private mapping of a file holds all of these addresses."""
+    """Return whether one private mapping of a file contains all of these addresses."""
     for line in _MAPS.read_text().splitlines():
         # address range, permissions, offset, device, inode, path
         addresses, permissions, _, _, inode, *_ = line.split(maxsplit=5)

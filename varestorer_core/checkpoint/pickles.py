@@ -1,7 +1,7 @@
-"""Reading PyTorch pickles (.pth, .pt, .ckpt, .bin) without letting them run code.
+"""Reading of PyTorch pickles (.pth, .pt, .ckpt, .bin) without running code in them.
 
-Only `torch.load(weights_only=True)` opens them. TorchScript archives are refused before that, since
-old versions of PyTorch would hand them to another loader that does not honour the restriction.
+They are opened only by `torch.load(weights_only=True)`. TorchScript archives are rejected before that, since
+old versions of PyTorch would pass them to another loader that ignores the restriction.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ..tiles.batching import is_out_of_memory
 from ..wording import shown
 
 _OTHER_LOADERS = {".safetensors"}
-"""Endings by which newer versions of PyTorch choose another format."""
+"""Extensions for which newer versions of PyTorch choose another format."""
 
 _LARGEST_PICKLE = 64_000_000
-"""Bytes of the list of tensors; that of the largest official file has half a million."""
+"""Most bytes of the list of tensors; that of the largest official file has half a million."""
 
 
 def read_pickle(path: Path, *, zipped: bool) -> Any:
     """Return what the file holds: containers of tensors on the CPU, mapped if the format allows.
 
     Args:
-        zipped: whether it is a zip archive, as all but old files are.
+        zipped: whether it is a zip archive, like all but old files.
 
     Raises:
-        CheckpointError: for a file that is truncated, holds objects that are not tensors, or is no
+        CheckpointError: for a file that is truncated, contains objects other than tensors, or is not a
             checkpoint.
     """
     if zipped:
@@ -71,7 +71,7 @@ def _check_archive(path: Path) -> None:
             f"{path.name} is a zip archive, not a checkpoint. If the weights are inside, unpack it."
         )
     for entry in entries:
-        # PyTorch stores records as they are. A compressed one may unpack to any size.
+        # PyTorch stores records uncompressed. A compressed one may unpack to any size.
         if entry.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
                 f"{path.name} is a zip archive with compressed records, which PyTorch does not write. Use the file "
@@ -89,5 +89,5 @@ def _refusal(path: Path, message: str) -> str:
     what = f"Python objects ({shown(name[1])})" if name else "something other than tensors"
     return (
         f"{path.name} was refused: it contains {what}, which could run code. Nothing in it was "
-        "run. Use a safetensors file, or ask its author for one with the weights alone."
+        "run. Use a safetensors file, or ask its author for a file that contains only weights."
     )

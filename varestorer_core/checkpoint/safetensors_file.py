@@ -1,12 +1,12 @@
-"""The safetensors format: reading with checks that name the damage, writing one tensor at a time.
+"""The safetensors format: reading with checks that describe the damage, writing one tensor at a time.
 
 Layout: 8 bytes header length (little endian), a JSON header (name to dtype, shape and byte range,
 plus string metadata), then the tensors without gaps. The library's own writer needs every tensor in
-memory at once; ours asks for each when its turn comes, so a conversion needs little more than the
+memory at once; ours creates each when it is written, so a conversion needs little more memory than the
 largest tensor. Nothing appears under the final name before the file is complete.
 
-Files that we write carry a SHA-256 in their metadata. It is one of the tensors, not of the file: it stays right where
-another program reorders them or adds to the metadata, and no name, type, shape or value can change without it.
+Files that we write contain a SHA-256 in their metadata. It is a hash of the tensors, not of the file: it stays valid
+if another program reorders them or adds metadata, and detects a change of any name, dtype, shape or value.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NAMES: dict[torch.dtype, str] = {
 
 @dataclass(frozen=True)
 class TensorSource:
-    """A tensor that is made when its turn to be written comes."""
+    """A tensor that is created when it is written."""
 
     name: str
     dtype: torch.dtype
@@ -73,8 +73,8 @@ def read_safetensors(
     """Return the tensors, backed by the mapped file, and the metadata.
 
     Args:
-        path: of the file.
-        keep: which names to read; default all.
+        path: path of the file.
+        keep: returns whether to read a name; default all.
 
     Raises:
         CheckpointError: for a file that is truncated, damaged or not safetensors.
@@ -91,25 +91,24 @@ def read_safetensors(
 
 
 def check_header(path: Path) -> dict[str, str]:
-    """Check that the file holds all that its header promises, and return its metadata.
+    """Check that the file contains everything that its header lists, and return its metadata.
 
     Raises:
-        CheckpointError: naming what is wrong.
+        CheckpointError: naming the problem.
     """
     return _read_header(path)[1]
 
 
 def tensors_sha256(path: Path) -> str:
-    """Return the hash of the tensors of a file, as our own have it under `TENSORS_SHA256`.
+    """Return the hash of the tensors of a file, as stored in our files under `TENSORS_SHA256`.
 
     Raises:
         CheckpointError: for a file that is truncated, damaged or not safetensors.
     """
     header, _, start = _read_header(path)
     lines: list[str] = []
-    with path.open(
-        "rb"
-    ) as file:  # not mapped: a file that is cut short meanwhile must not end the process
+    # Not mapped: truncating a mapped file would end the process.
+    with path.open("rb") as file:
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
             file.seek(start + begin)
@@ -122,7 +121,7 @@ def tensors_sha256(path: Path) -> str:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
-    """Return the entries of the tensors, the metadata, and where the tensors begin."""
+    """Return the entries of the tensors, the metadata, and the offset of the first tensor."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -161,13 +160,13 @@ def write_safetensors(
 ) -> None:
     """Write a file that is either complete or absent; an earlier file survives a failure.
 
-    The metadata get the hash of the tensors, under `TENSORS_SHA256`.
+    The hash of the tensors is added to the metadata under `TENSORS_SHA256`.
 
     Args:
-        path: of the file; its folder must exist.
-        sources: of the tensors; each is made, written and released in turn.
+        path: path of the file; its folder must exist.
+        sources: sources of the tensors; each is created, written and released in turn.
         metadata: string metadata.
-        on_progress: called with bytes done and in all.
+        on_progress: called with (bytes written, bytes in total).
 
     Raises:
         VARestorerError: if the file cannot be written.
@@ -176,7 +175,7 @@ def write_safetensors(
     ordered = sorted(sources, key=lambda source: -source.dtype.itemsize)
     total = sum(source.num_bytes for source in ordered)
     with atomic_file(path, total) as file:
-        # The hash is known last and stands first: zeros keep its place.
+        # The hash is part of the header but known last: zeros reserve its place.
         file.write(_header(ordered, {**metadata, TENSORS_SHA256: "0" * 64}))
         done = 0
         lines: list[str] = []
@@ -199,7 +198,7 @@ def write_safetensors(
 
 
 def _hash_line(name: str, dtype: str, shape: Sequence[int], digest: str) -> str:
-    """Return what stands for one tensor in the hash of all; `digest` is that of its bytes."""
+    """Return the line for one tensor in the hash of all; `digest` is the hash of its bytes."""
     return json.dumps([name, dtype, list(shape), digest])
 
 
@@ -222,7 +221,7 @@ def _header(sources: Sequence[TensorSource], metadata: Mapping[str, str]) -> byt
         }
         offset = stop
     raw = json.dumps(header, separators=(",", ":")).encode()
-    # The data starts at a multiple of 64, so that kernels find it aligned in the mapped file.
+    # The data starts at a multiple of 64 bytes, so that it is aligned in the mapped file.
     raw += b" " * (-(8 + len(raw)) % 64)
     return len(raw).to_bytes(8, "little") + raw
 

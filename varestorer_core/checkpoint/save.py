@@ -1,4 +1,4 @@
-"""Writing networks and adapters as safetensors that describe themselves."""
+"""Writing of networks and adapters as self-describing safetensors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..lora.factors import V_BIAS_RULE
 from .safetensors_file import TensorSource, write_safetensors
 
 BASE_SHA256 = "varestorer.base_sha256"
-"""Metadata key under which an adapter names the hash of the file that it was trained on."""
+"""Metadata key of an adapter for the SHA-256 of the file that it was trained on."""
 
 METRICS = "varestorer.metrics"
-"""Metadata key of what was measured when an adapter was trained, as JSON."""
+"""Metadata key of the metrics measured in an adapter's training, as JSON."""
 
 TRAINING = "varestorer.training"
 """Metadata key of the settings, data and versions that a file was trained with, as JSON."""
@@ -43,15 +43,15 @@ def save_safetensors(
     """Write parameters by our names; the file appears complete or not at all.
 
     Args:
-        state_dict: of a model, or the factors of an adapter.
-        path: ends in ".safetensors".
+        state_dict: parameters of a model, or factors of an adapter.
+        path: must end in ".safetensors".
         kind: "transformer", "tokenizer" or "adapter".
         config: of the network, or of the transformer that an adapter fits.
         source_sha256: of the file that this one was made from.
         base_sha256: of the file that an adapter was trained on.
-        note: for people.
-        metrics: what was measured in training.
-        training: what it was trained with.
+        note: text for readers.
+        metrics: metrics measured in training.
+        training: settings, data and versions of the training.
         more: further entries of the metadata.
 
     Raises:
@@ -76,7 +76,7 @@ def file_metadata(
     note: str = "",
     base_sha256: str = "",
 ) -> dict[str, str]:
-    """Return the metadata that `identify` and the loaders understand."""
+    """Return the metadata that `identify` and the loaders read."""
     metadata = {
         "varestorer.format": "1",
         "varestorer.kind": kind,
@@ -92,10 +92,10 @@ def file_metadata(
 
 
 def checked_path(path: str | Path) -> Path:
-    """Return the path if it has the suffix by which other programs know the format."""
+    """Return the path if it has the suffix of the format."""
     path = Path(path)
     if path.suffix != _SUFFIX:
-        raise VARestorerError(f"the file to write must end in {_SUFFIX}, got {path.name!r}.")
+        raise VARestorerError(f"The file to write must end in {_SUFFIX}, got {path.name!r}.")
     return path
 
 

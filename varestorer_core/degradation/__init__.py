@@ -1,7 +1,7 @@
-"""Making low-quality pictures from good ones: steps with random ranges, and presets of them.
+"""Degradation of pictures: steps with random parameters, and presets of them.
 
-Everything random comes from one `numpy.random.Generator` that the caller passes (`picture_generator` makes one per
-picture), so the same seed gives the same bytes wherever numpy, PyTorch and the JPEG library are the same.
+All random numbers come from one `numpy.random.Generator` that the caller passes (`picture_generator` creates one per
+picture), so the same seed produces the same bytes with the same versions of numpy, PyTorch and the JPEG library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blurring with a random kernel, and the convolution that does it."""
+"""Blurring with a random kernel, and the convolution it uses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Blur:
     """A bell-shaped kernel."""
 
     sigma: Range
-    """Standard deviation in pixels; an anisotropic kernel draws one for either axis."""
+    """Standard deviation in pixels; an anisotropic kernel draws one for each axis."""
     isotropic: float = 0.5
-    """Probability that both axes have the same."""
+    """Probability that both axes have the same standard deviation."""
     shapes: tuple[tuple[float, Shape], ...] = ((1.0, "gaussian"),)
-    """(probability, shape) each."""
+    """Pairs (probability, shape)."""
     beta_generalised: Range = (0.5, 4.0)
     beta_plateau: Range = (1.0, 2.0)
     size: tuple[int, int] = (41, 41)
@@ -68,19 +68,18 @@ class SincFilter:
 
 
 def convolve(image: Tensor, kernel: kernels.Kernel) -> Tensor:
-    """Return the image (C, H, W) under a kernel with odd sides, edges reflected; any size from 1 x
-    1.
+    """Convolve an image (C, H, W) of any size with a kernel with odd sides; edges are reflected.
 
-    Through the Fourier transform: a 41 x 41 window would cost 1681 products a pixel.
+    Uses the Fourier transform: a 41 x 41 window would cost 1681 multiplications per pixel.
     """
     height, width = kernel.shape[0] // 2, kernel.shape[1] // 2
     result = torch.empty_like(image, dtype=torch.float32)
-    # Channel by channel, to hold one spectrum at a time.
+    # One channel at a time, so that only one spectrum is in memory.
     for channel, plane in zip(result, image, strict=True):
         padded = np.pad(plane.float().numpy(), ((height,) * 2, (width,) * 2), mode="reflect")
         shape = (_fast_length(padded.shape[0]), _fast_length(padded.shape[1]))
         spectrum = np.fft.rfft2(padded, shape) * np.fft.rfft2(kernel, shape)
-        # Cyclic wrap-around only reaches what is cut off here.
+        # Cyclic wrap-around only affects what is cropped here.
         full = np.fft.irfft2(spectrum, shape)
         full = full[2 * height : padded.shape[0], 2 * width : padded.shape[1]]
         channel.copy_(torch.from_numpy(full.astype(np.float32)))
@@ -88,8 +87,7 @@ def convolve(image: Tensor, kernel: kernels.Kernel) -> Tensor:
 
 
 def _fast_length(length: int) -> int:
-    """Return the next length without a prime factor above 5; large factors make the transform
-    slow."""
+    """Return the next length without a prime factor above 5; large factors slow the transform down."""
     while True:
         rest = length
         for factor in (2, 3, 5):

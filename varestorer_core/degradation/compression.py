@@ -14,18 +14,18 @@ from ..errors import ImageError
 from .steps import Sizes
 
 _LONGEST_SIDE = 65500
-"""That the JPEG library accepts."""
+"""Longest side that the JPEG library accepts."""
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """One compression, with colour at half resolution as most software does it."""
+    """One compression, with colour at half resolution as in most software."""
 
     quality: tuple[int, int]
     """Smallest and largest quality, 1 to 100, both included."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
-        """Return the decompressed image; its values are whole 255ths."""
+        """Return the decompressed image; its values are multiples of 1/255."""
         return compress(image, int(generator.integers(self.quality[0], self.quality[1] + 1)))
 
 

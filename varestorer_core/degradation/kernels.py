@@ -1,8 +1,8 @@
 """Blur kernels (size, size), float32, each with sum 1; `size` is odd and the centre is the origin.
 
-Gaussian, generalised Gaussian and plateau shapes as Real-ESRGAN uses them (Wang et al. 2021, section 3.2), isotropic
-or stretched along an angle; the sinc filter of its section 3.3 (a circular low-pass, whose edges ring); a line for
-streaks; the path of a moving camera.
+Gaussian, generalised Gaussian and plateau kernels as in Real-ESRGAN (Wang et al. 2021, section 3.2), isotropic or
+stretched along an angle; the sinc filter of its section 3.3 (a circular low-pass filter, which causes ringing); a line
+for rain streaks; the path of a moving camera.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Kernel = NDArray[np.float32]
 
 
 def gaussian(size: int, sigma: tuple[float, float], angle: float = 0.0) -> Kernel:
-    """Return a Gaussian.
+    """Return a Gaussian kernel.
 
     Args:
-        sigma: standard deviations in pixels along the turned axes; equal for an isotropic kernel.
-        angle: from the x axis to the first of the turned axes, in radians.
+        sigma: standard deviations in pixels along the rotated axes; equal for an isotropic kernel.
+        angle: from the x axis to the first of the rotated axes, in radians.
     """
     return generalised_gaussian(size, sigma, angle, beta=1.0)
 
@@ -29,17 +29,17 @@ def gaussian(size: int, sigma: tuple[float, float], angle: float = 0.0) -> Kerne
 def generalised_gaussian(
     size: int, sigma: tuple[float, float], angle: float = 0.0, *, beta: float
 ) -> Kernel:
-    """Return exp(-0.5 r^(2 beta)), r in standard deviations: flatter in the middle for beta > 1."""
+    """Return exp(-0.5 r^(2 beta)), r in standard deviations: flatter in the centre for beta > 1."""
     return _normalised(np.exp(-0.5 * _squared_distance(size, sigma, angle) ** beta))
 
 
 def plateau(size: int, sigma: tuple[float, float], angle: float = 0.0, *, beta: float) -> Kernel:
-    """Return 1 / (1 + r^(2 beta)), r in standard deviations: a flat top with long flanks."""
+    """Return 1 / (1 + r^(2 beta)), r in standard deviations: a flat top with long tails."""
     return _normalised(1 / (1 + _squared_distance(size, sigma, angle) ** beta))
 
 
 def sinc(size: int, cutoff: float) -> Kernel:
-    """Return the ideal circular low-pass, cut off to the window.
+    """Return the ideal circular low-pass filter, truncated to the window.
 
     Args:
         cutoff: highest angular frequency that passes, in radians per pixel, at most pi.
@@ -47,10 +47,10 @@ def sinc(size: int, cutoff: float) -> Kernel:
     x, y = _grid(size)
     radius = np.hypot(x, y)
     radius[size // 2, size // 2] = 1.0
-    # J1 from PyTorch: SciPy is not a dependency.
+    # J1 from PyTorch, since SciPy is not a dependency.
     bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * radius)).numpy()
     weights = cutoff * bessel / (2 * math.pi * radius)
-    weights[size // 2, size // 2] = cutoff**2 / (4 * math.pi)  # the limit for radius to 0
+    weights[size // 2, size // 2] = cutoff**2 / (4 * math.pi)  # the limit for radius -> 0
     return _normalised(weights)
 
 
@@ -66,7 +66,7 @@ def line(length: float, width: float, angle: float) -> Kernel:
     x, y = _grid(size)
     along = x * math.sin(angle) + y * math.cos(angle)
     across = x * math.cos(angle) - y * math.sin(angle)
-    # The ends fade over one pixel, so that the length need not be whole.
+    # The ends fade over one pixel, so that the length need not be an integer.
     ends = np.clip(length / 2 + 0.5 - np.abs(along), 0, 1)
     return _normalised(ends * np.exp(-0.5 * (across / width) ** 2))
 
@@ -85,7 +85,7 @@ def path(points: NDArray[np.float64], width: float) -> Kernel:
 
 
 def _squared_distance(size: int, sigma: tuple[float, float], angle: float) -> NDArray[np.float64]:
-    """Return the squared distance to the origin, in standard deviations along the turned axes."""
+    """Return the squared distance to the origin, in standard deviations along the rotated axes."""
     x, y = _grid(size)
     u = x * math.cos(angle) + y * math.sin(angle)
     v = y * math.cos(angle) - x * math.sin(angle)

@@ -1,4 +1,4 @@
-"""Low light: fewer photons in a linear sensor, and the noise that comes with them."""
+"""Low light: fewer photons in a linear sensor, with the resulting noise."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class LowLight:
     """An under-exposed photograph."""
 
     exposure: Range
-    """Share of the light of the original, in linear intensity."""
+    """Fraction of the original's light, in linear intensity."""
     full_well: Range
-    """Photons of a white pixel of the original's exposure; fewer make more shot noise."""
+    """Photons of a white pixel at the original's exposure; fewer cause more shot noise."""
     read_noise: Range
     """Standard deviation of the sensor's own noise, in photons."""
 

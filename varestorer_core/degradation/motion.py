@@ -1,4 +1,4 @@
-"""Motion blur: a camera that moves evenly, or one that a hand shakes, while the shutter is open."""
+"""Motion blur: a camera that moves at constant speed, or shakes, while the shutter is open."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class MotionBlur:
     """One movement for the whole picture."""
 
     length: Range
-    """Of the path, in pixels."""
+    """Length of the path, in pixels."""
     shaken: float = 0.5
-    """Probability that the path bends and varies in speed; otherwise it is a straight line at even speed."""
+    """Probability that the path bends and varies in speed; otherwise it is a straight line at constant speed."""
     turning: float = 0.35
     """Standard deviation of a shaken path's turn at each of its 64 steps, in radians."""
     width: float = 0.5
@@ -43,7 +43,7 @@ class MotionBlur:
 def shaken_path(
     length: float, angle: float, turning: float, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return points (n, 2), as (x, y) in pixels around their mean, in equal intervals of time.
+    """Return points (n, 2), as (x, y) in pixels around their mean, at equal intervals of time.
 
     The direction is a random walk, and so is the logarithm of the speed, as in the trajectories of
     Boracchi and Foi (2012) and of DeblurGAN.

@@ -1,4 +1,4 @@
-"""Noise of sensors and of broken transmission. Sigmas count in 255ths of the range of values."""
+"""Noise of sensors and of faulty transmission. Standard deviations are in units of 1/255."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class GaussianNoise:
     """Noise of the same strength everywhere."""
 
     sigma: Range
-    """Standard deviation, of 255."""
+    """Standard deviation, in units of 1/255."""
     grey: float = 0.0
     """Probability that the three channels get the same noise."""
 
@@ -33,12 +33,12 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class PoissonNoise:
-    """Shot noise: a pixel of value v counts Poisson(256 v) quanta; bright pixels are noisier."""
+    """Shot noise: a pixel of value v receives Poisson(256 v) photons; bright pixels are noisier."""
 
     strength: Range
     """Factor of the deviation from the expected count."""
     grey: float = 0.0
-    """Probability that the noise is that of the luminance, the same in the three channels."""
+    """Probability that the noise is that of the luminance, equal in the three channels."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
         """Return the noisy image, clipped to [0, 1]."""
@@ -56,7 +56,7 @@ class SaltAndPepper:
     """Single pixels that are white or black."""
 
     density: Range
-    """Share of the pixels, half of them white."""
+    """Fraction of the pixels, half of them white."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
         """Return the image with impulses in all three channels."""

@@ -1,4 +1,4 @@
-"""Degradations by name, with the range of everything that they draw."""
+"""Named degradations, with the ranges of their random parameters."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .steps import EitherOrder, OneOf, Range, Sometimes, Step
 
 @dataclass(frozen=True)
 class Preset:
-    """A chain of steps."""
+    """A sequence of steps."""
 
     summary: str
     """One line for help texts."""
     steps: tuple[Step, ...]
     final_filter: Filter = "bicubic"
-    """Takes what the steps leave to the size that the caller wants, if it has another."""
+    """Filter for the final resize to the size that the caller asked for, if the steps end at another."""
 
 
 OFFICIAL = Preset(
@@ -173,7 +173,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(name: str) -> Preset:
-    """Return the preset of a name.
+    """Return the preset with a name.
 
     Raises:
         SettingError: if there is none.

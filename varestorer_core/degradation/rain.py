@@ -1,4 +1,4 @@
-"""Rain: slanting streaks of equal direction under a thin bright veil."""
+"""Rain: slanted streaks of equal direction under a thin bright veil."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .blur import convolve
 from .steps import Range, Sizes, draw
 
 _SKY = 0.75
-"""Brightness of the veil: what far rain scatters is an overcast sky."""
+"""Brightness of the veil: distant rain scatters the light of an overcast sky."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Rain:
     density: Range
     """Streaks per pixel."""
     length: Range
-    """In pixels, of all streaks of a picture."""
+    """In pixels, the same for all streaks of a picture."""
     width: Range
     """Standard deviation across a streak, in pixels."""
     slant: Range
     """In degrees from the vertical."""
     opacity: Range
-    """Of the brightest streak."""
+    """Opacity of the brightest streak."""
     veil: Range
-    """Share of the sky's brightness that lies over the whole picture."""
+    """Fraction of the sky's brightness that is mixed into the whole picture."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, _sizes: Sizes) -> Tensor:
         """Return the image behind the rain."""
@@ -44,7 +44,7 @@ class Rain:
         brightness = generator.uniform(0.3, 1.0, image.shape[-2:]).astype(np.float32)
         drops = torch.from_numpy(np.where(chance < density, brightness, 0.0))[None]
         kernel = kernels.line(length, width, slant)
-        # Peak 1: a streak is as bright as its drop, however long it is.
+        # Peak 1: a streak is as bright as its drop, regardless of its length.
         streaks = convolve(drops, kernel / kernel.max()).clamp(0, 1) * opacity
         hazy = image + veil * (_SKY - image)
         return hazy + streaks * (1 - hazy)

@@ -17,15 +17,15 @@ Filter = Literal["area", "bilinear", "bicubic", "lanczos"]
 
 @dataclass(frozen=True)
 class ResizeBy:
-    """Both sides times a factor, rounded, at least 1 pixel."""
+    """Multiplies both sides by a factor, rounded, at least 1 pixel."""
 
     factor: Range
     """Below 1 shrinks."""
     filters: tuple[Filter, ...]
-    """One is drawn evenly. Only area averages when it shrinks, the others alias, as careless
-    software does."""
+    """Filters, one of which is drawn uniformly. Only "area" averages when it shrinks; the others alias, as in
+    careless software."""
     of: Literal["current", "original"] = "current"
-    """Which size the factor counts from."""
+    """The size that the factor is relative to."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, sizes: Sizes) -> Tensor:
         """Return the resized image."""
@@ -37,7 +37,7 @@ class ResizeBy:
 
 @dataclass(frozen=True)
 class ShrinkBy:
-    """Both sides divided by a number that is uniform itself, rounded, at least 1 pixel."""
+    """Divides both sides by a uniformly distributed number, rounded, at least 1 pixel."""
 
     divisor: Range
     """Above 1 shrinks."""
@@ -51,7 +51,7 @@ class ShrinkBy:
 
 @dataclass(frozen=True)
 class ResizeToOutput:
-    """To the size of the result, so that what follows happens to its pixels."""
+    """Resizes to the size of the result, so that the following steps act on its pixels."""
 
     filter: Filter = "area"
 
@@ -61,11 +61,11 @@ class ResizeToOutput:
 
 
 def resize(image: Tensor, size: Size, choice: Filter, *, antialias: bool = False) -> Tensor:
-    """Return the image (3, H, W) at a size.
+    """Resize an image (3, H, W).
 
     Args:
-        choice: "area" averages when shrinking; when enlarging it is "bilinear", since averaging
-            over less than a pixel only repeats it. "lanczos" always has antialiasing.
+        choice: "area" averages when shrinking; when enlarging it is replaced by "bilinear", since averaging
+            over less than a pixel only repeats it. "lanczos" always uses antialiasing.
     """
     if tuple(image.shape[-2:]) == size:
         return image

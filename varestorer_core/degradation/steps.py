@@ -1,7 +1,7 @@
-"""What a degradation consists of: steps, and ways to combine them by chance.
+"""The parts of a degradation: steps, and random combinations of them.
 
-A step is a frozen dataclass whose fields are its ranges; it is called with an image (3, H, W) float32 about [0, 1] and
-returns one of that kind, perhaps of another size. Steps draw their random numbers in a fixed order.
+A step is a frozen dataclass whose fields are its ranges; it is called with an image (3, H, W) float32, roughly in
+[0, 1], and returns another one, possibly of another size. Steps draw their random numbers in a fixed order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 Range = tuple[float, float]
-"""(low, high) of a uniform distribution; both ends equal fix the value."""
+"""(low, high) of a uniform distribution; equal ends fix the value."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -21,12 +21,12 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that a step may aim at."""
+    """Sizes that a step may resize to."""
 
     original: Size
-    """Of the picture before any step."""
+    """Size of the picture before any step."""
     output: Size
-    """That the degraded picture will have."""
+    """Size of the degraded picture."""
 
 
 class Step(Protocol):
@@ -39,7 +39,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Sometimes:
-    """A step that is taken with a probability."""
+    """A step that is applied with a probability."""
 
     probability: float
     step: Step
@@ -55,7 +55,7 @@ class OneOf:
     """One of several steps, drawn by weight."""
 
     choices: tuple[tuple[float, Step], ...]
-    """(weight, step) each; the weights sum to 1."""
+    """Pairs (weight, step); the weights sum to 1."""
 
     def __call__(self, image: Tensor, generator: np.random.Generator, sizes: Sizes) -> Tensor:
         """Return the image after one of the steps."""
@@ -66,7 +66,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class EitherOrder:
-    """Two groups of steps, one after the other; which comes first is drawn evenly."""
+    """Two groups of steps, one after the other in random order."""
 
     first: tuple[Step, ...]
     second: tuple[Step, ...]
@@ -81,5 +81,5 @@ class EitherOrder:
 
 
 def draw(values: Range, generator: np.random.Generator) -> float:
-    """Return a number from a range."""
+    """Draw a number from a range."""
     return float(generator.uniform(*values))

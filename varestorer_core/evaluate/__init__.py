@@ -1,4 +1,4 @@
-"""Measuring restored pictures against originals."""
+"""Evaluation of restored pictures against originals."""
 
 from __future__ import annotations
 

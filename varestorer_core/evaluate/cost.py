@@ -1,8 +1,8 @@
-"""What networks cost: parameters, multiply-adds of one tile by stage, seconds and memory.
+"""Cost of networks: parameters, multiply-adds of one tile by stage, seconds and memory.
 
-Counts are of the plain formulas, from shapes alone: nothing is computed, so a network of any size is counted in a
-second. Products of matrices, convolutions and attention count; additions, norms and activations do not, as in other
-programs that count.
+Counts are of the reference implementation, from shapes alone: nothing is computed, so a network of any size is counted
+in a second. Matrix products, convolutions and attention count; additions, norms and activations do not, as in other
+profilers.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ STAGES = ("encode", "transformer", "decode")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one tile in one stage."""
+    """Cost of one tile in one stage."""
 
     stage: str
     flops: int
     """Two for each multiply-add."""
     seconds: float | None = None
-    """Median; None where it was only counted."""
+    """Median; None if it was only counted."""
 
     @property
     def multiply_adds(self) -> int:
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many a model has."""
+    """Number of parameters of a model."""
 
     encoder: int
     decoder: int
@@ -58,17 +58,17 @@ class Parameters:
 
     @property
     def total(self) -> int:
-        """Of everything that a restoration needs, without text encoder and cleaner."""
+        """All parameters that a restoration needs, without text encoder and cleaner."""
         return self.encoder + self.decoder + self.transformer + self.adapters
 
 
 def count_parameters(
     tokenizer: TokenizerConfig, transformer: TransformerConfig, rank: int | None = None
 ) -> Parameters:
-    """Return the parameters of a model by its shapes.
+    """Count the parameters of a model from its shapes.
 
     Args:
-        rank: of the adapters; None takes the transformer's own.
+        rank: rank of the adapters; None means the transformer's own.
     """
     rank = transformer.lora_rank if rank is None else rank
     both = VisualTokenizer(tokenizer, device="meta")
@@ -88,11 +88,11 @@ def count_flops(
     *,
     steps: bool = False,
 ) -> list[Cost]:
-    """Return the FLOPs of one tile by stage.
+    """Count the FLOPs of one tile by stage.
 
     Args:
-        schedule: of the tile; None is that of the model's own tile.
-        steps: scale by scale with a cache, as the teacher predicts, instead of in one pass.
+        schedule: scale schedule of the tile; None means that of the model's own tile size.
+        steps: predict scale by scale with a cache, like the teacher, instead of in one pass.
     """
     config = dataclasses.replace(transformer, lora_rank=0)
     schedule = schedule or get_schedule(1.0, config.pixel_class)
@@ -105,15 +105,15 @@ def count_flops(
 def measure(
     stages: LoadedStages, *, steps: bool = False, repeats: int = 3
 ) -> tuple[list[Cost], int]:
-    """Return the cost of one tile by stage with seconds, and the peak of memory in bytes.
+    """Measure the cost of one tile by stage with seconds, and the peak of memory in bytes.
 
     Args:
         stages: loaded networks.
         steps: see `count_flops`.
-        repeats: of every stage after one that does not count; the median is taken.
+        repeats: timed runs of each stage, after one warm-up run; the median is returned.
 
     Returns:
-        The memory is what the device's allocator held at most on CUDA; elsewhere the process's resident memory.
+        On CUDA, the memory is the most that the device's allocator held; elsewhere, the process's resident memory.
     """
     tokenizer, transformer = stages.tokenizer, stages.transformer
     counted = count_flops(tokenizer.config, transformer.config, stages.schedule, steps=steps)
@@ -132,7 +132,7 @@ def _work(
     steps: bool,
     device: torch.device | str = "meta",
 ) -> dict[str, Callable[[], Any]]:
-    """Return what each stage does for one tile."""
+    """Return each stage's work for one tile as a function."""
     tile, bits = schedule.pixel_size(tokenizer.config.patch_size), tokenizer.config.codebook_dim
 
     def blank(*shape: int) -> Tensor:
@@ -199,7 +199,7 @@ class _Peak:
 
 
 def _resident() -> int:
-    """Return the resident memory of this process in bytes; 0 where the system does not tell."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Pairs of an original and its low-quality version, the same for everyone who names the same settings."""
+"""Pairs of an original and its low-quality version, reproducible from the settings."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def make_pair(
     """Read a photograph, cut it to a square of `size` and degrade it.
 
     Args:
-        index: of the photograph in its set, from 0; with the seed it decides the degradation.
-        whole: leave a photograph as it is whose shorter side is `size` already.
+        index: of the photograph in its set, from 0; with the seed it determines the degradation.
+        whole: leave a photograph unchanged if its shorter side is `size` already.
 
     Raises:
         ImageError: if it cannot be read, or is too small.
@@ -47,7 +47,7 @@ def make_pair(
     height, width = original.shape[-2:]
     if height % scale or width % scale:
         raise ImageError(
-            f"sides must be multiples of the scale, {scale}, got {width} x {height} pixels."
+            f"Sides must be multiples of the scale, {scale}, got {width} x {height} pixels."
         )
     lq = degrade(original, preset, picture_generator(seed, index), scale=scale)
     return Pair(path.name, original, lq)

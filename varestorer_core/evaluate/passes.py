@@ -1,7 +1,7 @@
-"""Other ways to run the weights of the one-step model, to be compared with its one pass.
+"""Alternative ways to run the weights of the one-step model, for comparison with its one pass.
 
-Each is called like the transformer and answers with logits whose arg-max are its bits, so `pipeline.restore_codes` and
-`Restorer` take it in the transformer's place. All take the most likely bits.
+Each is called like the transformer and returns logits whose arg-max is its bits, so `pipeline.restore_codes` and
+`Restorer` accept it instead of the transformer. All choose the most likely bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..schedule import ScaleSchedule
 
 
 class Pass:
-    """One pass of the network as it is."""
+    """One pass of the unchanged network."""
 
     def __init__(self, transformer: VARTransformer):
         self.transformer = transformer
@@ -37,15 +37,15 @@ class Pass:
         """Return logits (B, L, d, 2).
 
         Args:
-            tokens: of the long LQ pyramid.
-            text: of one prompt.
+            tokens: tokens of the long LQ pyramid.
+            text: text context of one prompt.
             lq_bits: (B, L, d) bits of the LQ pyramid.
         """
         return self.transformer(tokens, text, schedule, lq_bits=lq_bits)
 
 
 class CausalPass(Pass):
-    """One pass in which no scale sees a finer one: how a student without cross-scale attention was trained."""
+    """One pass in which no scale attends to a finer one, as in training without cross-scale attention."""
 
     def __call__(
         self, tokens: Tensor, text: TextContext, schedule: ScaleSchedule, *, lq_bits: Tensor
@@ -57,11 +57,11 @@ class CausalPass(Pass):
 
 
 class CachedSteps(Pass):
-    """Next-scale prediction: a step per scale, with a key/value cache.
+    """Next-scale prediction: one step per scale, with a key/value cache.
 
-    The appended block of the LQ pyramid, the complete LQ code map, is read first and stays in the cache: the
-    condition. Then each scale reads the sum of the bits predicted so far, where the one pass reads that of the LQ
-    bits, and sees the LQ block and the scales up to its own.
+    The last block of the LQ pyramid, which is the complete LQ code map, is processed first and stays in the cache as
+    the condition. The input of each scale is then the sum of the bits predicted so far, instead of that of the LQ bits
+    as in the one pass, and attends to the LQ block and the scales up to its own.
     """
 
     def __call__(
@@ -77,7 +77,7 @@ class CachedSteps(Pass):
         all_logits = []
         for k, ((start, stop), grid) in enumerate(zip(schedule.spans, schedule.grids, strict=True)):
             if summed is None:
-                x = stream[:, :1]  # the start token, which reads no bits
+                x = stream[:, :1]  # the start token, which depends on no bits
             else:
                 own = resize(summed, grid).flatten(2).transpose(1, 2)
                 level = torch.full((1,), k, dtype=torch.long, device=own.device)
@@ -106,9 +106,10 @@ class CachedSteps(Pass):
 
 
 class RefedSteps(Pass):
-    """As many passes as there are scales: each fixes one scale, whose bits replace the LQ bits for the next pass.
+    """One pass per scale: each fixes the bits of one scale, which replace the LQ bits in the next pass.
 
-    Every pass is the one that the network was trained on. Nothing can be cached, since all scales see each other.
+    Every pass is the one that the network was trained for. Nothing can be cached, since all scales attend to each
+    other.
     """
 
     def __call__(
@@ -125,7 +126,7 @@ class RefedSteps(Pass):
 
 
 class Timed:
-    """A pass, and how long it took in all."""
+    """A pass with a timer."""
 
     def __init__(self, inner: Pass):
         self.inner = inner
@@ -134,7 +135,7 @@ class Timed:
         self._calls: list[tuple[float, int]] = []
 
     def __call__(self, tokens: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """Run it."""
+        """Run and time the pass."""
         _finish(tokens.device)
         begun = time.perf_counter()
         logits = self.inner(tokens, *args, **kwargs)  # pyright: ignore[reportArgumentType]
@@ -144,7 +145,7 @@ class Timed:
 
     @property
     def seconds_per_tile(self) -> float:
-        """Mean of all calls but the first, which also fills caches and chooses kernels."""
+        """Mean over all calls but the first, which also fills caches and selects kernels."""
         seconds, tiles = zip(*(self._calls[1:] or self._calls), strict=True)
         return sum(seconds) / sum(tiles)
 
@@ -154,7 +155,7 @@ def _most_likely(logits: Tensor) -> Tensor:
 
 
 def _finish(device: torch.device) -> None:
-    """Wait until the device has done what it was asked."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

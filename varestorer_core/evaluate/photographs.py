@@ -1,4 +1,4 @@
-"""Photographs to measure on: those inside scikit-image, and cutting any picture to one size."""
+"""Photographs for evaluation: those of scikit-image, and cropping of any picture to one size."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ SCIKIT_IMAGE = (
 
 
 def scikit_image_photographs() -> tuple[list[Path], list[str]]:
-    """Return the files of `SCIKIT_IMAGE` that the installed version holds, and the names of the
-    others.
+    """Return the files of `SCIKIT_IMAGE` that the installed version contains, and the names of the others.
 
     Raises:
-        VARestorerError: if scikit-image is not installed, or holds none of them.
+        VARestorerError: if scikit-image is not installed, or contains none of them.
     """
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         raise VARestorerError(
-            "scikit-image is not installed. Install it (pip install scikit-image), or give a "
+            "scikit-image is not installed. Install it (pip install scikit-image), or specify a "
             "folder of photographs."
         )
     folder = Path(found.submodule_search_locations[0]) / "data"
@@ -43,20 +42,20 @@ def scikit_image_photographs() -> tuple[list[Path], list[str]]:
     if not paths:
         raise VARestorerError(
             f"scikit-image in {folder.parent} comes without its photographs. Install it from PyPI "
-            "(version 0.26 has them), or give a folder of photographs."
+            "(version 0.26 has them), or specify a folder of photographs."
         )
     missing = [name for name in SCIKIT_IMAGE if not (folder / name).is_file()]
     return paths, missing
 
 
 def cut_square(rgb: Tensor, size: int, *, whole: bool = False) -> Tensor:
-    """Return the middle of a picture (3, H, W) at (3, size, size).
+    """Return the centre square of a picture (3, H, W) as (3, size, size).
 
-    The picture is first made smaller by area averaging, until its shorter side is `size`: that
-    leaves no trace of the camera's own blur, noise and compression.
+    The picture is first reduced by area averaging until its shorter side is `size`, which removes
+    the camera's own blur, noise and compression artefacts.
 
     Args:
-        whole: leave a picture as it is whose shorter side is `size` already.
+        whole: leave a picture unscaled if its shorter side is `size` already.
 
     Raises:
         ImageError: if a side is shorter than `size`.
@@ -64,7 +63,7 @@ def cut_square(rgb: Tensor, size: int, *, whole: bool = False) -> Tensor:
     height, width = rgb.shape[-2:]
     shorter = min(height, width)
     if shorter < size:
-        raise ImageError(f"expected at least {size} x {size} pixels, got {width} x {height}.")
+        raise ImageError(f"Expected at least {size} x {size} pixels, got {width} x {height}.")
     if whole and shorter == size:
         return rgb
     reduced = (round(height * size / shorter), round(width * size / shorter))

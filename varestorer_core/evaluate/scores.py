@@ -1,4 +1,4 @@
-"""All metrics of one picture, their means over a set, and how sure a difference of two means is."""
+"""All metrics of one picture, their means over a set, and the standard error of a difference of two means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..benchmark.statistics import standard_error
 
 @dataclass(frozen=True)
 class Scores:
-    """How close a picture is to its original."""
+    """Metrics of a picture against its original."""
 
     psnr: float
     """In dB; higher is closer. Infinite for equal pictures."""
@@ -25,10 +25,10 @@ class Scores:
     ms_ssim: float
     """At most 1; higher is closer."""
     gradient_energy: float
-    """Ratio to the original's; 1 is as sharp as it, less is softer."""
+    """Ratio to the original's; 1 is equally sharp, less is softer."""
 
     def as_json(self) -> dict[str, float | None]:
-        """Return the values by name; what is not finite, JSON cannot hold, so it is None."""
+        """Return the values by name; None instead of values that are not finite, which JSON cannot hold."""
         return {
             name: value if math.isfinite(value) else None for name, value in asdict(self).items()
         }
@@ -56,7 +56,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 def difference(first: Sequence[Scores], second: Sequence[Scores]) -> tuple[Scores, Scores]:
     """Return the mean of `first - second` over the same pictures, and its standard error.
 
-    The error is that of paired samples, not a number for a single picture.
+    The error is that of the mean over paired samples, not of a single picture.
     """
     names = [field.name for field in fields(Scores)]
     pairs = [

@@ -1,4 +1,4 @@
-"""How much tile borders show in a picture that was restored tile by tile.
+"""Visibility of tile borders in a picture that was restored tile by tile.
 
 The seam score is a ratio of two mean steps, with
 
@@ -9,10 +9,10 @@ for the boundary between the pixel columns x - 1 and x, and likewise for rows:
     score = mean of step over the boundaries at tile borders
             / mean of step over all other boundaries
 
-A tile border is where a tile begins or ends inside the picture; columns and rows count in one mean.
-1 means that borders step like any other place, more that they show. In a flat or smooth picture
-that is all there is to it. In a photograph edges lie where they lie: with a `reference`, a picture of
-the same content without borders at those places, the score is divided by the reference's.
+A tile border is where a tile begins or ends inside the picture; one mean covers columns and rows.
+A score of 1 means that the steps at borders are like those elsewhere; more means that borders are
+visible. A photograph may have edges of its own at these places: with a `reference`, a picture of the
+same content without borders there, the score is divided by the reference's.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from ..tiles.tiling import TileLayout
 
 
 def seam_score(picture: Tensor, layout: TileLayout, reference: Tensor | None = None) -> float:
-    """Return the seam score of a picture (C, H, W) that tiles of a layout made.
+    """Return the seam score of a picture (C, H, W) that was restored in tiles.
 
     Args:
-        layout: where the tiles lay.
+        layout: layout of the tiles.
         reference: (C, H, W), the same content without tile borders at these places: the resized
-            source, or better a restoration whose tiles lay elsewhere.
+            source, or better a restoration with tiles at other places.
 
     Returns:
-        At least 0; 1 if borders step like other places (like the reference's), and for a picture
-        without any step; infinite if there are steps at borders alone.
+        At least 0; 1 if steps at borders are like those elsewhere (or those of the reference), and for a
+        picture without any step; infinite if there are steps only at borders.
 
     Raises:
-        ValueError: for pictures of another size, or a layout without borders.
+        ValueError: for a picture of another size, or a layout without borders.
     """
     if tuple(picture.shape[1:]) != (layout.height, layout.width):
         raise ValueError(
-            f"the tile layout is for {layout.height} x {layout.width} pixels, got a picture of "
+            f"The tile layout is for {layout.height} x {layout.width} pixels, got a picture of "
             f"{tuple(picture.shape)}."
         )
     score = _ratio(picture, layout)
@@ -54,7 +54,7 @@ def seam_score(picture: Tensor, layout: TileLayout, reference: Tensor | None = N
 
 
 def tile_borders(starts: Sequence[int], length: int, tile: int) -> list[int]:
-    """Return where tiles begin or end inside an axis: x is the boundary between pixels x - 1 and x."""
+    """Return where tiles begin or end along an axis: x is the boundary between pixels x - 1 and x."""
     ends = (start + tile for start in starts)
     return sorted({x for x in (*starts, *ends) if 0 < x < length})
 
@@ -72,7 +72,7 @@ def _ratio(picture: Tensor, layout: TileLayout) -> float:
     border_steps, other_steps = torch.cat(at_borders), torch.cat(elsewhere)
     if not len(border_steps) or not len(other_steps):
         raise ValueError(
-            f"a seam score needs tile borders and other places, got {len(layout)} tiles of "
+            f"A seam score needs tile borders and other places, got {len(layout)} tiles of "
             f"{layout.tile} pixels on {layout.height} x {layout.width}."
         )
     border, other = border_steps.mean().item(), other_steps.mean().item()

@@ -1,7 +1,7 @@
-"""Low-rank training of convolutions (LoRA, Hu et al. 2021): of each weight only a correction U D is trained.
+"""Low-rank training of convolutions (LoRA, Hu et al. 2021): only a correction U D of each weight is trained.
 
-The correction is a parametrisation of the weight, so networks need no class of their own for it, and what is left at
-the end are plain weights again.
+The correction is a parametrisation of the weight, so networks need no class of their own for it and have plain weights
+again at the end.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class LowRankCorrection(nn.Module):
         self.up = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
-        # What autocast would round here, merging would not.
+        # Autocast would round here, unlike merging.
         with torch.autocast(weight.device.type, enabled=False):
             return weight + (self.up @ self.down).view_as(weight)
 
 
 def add_low_rank(module: nn.Module, rank: int, seed: int) -> None:
-    """Let only corrections of that rank, one on each convolution, train; nothing changes yet."""
+    """Add a trainable correction of that rank to each convolution and freeze all else; outputs do not change yet."""
     generator = torch.Generator().manual_seed(seed)
     module.requires_grad_(False)
     for convolution in _convolutions(module):
@@ -42,14 +42,14 @@ def add_low_rank(module: nn.Module, rank: int, seed: int) -> None:
 
 
 def merge_low_rank(module: nn.Module) -> None:
-    """Put the corrections into the weights, if there are any."""
+    """Merge the corrections into the weights, if there are any."""
     for convolution in _convolutions(module):
         if parametrize.is_parametrized(convolution, "weight"):
             parametrize.remove_parametrizations(convolution, "weight")
 
 
 def merged_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state with every correction in its weight, under the names of a module that has none."""
+    """Return a state dict with every correction merged into its weight, by the names of a module without any."""
     merged = {}
     for name, value in weights.items():
         if name.endswith(_ORIGINAL):

@@ -1,10 +1,10 @@
-"""Low-rank adapters apart from and merged into the weights they correct.
+"""Separating low-rank adapters from the weights they correct, and merging them.
 
 An adapted matrix X of a transformer is stored as `X.linear.weight`, `X.lora_down.weight` and
-`X.lora_up.weight` and means W + up @ down, with no alpha / rank factor. One thing does not follow
-from the matrices: the release never adds the blocks' `ca.v_bias` where `ca.mat_kv` is adapted, so
-an adapter at strength s also multiplies that bias by 1 - s. At strength 0 the result is exactly the
-base, at 1 exactly the adapted model.
+`X.lora_up.weight` and represents W + up @ down, without an alpha / rank factor. The matrices do not
+show that the release never adds the blocks' `ca.v_bias` where `ca.mat_kv` is adapted, so an adapter
+at strength s also multiplies that bias by 1 - s. At strength 0 the result is exactly the base, at 1
+exactly the adapted model.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ..models.transformer import VARTransformer
 
 LORA_SUFFIXES = (".lora_down.weight", ".lora_up.weight")
-"""Ends of the names of the two factors of a correction."""
+"""Suffixes of the names of the two factors of a correction."""
 
 V_BIAS_RULE = "times 1 - strength"
-"""What an adapter does to the blocks' `ca.v_bias` where it adapts `ca.mat_kv`, as files name it."""
+"""The effect of an adapter on the blocks' `ca.v_bias` where it adapts `ca.mat_kv`, as stored in files."""
 
 _ADAPTED_TEXT = ".ca.mat_kv"
 _TEXT_BIAS = ".ca.v_bias"
@@ -49,7 +49,7 @@ class LowRank:
         return torch.addmm(flat, up, down, alpha=strength).view(weight.shape)
 
     def fits(self, weight: Tensor) -> bool:
-        """Whether the correction has the weight's shape."""
+        """Return whether the correction has the weight's shape."""
         down, up = self.down.shape, self.up.shape
         return (
             len(down) == len(up) == weight.ndim
@@ -70,7 +70,7 @@ def adapter_rank(shapes: Mapping[str, tuple[int, ...]]) -> int:
 def split_adapter(
     state_dict: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the base by its plain names and the adapter's factors; no tensor is copied.
+    """Return the base by its plain names, and the adapter's factors; no tensor is copied.
 
     Args:
         state_dict: by our names (see `keys.rename_tensors`).
@@ -86,7 +86,7 @@ def split_adapter(
 
 
 def join_adapter(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return base and adapter as the separate weights of an adapted model: undo `split_adapter`.
+    """Return base and adapter as the separate weights of an adapted model: the inverse of `split_adapter`.
 
     Raises:
         CheckpointError: if the adapter is for another model.
@@ -103,13 +103,13 @@ def join_adapter(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> d
 def merge_adapter(
     base: Mapping[str, Tensor], adapter: Mapping[str, Tensor], strength: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return the base with the adapter merged, every tensor in the base's type.
+    """Return the base with the adapter merged, every tensor in the base's dtype.
 
     Args:
-        base: by our plain names; it is not changed. Tensors that the adapter leaves alone are
-            shared with the result.
+        base: parameters by our plain names, which are not modified. Tensors that the adapter does not
+            change are shared with the result.
         adapter: factors by our names.
-        strength: 0 gives the base, 1 the adapted model.
+        strength: 0 returns the base, 1 the adapted model.
 
     Raises:
         CheckpointError: if the adapter is for another model.
@@ -124,7 +124,7 @@ def merge_adapter(
 def merged_tensor(
     name: str, tensor: Tensor, owners: Mapping[str, LowRank], strength: float = 1.0
 ) -> Tensor:
-    """Return one base tensor as the adapters leave it; those that they change come as float32."""
+    """Return one base tensor with the adapters merged; changed tensors are float32."""
     if strength == 0:
         return tensor
     owner, _, leaf = name.rpartition(".")
@@ -141,11 +141,11 @@ def apply_adapter(
 ) -> None:
     """Add an adapter's corrections to the weights of a loaded network in place, each computed in float32.
 
-    Several in a row add up. The network must have no adapters as separate weights.
+    Repeated calls add up. The network must not have adapters as separate weights.
 
     Args:
         owners: corrections by the module that they correct, from `low_ranks` or `file.load_adapter`.
-        strength: 0 leaves the network exactly as it is, 1 adds what was trained.
+        strength: 0 leaves the network unchanged, 1 adds the trained correction.
     """
     for name, parameter in model.named_parameters():
         merged = merged_tensor(name, parameter.data, owners, strength)
@@ -193,7 +193,7 @@ def low_ranks(base: Mapping[str, Tensor], adapter: Mapping[str, Tensor]) -> dict
         if weight is None or not pair.fits(weight):
             found = "no such weight" if weight is None else f"shape {tuple(weight.shape)}"
             raise CheckpointError(
-                f"the adapter is for another model: its correction of {owner} is "
+                f"The adapter is for another model: its correction of {owner} is "
                 f"{tuple(up.shape)} times {tuple(down.shape)}, but the model has {found}."
             )
         owners[owner] = pair

@@ -1,7 +1,7 @@
-"""An adapter file for a network that is loaded already: read, checked against its base, paired.
+"""Reading an adapter file for a loaded network and checking it against its base.
 
-Shapes alone do not tell one base from another of the same architecture, so where an adapter names
-the hash of its base and that of the network is known, they have to agree.
+Shapes alone do not distinguish two bases of the same architecture, so if an adapter declares the hash
+of its base and that of the network is known, they must agree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 from .factors import LowRank, low_ranks, split_adapter
 from .spellings import our_spelling
 
-# What a base may have or lack whatever the adapter was trained with.
+# Fields in which a base may differ from the one that the adapter was trained on.
 _SCALES = {True: "with", False: "without"}
 _FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}
 
@@ -35,17 +35,17 @@ def load_adapter(
     config: TransformerConfig,
     *,
     base_sha256: str = "",
-    name: str = "the file",
+    name: str = "The file",
 ) -> dict[str, LowRank]:
-    """Return the corrections that an adapter file makes, by the module that they correct.
+    """Return the corrections of an adapter file, by the module that they correct.
 
     Args:
         state_dict: low-rank factors, by official names, ours or those of other programs, possibly nested; or a whole
-            model with adapters, such as varestorer.pth, of which the adapters are taken.
+            model with adapters, such as varestorer.pth, of which only the adapters are used.
         metadata: of a safetensors file.
-        base: parameters of the network by our names; only their shapes are looked at.
+        base: parameters of the network by our names; only their shapes are used.
         config: of the network.
-        base_sha256: of the file that the network came from; empty if not known.
+        base_sha256: of the file that the network was loaded from; empty if not known.
         name: of the adapter file, for messages.
 
     Raises:
@@ -69,19 +69,19 @@ def load_adapter(
     wanted = metadata.get(BASE_SHA256, "")
     if wanted and base_sha256 and wanted != base_sha256:
         raise CheckpointError(
-            f"{name} was trained on another base: on the file with SHA-256 {wanted[:12]}..., but this "
+            f"{name} was trained on another base, the file with SHA-256 {wanted[:12]}..., but this "
             f"model is from {base_sha256[:12]}.... Load the model that it was trained on."
         )
-    # What files of others do not say, such as the pixel class, is only a guess.
+    # Fields that files of other programs do not declare, such as the pixel class, are only a guess.
     if isinstance(info.config, TransformerConfig) and metadata.get("varestorer.config"):
         _check_config(info.config, config, name)
     factors = split_adapter(rename_tensors(tensors, info.kind))[1]
-    # They stay in use for as long as the model does.
+    # They stay in use as long as the model.
     factors = {key: off_the_map(tensor) for key, tensor in factors.items()}
     broken = [key for key, tensor in factors.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(
-            f"{name} has {len(broken)} factors with values that are infinite or NaN (first: "
+            f"{name} has {len(broken)} factors with NaN or infinite values (first: "
             f"{broken[0]}). It is damaged, or its training failed."
         )
     try:

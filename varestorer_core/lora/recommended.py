@@ -1,6 +1,6 @@
-"""What an adapter says of itself: its task, and the settings that suit it.
+"""Recommendations of an adapter: its task, and the settings that suit it.
 
-A low-light adapter, for one, must not have its result's coarse colours matched to the dark input.
+For example, the coarse colours of a low-light adapter's result must not be matched to the dark input.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from ..errors import CheckpointError, SettingError
 from ..settings import SETTINGS
 
 RECOMMENDED = "varestorer.recommended"
-"""Key of a file's metadata."""
+"""Metadata key of the recommendations."""
 NAMES = ("color_match", "detail", "fidelity")
 """Settings that an adapter can recommend."""
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """Of one adapter."""
+    """Recommendations of one adapter."""
 
     task: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
-    """By name, of `NAMES`."""
+    """Recommended values by name, of `NAMES`."""
 
     def as_metadata(self) -> str:
-        """Return it as a file's metadata have it."""
+        """Return the recommendations as an entry of a file's metadata."""
         return json.dumps({"task": self.task, "settings": self.settings})
 
 
 def recommended_by(metadata: Mapping[str, str], name: str) -> Recommended:
-    """Return what a file recommends; nothing if it has no such entry.
+    """Return the recommendations of a file; empty if it has none.
 
     Args:
         name: of the file, for messages.
 
     Raises:
-        CheckpointError: if the entry is damaged, or has values that no setting can have.
+        CheckpointError: if the entry is damaged, or has values out of range.
     """
     text = metadata.get(RECOMMENDED)
     if text is None:
@@ -56,10 +56,10 @@ def recommended_by(metadata: Mapping[str, str], name: str) -> Recommended:
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return recommended settings whose names and values are possible.
+    """Return recommended settings after checking their names and values.
 
     Raises:
-        SettingError: for others.
+        SettingError: for an unknown name or a value out of range.
     """
     for name, value in settings.items():
         if name not in NAMES:

@@ -142,7 +142,7 @@ def _module(name: str) -> str:
 
 
 def _owner(name: str) -> str:
-    """Return the module that a foreign name is of, by the official or by our name."""
+    """Return the module of another program's key, by its official name or ours."""
     name = _PREFIXES.sub("", name)
     match = _KOHYA.match(name)
     if match is None:
@@ -155,5 +155,7 @@ def _owner(name: str) -> str:
 def _number(alpha: Tensor, owner: str) -> float:
     value = float(alpha) if alpha.numel() == 1 else float("nan")
     if not abs(value) < float("inf"):
-        raise CheckpointError(f"the adapter's alpha of {shown(owner)} is not one finite number.")
+        raise CheckpointError(
+            f"The adapter's alpha of {shown(owner)} is not a single finite number."
+        )
     return value

@@ -1,7 +1,7 @@
 """Picture files in and out: what the command reads and writes.
 
 `read_picture` returns upright RGB in [0, 1]; `write_picture` writes it back with the alpha channel,
-bit depth, colour profile, greyness and metadata that it came with. A file appears under its final name whole or not at
+bit depth, colour profile, greyness and metadata of its source. A file appears under its final name complete or not at
 all.
 """
 

@@ -1,4 +1,4 @@
-"""Colours that a file describes without an ICC profile: PNG's cICP, sRGB, gAMA and cHRM; EXIF's Adobe RGB mark.
+"""Colours that a file declares without an ICC profile: PNG's cICP, sRGB, gAMA and cHRM; EXIF's Adobe RGB mark.
 
 The meaning is kept: other primaries become an equivalent profile, and another transfer curve is converted to that of
 sRGB, on which the model was trained.
@@ -19,26 +19,26 @@ _EXIF_IFD, _INTEROP_IFD, _INTEROP_INDEX = 0x8769, 0xA005, 1
 _PRIMARIES = {1: icc.SRGB_PRIMARIES, 9: icc.BT2020_PRIMARIES, 12: icc.P3_PRIMARIES}
 _NAMES = {9: "BT.2020 with the sRGB curve", 12: "Display P3"}
 _SAME_GAMMA = 0.01
-"""Difference of a gAMA from 1 / 2.2 that counts as rounding."""
+"""Largest difference of a gAMA from 1 / 2.2 that counts as rounding."""
 _Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How samples without a profile are to be understood."""
+    """How to interpret samples without a profile."""
 
     icc_profile: bytes | None = None
-    """Of the samples after `to_srgb_curve`; None for the primaries of sRGB."""
+    """Profile of the samples after `to_srgb_curve`; None for the primaries of sRGB."""
     to_srgb_curve: _Curve | None = None
-    """From samples in [0, 1] to the same light in sRGB's curve; None where they have it."""
+    """Converts samples in [0, 1] to the transfer curve of sRGB; None if they have it already."""
     note: str | None = None
 
 
 def color_tags(image: Image.Image, chunks: dict[bytes, bytes]) -> ColorTags:
-    """Return how an opened picture without an ICC profile tells its colours.
+    """Return the colour tags of an opened picture without an ICC profile.
 
     Args:
-        chunks: of a PNG file, see `png_chunks.header_chunks`; empty for other formats.
+        chunks: chunks of a PNG file, see `png_chunks.header_chunks`; empty for other formats.
     """
     try:
         if len(chunks.get(b"cICP", b"")) == 4:
@@ -51,23 +51,28 @@ def color_tags(image: Image.Image, chunks: dict[bytes, bytes]) -> ColorTags:
             profile = icc.rgb_profile(
                 "Adobe RGB (1998) compatible", icc.ADOBE_PRIMARIES, gamma=icc.ADOBE_GAMMA
             )
-            return ColorTags(profile, note="is Adobe RGB by its EXIF data: a profile says so now")
+            return ColorTags(
+                profile,
+                note="is Adobe RGB by its EXIF data; the result carries an equivalent profile",
+            )
     except (ArithmeticError, LookupError, TypeError, ValueError):
-        pass  # damaged tags must not cost the picture
+        pass  # damaged tags must not prevent reading the picture
     else:
         return ColorTags()
     return ColorTags(note="has damaged colour tags, which were ignored")
 
 
 def _from_code_points(primaries: int, transfer: int, matrix: int, full_range: int) -> ColorTags:
-    """See ITU-T H.273 for the numbers."""
+    """See ITU-T H.273 for the code points."""
     if matrix != 0 or full_range != 1 or primaries not in _PRIMARIES:
         return ColorTags(note=f"has colours (cICP primaries {primaries}) that are not converted")
     profile = None
     if primaries in _NAMES:
         profile = icc.rgb_profile(_NAMES[primaries], _PRIMARIES[primaries])
-    note = None if profile is None else f"is {_NAMES[primaries]} by its cICP: a profile says so now"
-    if transfer in (1, 6, 13, 14, 15):  # BT.709 is shown as sRGB is
+    note = None
+    if profile is not None:
+        note = f"is {_NAMES[primaries]} by its cICP; the result carries an equivalent profile"
+    if transfer in (1, 6, 13, 14, 15):  # BT.709 is displayed like sRGB
         return ColorTags(profile, note=note)
     if transfer in (4, 5, 8):
         exponent = {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
@@ -84,7 +89,7 @@ def _from_gamma(chunks: dict[bytes, bytes]) -> ColorTags:
         if not standard or np.abs(np.subtract(white, icc.D65)).max() > 0.005:
             red, green, blue = primaries
             profile = icc.rgb_profile("from cHRM, sRGB curve", (red, green, blue), white)
-            note = "has primaries of its own (cHRM): a profile says so now"
+            note = "has primaries of its own (cHRM); the result carries an equivalent profile"
     if b"gAMA" in chunks:
         gamma = png_chunks.integers(chunks[b"gAMA"], 1)[0] / 100_000
         if not 0.05 <= gamma <= 5:

@@ -1,4 +1,4 @@
-"""Pictures in memory, of the kinds that Python programs use, to tensors and back to the kind that they were."""
+"""Conversion of pictures in memory (PIL, NumPy, tensors) to tensors, and of results back to the kind of the input."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _KINDS = (
     "or a list of them"
 )
 _OVERSHOOT = 0.5
-"""How far values may lie outside [0, 1]: resampling filters overshoot, values of 0 to 255 are a mistake."""
+"""How far values may lie outside [0, 1]. Resampling filters overshoot; values of 0 to 255 are a mistake."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as the pipeline takes them, and the way back."""
+    """Pictures as the pipeline accepts them, and the conversion of results back to the kind of the input."""
 
     rgb: list[Tensor]
     """(3, H, W) float32 each, in [0, 1]."""
@@ -36,15 +36,15 @@ class Pictures:
     _join: Callable[[list[Any]], Any]
 
     def like_the_input(self, restored: Sequence[Tensor]) -> Any:
-        """Return restored pictures (3, H', W') as what came in: kind, element type, grey, alpha, list or single."""
+        """Return restored pictures (3, H', W') like the input: kind, element type, grey, alpha, list or single."""
         return self._join([back(rgb) for back, rgb in zip(self._backs, restored, strict=True)])
 
 
 def as_pictures(given: Any) -> Pictures:
-    """Return pictures of any known kind as tensors.
+    """Convert pictures of any supported kind to tensors.
 
     Args:
-        given: one picture or a list of them; `Restorer.restore` names the kinds.
+        given: one picture or a list of them; see `Restorer.restore` for the kinds.
 
     Raises:
         ImageError: for anything else.
@@ -116,7 +116,7 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
 
 
 def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
-    """Alpha and grey are kept, a palette becomes RGB, 16-bit grey stays so; the ICC profile of RGB is kept."""
+    """Keep alpha, grey, 16-bit grey and the ICC profile of RGB; convert a palette to RGB."""
     if picture.mode in ("I;16", "I;16B", "I;16L"):
         rgb, to_array = _from_array(np.asarray(picture).astype(np.uint16))
         return rgb, lambda restored: Image.fromarray(to_array(restored))
@@ -148,7 +148,7 @@ def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
 
 
 def _in_range(values: Tensor) -> Tensor:
-    """Refuse values that were not divided by 255; NaN is found later, where it has a message of its own."""
+    """Reject values that were not divided by 255. NaN is detected later, with a message of its own."""
     if values.numel() and bool((values.amin() < -_OVERSHOOT) | (values.amax() > 1 + _OVERSHOOT)):
         raise ImageError(
             f"Values of a picture in floating point must lie in [0, 1], got {values.amin():g} to "

@@ -1,4 +1,4 @@
-"""Samples and what belongs to them as the bytes of a file, in memory."""
+"""Encoding of samples, profile and metadata as a picture file in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from . import png16
 from .picture import Metadata
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    # Full colour resolution: the default would halve it, which a restored picture shows.
+    # Full colour resolution: the default halves it, which is visible in a restored picture.
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
     "TIFF": {"compression": "tiff_deflate"},
 }
 _JPEG_SEGMENT = 65_500
-"""Bytes that one segment of a JPEG file holds, less its headers."""
+"""Bytes that one segment of a JPEG file holds, without its headers."""
 _TIFF_POINTERS = frozenset({0x8769, 0x8825, 282, 283, 296})
-"""Inner directories, and the resolution, which `dpi` tells."""
+"""Tags of inner directories, and of the resolution, which `dpi` carries."""
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
@@ -33,9 +33,9 @@ def encoded(
     metadata: Metadata,
     quality: int | None = None,
 ) -> io.BytesIO:
-    """Return a file of samples (H, W, 1 to 4), uint8, or uint16 for PNG; `quality` is of JPEG and WebP.
+    """Return samples (H, W, 1 to 4), uint8 or for PNG uint16, as a file; `quality` applies to JPEG and WebP.
 
-    In memory first: Pillow tells of a full disk only as "encoder error".
+    The file is encoded in memory first, because Pillow reports a full disk only as "encoder error".
     """
     file = io.BytesIO()
     if samples.dtype == np.uint16:
@@ -52,7 +52,7 @@ def encoded(
 
 
 def _metadata_options(file_format: str, metadata: Metadata) -> dict[str, Any]:
-    """Return Pillow's options that write what the format can hold."""
+    """Return Pillow's options for the metadata that the format can hold."""
     options: dict[str, Any] = {}
     exif, xmp = metadata.exif, metadata.xmp
     if metadata.dpi is not None:
@@ -85,13 +85,13 @@ def _metadata_options(file_format: str, metadata: Metadata) -> dict[str, Any]:
         for tag, content in ((700, xmp), (33723, metadata.iptc)):
             if content is not None:
                 tags[tag] = content
-                tags.tagtype[tag] = 7  # bytes without a meaning to TIFF
+                tags.tagtype[tag] = 7  # "undefined" bytes
         options["tiffinfo"] = tags
     return options
 
 
 def _png_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
-    """Return the chunks that stand before the pixels of a PNG file; see the PNG specification, section 11.3."""
+    """Return the chunks to write before the pixels of a PNG file; see the PNG specification, section 11.3."""
     chunks = []
     if metadata.dpi is not None:
         per_metre = [round(value / 0.0254) for value in metadata.dpi]

@@ -1,6 +1,7 @@
 """ICC profiles of plain RGB colour spaces, built from primaries, white and transfer curve.
 
-For files that tell their colours otherwise: an equivalent profile keeps the meaning in every format that holds one.
+Files that declare their colours in other ways get an equivalent profile, which keeps the meaning in every format that
+holds one.
 Layout and types after ICC.1:2022 (version 4).
 """
 
@@ -38,7 +39,7 @@ def rgb_profile(
         name: description that programs show, ASCII.
         primaries: (x, y) of red, green and blue.
         white: (x, y).
-        gamma: exponent from numbers to light; None is the curve of sRGB.
+        gamma: exponent of the transfer curve, from samples to linear light; None means the curve of sRGB.
 
     Raises:
         ValueError: for primaries that span no colour space.

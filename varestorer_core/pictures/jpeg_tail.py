@@ -1,4 +1,4 @@
-"""JPEG files whose last bytes are missing: what is there is a picture, and restoring is what this program is for."""
+"""JPEG files whose last bytes are missing: read what is there, as long as most of the picture is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 _END = b"\xff\xd9"
 _PROBE = 64
-"""Bytes left out of a second decoding; where the two differ is where the file ends."""
+"""Bytes left out of a second decoding; the two results differ where the file ends."""
 _MOST_MISSING = 8
 """A picture is read if no more than this fraction (1 / 8) of its rows is missing."""
 

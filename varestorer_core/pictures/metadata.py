@@ -1,7 +1,7 @@
-"""Resolution, EXIF, XMP and IPTC of a file, as far as they stay true of a restored picture.
+"""Resolution, EXIF, XMP and IPTC of a file, as far as they remain valid for a restored picture.
 
 Dropped: the orientation, which is applied; the thumbnail, which is old; offsets, sizes and the maker's notes, which are
-meaningless in another file. Damaged metadata never costs the picture.
+meaningless in another file. Damaged metadata never prevents reading the picture.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # Description, make, model, resolution and its unit, software, date, artist, host, rating, copyright, Windows' XP texts.
 _KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432})
 _KEPT_XP = range(40091, 40096)
-# Maker's notes, pixel dimensions, the IFD of interoperability (the profile says more).
+# Maker's notes, pixel dimensions, the interoperability IFD (the profile carries more).
 _DROPPED = frozenset({37500, 40962, 40963, 40965})
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]", re.DOTALL)
 _IPTC_RESOURCE, _IPTC_TAG, _XMP_TAG = 0x0404, 33723, 700
 _CENTIMETRES = 3
 _LIMIT = 1 << 24
-"""Bytes of metadata that are carried over at most."""
+"""Most bytes of metadata that are carried over."""
 _DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -36,7 +36,7 @@ _DAMAGE = (
 
 
 def read_metadata(image: Image.Image) -> Metadata:
-    """Return what an opened picture says besides its pixels."""
+    """Return the metadata of an opened picture."""
     return Metadata(
         dpi=_tried(_dpi, image),
         exif=_tried(_exif, image),
@@ -50,7 +50,7 @@ def _tried(read: Any, image: Image.Image) -> Any:
         return read(image)
     except _DAMAGE:
         return None
-    except Exception as error:  # struct.error and whatever else a parser of Pillow raises
+    except Exception as error:  # struct.error and anything else that Pillow's parsers raise
         _ = error
         return None
 
@@ -59,7 +59,7 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     tags: Any = getattr(image, "tag_v2", None)
     found = image.info.get("dpi")
     if tags is not None:
-        # Pillow reports 1 where a TIFF file has no unit.
+        # Pillow reports 1 if a TIFF file has no unit.
         unit, values = tags.get(296, 2), (tags.get(282), tags.get(283))
         if None in values or unit not in (2, _CENTIMETRES):
             return None

@@ -1,4 +1,4 @@
-"""Netpbm files with more than 8 bits (P5 and P6), which Pillow reads as 8 bits or as 32."""
+"""Netpbm files (P5 and P6) with more than 8 bits, which Pillow reads as 8 or 32 bits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which files are opened as pictures, and by what. Nothing is decoded here.
+"""Which files are opened as pictures, and by which library. Nothing is decoded here.
 
-Pillow is only ever asked for the formats listed here: some of its other ones start external programs (PostScript) or
-are no pictures.
+Pillow opens only the formats listed here: some of its other ones start external programs (PostScript) or are not
+pictures.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _ENDINGS = (
 )
 _RAW_ENDINGS = ".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw"
 RAW = frozenset(_RAW_ENDINGS.split())
-"""Endings of camera raw files."""
+"""Extensions of camera raw files."""
 READABLE = frozenset(_ENDINGS.split()) | RAW
-"""Endings of the files in a folder that are pictures; a file given by name is always tried."""
+"""Extensions of the files in a folder that are pictures; a file given by name is always tried."""
 _FORMATS = """
     AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM PSD QOI SGI TGA TIFF WEBP
 """
 PILLOW_FORMATS = tuple(_FORMATS.split())
-"""The formats that Pillow is asked for, by its own names."""
+"""The formats that Pillow may open, by its own names."""
 _PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 MAX_PIXELS = 2**29
-"""Pictures with more pixels (537 megapixels) are refused before they are decoded. Results have the same limit, so
+"""Pictures with more pixels (537 megapixels) are rejected before they are decoded. Results have the same limit, so
 every result can be read back."""
 
 _LARGE = 2**26
 _MOST_PIXELS_A_BYTE = 20_000
-"""Beyond what any format stores of a picture with content: such a file asks for memory and holds nothing."""
+"""More than any format reaches for a picture with content: such a file only consumes memory."""
 
 _pillow_limit = threading.Lock()
 
@@ -66,7 +66,7 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no regular, non-empty, readable file.
+    """Reject anything but a regular, non-empty, readable file.
 
     Raises:
         ImageError: in one sentence that names the file.
@@ -74,14 +74,12 @@ def check_file(path: Path) -> None:
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise ImageError(f"{path} is a folder, a picture file was expected.")
+            raise ImageError(f"{path} is a folder; expected a picture file.")
         if not stat.S_ISREG(found.st_mode):
             # Reading from a pipe or a device could wait or go on forever.
-            raise ImageError(
-                f"{path} is a pipe, a socket or a device, a picture file was expected."
-            )
+            raise ImageError(f"{path} is a pipe, a socket or a device; expected a picture file.")
         if found.st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes), a picture was expected.")
+            raise ImageError(f"{path} is empty (0 bytes); expected a picture.")
         with path.open("rb"):
             pass
     except ImageError:
@@ -98,14 +96,14 @@ def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
 
     Args:
         source: the file, or its content.
-        name: what messages call it.
+        name: the file's name in messages.
 
     Raises:
         ImageError: for too many pixels, or none.
-        Exception: whatever Pillow raises for what it cannot open.
+        Exception: whatever Pillow raises for a file that it cannot open.
     """
     _register_plugins()
-    # Pillow's own limit is a global of the process and lower than ours.
+    # Pillow's own limit is a global variable and lower than ours.
     with _pillow_limit, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -122,7 +120,7 @@ def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Refuse a picture without pixels, with more than `MAX_PIXELS`, or with far more than its file can hold."""
+    """Reject a picture without pixels, with more than `MAX_PIXELS`, or with far more than its file can hold."""
     if width < 1 or height < 1:
         raise ImageError(f"{path} is {width} x {height}, so it holds no pixels.")
     if width * height > MAX_PIXELS:
@@ -138,14 +136,14 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def unreadable(path: Path) -> ImageError:
-    """Return what to say about a file that nothing here can open."""
+    """Return the error for a file that cannot be opened."""
     ending = path.suffix.lower()
     if ending in (".heic", ".heif") and "HEIF" not in _registered():
-        return ImageError(f"{path} is a HEIC file: pip install pillow-heif to read it.")
+        return ImageError(f"{path} is a HEIC file. To read it, pip install pillow-heif.")
     if ending == ".jxl" and "JXL" not in _registered():
-        return ImageError(f"{path} is a JPEG XL file: pip install pillow-jxl-plugin to read it.")
+        return ImageError(f"{path} is a JPEG XL file. To read it, pip install pillow-jxl-plugin.")
     return ImageError(
-        f"{path} is not a picture that can be read. PNG, JPEG, WebP, TIFF and BMP files are."
+        f"{path} is not a picture in a supported format. Use PNG, JPEG, WebP, TIFF or BMP."
     )
 
 
@@ -166,7 +164,7 @@ def _register_plugins() -> None:
     Image.init()
     try:
         import_module("pillow_heif").register_heif_opener()
-    except Exception as error:  # a plugin that does not load must not cost the other formats
+    except Exception as error:  # a plugin that fails to load must not disable the other formats
         _ = error
     try:
         import_module("pillow_jxl")

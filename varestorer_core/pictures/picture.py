@@ -1,4 +1,4 @@
-"""What a picture file holds: pixels, and what a result must carry to mean and say the same."""
+"""The content of a picture file: pixels, and the colour profile and metadata that a result keeps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says about its picture besides the pixels; every part may be absent."""
+    """Metadata of a picture file; every part may be absent."""
 
     dpi: tuple[float, float] | None = None
     """Pixels per inch, horizontal and vertical."""
@@ -23,7 +23,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the pipeline takes it, and how its file stored it."""
+    """A picture as the pipeline accepts it, and how its file stored it."""
 
     rgb: Tensor
     """(3, H, W) float32 in [0, 1]; for an opaque 8-bit RGB file exactly its values / 255. Where `alpha` is 0, the
@@ -33,11 +33,11 @@ class Picture:
     bit_depth: int = 8
     """8 or 16 bits per channel."""
     icc_profile: bytes | None = None
-    """RGB profile in which `rgb` is to be understood; None means sRGB."""
+    """RGB profile of `rgb`; None means sRGB."""
     notes: tuple[str, ...] = ()
     """Remarks that the user should see: what was left out or converted."""
     grey: bool = False
-    """Whether the file has a single channel of light; the channels of `rgb` are then equal."""
+    """Whether the file has a single grey channel; the channels of `rgb` are then equal."""
     metadata: Metadata = Metadata()
 
     @property

@@ -1,5 +1,4 @@
-"""PNG with 16 bits per channel and more than one channel, which Pillow reads as 8 bits and cannot
-write.
+"""PNG with 16 bits per channel and more than one channel, which Pillow reads as 8 bits and cannot write.
 
 Reading needs no decoder of our own. Pillow unpacks big-endian 16-bit samples by keeping the first
 byte of each; asked to unpack the same bytes as little-endian, it keeps the second. Two passes give
@@ -27,8 +26,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether an opened, not yet loaded picture is a PNG whose 16 bits Pillow would cut to
-    8."""
+    """Return whether an opened picture, not loaded yet, is a PNG whose 16 bits Pillow would reduce to 8."""
     return image.format == "PNG" and _raw_mode(image) in _LOW_BYTES
 
 
@@ -72,7 +70,7 @@ def encode(
     for start in range(0, height, _BAND):
         above = samples[max(0, start - 1) : start]
         filtered = _filtered(samples[start : start + _BAND], above)
-        if packed := compressor.compress(filtered):  # it returns nothing until it has enough
+        if packed := compressor.compress(filtered):  # empty until a block is complete
             _write_chunk(file, b"IDAT", packed)
     _write_chunk(file, b"IDAT", compressor.flush())
     _write_chunk(file, b"IEND", b"")
@@ -92,7 +90,7 @@ def _filtered(samples: NDArray[np.uint16], before: NDArray[np.uint16]) -> bytes:
     above[1:] = data[:-1]
     if len(before):
         above[0] = before.astype(">u2").view(np.uint8).reshape(-1)
-    candidates = np.stack([data - left, data - above])  # (2, H, bytes), wrapping as PNG asks
+    candidates = np.stack([data - left, data - above])  # (2, H, bytes), modulo 256 as PNG requires
     cost = np.abs(candidates.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
     best = cost.argmin(axis=0)  # (H,)
     rows = np.empty((height, data.shape[1] + 1), np.uint8)

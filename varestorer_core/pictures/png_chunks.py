@@ -1,4 +1,4 @@
-"""The chunks of a PNG file, where Pillow does not tell or refuses what surrounds sound pixels."""
+"""The chunks of a PNG file, where Pillow does not expose them or rejects a file with intact pixels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LONGEST = 1 << 16
-"""Bytes of a chunk that `header_chunks` keeps, and of pixels that are decompressed at a time."""
+"""Most bytes of a chunk that `header_chunks` keeps, and of pixels that are decompressed at a time."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples a pixel, by colour type."""
 
 
 def header_chunks(path: Path) -> dict[bytes, bytes]:
-    """Return the content of the small chunks before the pixels; empty for what is no PNG."""
+    """Return the content of the small chunks before the pixels; empty for other formats."""
     chunks: dict[bytes, bytes] = {}
     with path.open("rb") as file:
         if file.read(8) != SIGNATURE:
@@ -34,7 +34,7 @@ def header_chunks(path: Path) -> dict[bytes, bytes]:
 
 
 def without_text(content: bytes) -> bytes:
-    """Return a PNG file without its text, of which Pillow refuses large amounts."""
+    """Return a PNG file without its text chunks; Pillow rejects large ones."""
     parts, place = [content[:8]], 8
     while place + 8 <= len(content):
         length, name = struct.unpack_from(">I4s", content, place)
@@ -46,9 +46,9 @@ def without_text(content: bytes) -> bytes:
 
 
 def lacks_rows(path: Path) -> bool:
-    """Tell whether the pixels of a PNG file without interlacing end before its last row.
+    """Return whether the pixels of a PNG file without interlacing end before its last row.
 
-    Pillow leaves such rows black or transparent, silently. This decompresses everything once more.
+    Pillow silently leaves such rows black or transparent. This decompresses everything once more.
     """
     stream, found, expected = zlib.decompressobj(), 0, 0
     with path.open("rb") as file:
@@ -70,7 +70,7 @@ def lacks_rows(path: Path) -> bool:
 
 
 def _decompressed(stream: Any, content: bytes) -> int:
-    """Return how many bytes come of a part of a compressed stream, a piece at a time."""
+    """Return how many bytes a part of a compressed stream decompresses to, one piece at a time."""
     found = len(stream.decompress(content, _LONGEST))
     while stream.unconsumed_tail and not stream.eof:  # what follows the stream is left over
         found += len(stream.decompress(stream.unconsumed_tail, _LONGEST))

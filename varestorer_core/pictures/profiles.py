@@ -1,10 +1,9 @@
 """Colour profiles (ICC).
 
-An RGB picture keeps its numbers and its profile: the model restores the numbers, the result
+An RGB picture keeps its values and its profile: the model restores the values and the result
 carries the same profile, so a colour-managed viewer shows the same colours and nothing is clipped
-to a smaller gamut. It also makes the command's pixels equal to those of ComfyUI, whose loader does
-not convert either. Every other colour space (CMYK, grey, Lab) has no place in an RGB file; it is
-converted to sRGB.
+to a smaller gamut. The command's pixels also equal those of ComfyUI, whose loader does not convert
+either. An RGB file cannot hold other colour spaces (CMYK, grey, Lab), so they are converted to sRGB.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ _LOSSLESS_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
 def color_space(profile: bytes | None) -> str | None:
-    """Return the colour space ("RGB", "GRAY", "CMYK", ...) of a profile; None if absent or
-    damaged."""
+    """Return the colour space ("RGB", "GRAY", "CMYK", ...) of a profile; None if absent or damaged."""
     # ICC.1:2022, table 18: bytes 16-19 name the colour space, bytes 36-39 are the signature.
     if profile is None or len(profile) < 128 or profile[36:40] != b"acsp":
         return None
@@ -46,7 +44,7 @@ def grey_to_srgb(samples: NDArray, profile: bytes) -> NDArray[np.float32]:
     """Convert grey samples (H, W), unsigned integers or float32 in [0, 1], to sRGB (H, W, 3) in [0, 1] through their
     profile.
 
-    littlecms gives 8 bits a channel here; between its 256 values the curve is interpolated.
+    littlecms returns 8 bits per channel here; the curve is interpolated between its 256 values.
 
     Raises:
         ImageCms.PyCMSError: if the profile cannot be used.

@@ -27,7 +27,7 @@ _PROGRAM = Path(__file__).with_name("raw_process.py")
 
 
 def read(path: Path) -> Samples:
-    """Develop a camera raw file: white balance of the camera, sRGB, 16 bits, upright.
+    """Develop a camera raw file with the camera's white balance to upright sRGB with 16 bits.
 
     Raises:
         ImageError: without rawpy, or for a file that it cannot develop.

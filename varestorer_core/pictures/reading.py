@@ -1,4 +1,4 @@
-"""Read a picture file as upright RGB in [0, 1], with what is needed to write it back alike."""
+"""Reading of picture files as upright RGB in [0, 1], with what a result needs to be stored in the same way."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from .transparency import fill_hidden
 
 _ORIENTATION = 0x0112  # EXIF tag
 _OFTEN_EMPTY_ALPHA = ("BMP", "DIB", "TGA")
-"""Formats whose programs often leave the fourth channel at 0."""
+"""Formats whose writers often leave the fourth channel at 0."""
 _EXCERPT = 200
 
 
 def read_picture(path: str | Path) -> Picture:
     """Read a picture file, turned upright by its EXIF orientation.
 
-    PNG, TIFF and Netpbm files keep their 16 bits, other formats are read with 8. Of several frames the first is read,
-    of a TIFF file that starts with a reduced picture the largest.
+    PNG, TIFF and Netpbm files keep their 16 bits; other formats are read with 8. Of several frames, the first is read;
+    of a TIFF file that starts with a reduced picture, the largest.
 
     Raises:
         ImageError: if the file is missing, no picture, damaged, larger than `opening.MAX_PIXELS`, or of a kind that
@@ -47,7 +47,7 @@ def read_picture(path: str | Path) -> Picture:
     check_file(path)
     try:
         with warnings.catch_warnings():
-            # Pillow warns of damage that does not change the pixels.
+            # Pillow warns about damage that does not change the pixels.
             warnings.simplefilter("ignore")
             with panics_as_errors():
                 return _read(path)
@@ -77,7 +77,7 @@ def _read(path: Path) -> Picture:
         return _read_tiff(path)
     with _opened(path) as image:
         samples = _decoded(path, image)
-        # Read after decoding: PNG may tell after the pixels, and has been asked for nothing it cannot give.
+        # Read after decoding: a PNG file may store metadata after its pixels.
         return _picture(samples, read_metadata(image))
 
 
@@ -109,7 +109,7 @@ def _read_tiff(path: Path) -> Picture:
                     "pip install tifffile imagecodecs, or save it as PNG."
                 )
             samples = _decoded(path, image)
-            samples.orientation = 1  # Pillow has turned it
+            samples.orientation = 1  # Pillow has rotated it already
         return _picture(samples, metadata)
 
 
@@ -120,7 +120,7 @@ def _picture(samples: Samples, metadata: Metadata) -> Picture:
             light = profiles.grey_to_srgb(samples.color[..., 0], profile)
             samples.color, profile = grey_as_rgb(light.mean(axis=2)), None
         except ImageCms.PyCMSError:
-            pass  # a damaged profile: ignored below, which is said
+            pass  # a damaged profile is ignored below, with a note
     if profile is not None and profiles.color_space(profile) != "RGB":
         samples.notes.append("has a damaged or unsuitable colour profile, which was ignored")
         profile = None
@@ -139,7 +139,7 @@ def _picture(samples: Samples, metadata: Metadata) -> Picture:
 
 
 def _opened(path: Path) -> Image.Image:
-    """Open a picture; a PNG file without its text, where that is more than Pillow reads."""
+    """Open a picture; a PNG file without its text if that is more than Pillow reads."""
     try:
         return open_image(path, path)
     except ValueError as error:
@@ -154,9 +154,9 @@ def _opened(path: Path) -> Image.Image:
 def _decoded(path: Path, image: Image.Image) -> Samples:
     """Return the samples of the first frame of an opened picture."""
     notes = []
-    # Only what is known without reading on: a count of the frames of a GIF or TIFF reads the whole file.
+    # Counting the frames of a GIF or TIFF would read the whole file.
     if getattr(image, "is_animated", False):
-        notes.append("holds more than one frame, only the first is restored")
+        notes.append("holds more than one frame; only the first is restored")
     samples = _deep(path, image)
     if samples is None:
         samples = _shallow(path, _loaded(path, image, notes), notes)
@@ -178,7 +178,7 @@ def _decoded(path: Path, image: Image.Image) -> Samples:
 
 
 def _deep(path: Path, image: Image.Image) -> Samples | None:
-    """Return the samples of a picture with 16 bits, None for one with fewer."""
+    """Return the samples of a picture with 16 bits; None for one with fewer."""
     if png16.is_deep(image):
         with open_image(path, path) as low:
             values = png16.decode(image, low)
@@ -202,7 +202,7 @@ def _deep(path: Path, image: Image.Image) -> Samples | None:
 
 
 def _loaded(path: Path, image: Image.Image, notes: list[str]) -> Image.Image:
-    """Decode a picture; a JPEG file that ends too early, as far as it goes."""
+    """Decode a picture; of a JPEG file that ends too early, as much as there is."""
     try:
         image.load()
     except OSError:
@@ -232,7 +232,7 @@ def _shallow(path: Path, image: Image.Image, notes: list[str]) -> Samples:
     values = np.asarray(image.convert("RGBA" if transparent else "RGB"))
     color, alpha = values[..., :3], values[..., 3] if transparent else None
     if alpha is not None and not alpha.any() and image.format in _OFTEN_EMPTY_ALPHA:
-        notes.append("is wholly transparent, which is taken for a mistake: read as opaque")
+        notes.append("is wholly transparent, which is probably a mistake; read as opaque")
         alpha = None
     return Samples(color, alpha, image.mode in ("1", "L", "LA"), icc_profile=profile)
 
@@ -243,7 +243,7 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) ->
         try:
             converted = profiles.to_srgb(image, profile)
         except ImageCms.PyCMSError:
-            pass  # a damaged profile: the plain formula below, and the note says so
+            pass  # a damaged profile: the plain formula below, with a note
         else:
             notes.append("is a CMYK picture, converted to sRGB through its colour profile")
             return converted
@@ -256,11 +256,11 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) ->
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # damaged EXIF must not cost the picture
+    except Exception as error:  # damaged EXIF must not prevent reading the picture
         _ = error
         return 1
 
 
 def without_metadata(picture: Picture) -> Picture:
-    """Return a picture that says nothing but its pixels and their colours."""
+    """Return a picture with its pixels and colour profile alone."""
     return replace(picture, metadata=Metadata())

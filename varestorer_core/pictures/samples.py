@@ -22,7 +22,7 @@ class Samples:
     bit_depth: int = 8
     icc_profile: bytes | None = None
     orientation: int = 1
-    """Of EXIF and TIFF, 1 to 8, still to be applied."""
+    """EXIF or TIFF orientation, 1 to 8, still to be applied."""
     notes: list[str] = field(default_factory=list)
 
     def upright(self) -> None:
@@ -41,7 +41,7 @@ def to_unit(samples: NDArray) -> NDArray[np.float32]:
     """Return samples as float32 in [0, 1]."""
     if samples.dtype == np.float32:
         return samples
-    # The same division in the same precision as ComfyUI's loader, so both give the same values.
+    # The same division in the same precision as ComfyUI's loader, so that both return the same values.
     values = samples.astype(np.float32)
     values /= np.float32(np.iinfo(samples.dtype).max)
     return values
@@ -53,7 +53,7 @@ def to_tensor(samples: NDArray) -> Tensor:
 
 
 def _turned(array: NDArray, orientation: int) -> NDArray:
-    """Turn an array (H, W, ...) upright; the numbers 1 to 8 are those of the EXIF standard."""
+    """Turn an array (H, W, ...) upright; orientations 1 to 8 are those of the EXIF standard."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

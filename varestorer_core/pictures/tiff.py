@@ -1,7 +1,7 @@
-"""TIFF by tifffile, which reads layouts right that Pillow scrambles: planes, turned sides, 9 to 16 bits, inverted grey.
+"""TIFF files, read by tifffile, which decodes layouts that Pillow scrambles: planes, 9 to 16 bits, inverted grey.
 
-JPEG inside TIFF, CMYK, Lab and YCbCr stay with Pillow, which converts them; `pillow_reads_right` says which of the
-other layouts it can be trusted with where tifffile is not installed.
+Pillow still reads JPEG inside TIFF, CMYK, Lab and YCbCr, which it converts; `pillow_reads_right` returns which of the
+other layouts it reads correctly if tifffile is not installed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from . import raw
 from .opening import check_size
 from .samples import Samples, grey_as_rgb
 
-_MAX_PAGES = 32  # looked at; counting all of a long file takes as long as reading it
+_MAX_PAGES = 32  # examined at most; counting all pages of a long file takes as long as reading it
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, LinearRaw
 _JPEG = (6, 7, 34892, 33007)
@@ -39,8 +39,8 @@ def read(path: Path) -> Samples:
     """Decode the first full-size picture of a TIFF file.
 
     Raises:
-        ImageError: for what cannot be read right, with the reason.
-        UnsupportedLayoutError: for what tifffile cannot read here, or is not there to read.
+        ImageError: for a file that cannot be read correctly, with the reason.
+        UnsupportedLayoutError: for a layout that tifffile cannot read, or if it is not installed.
         Exception: whatever tifffile raises on damaged files.
     """
     try:
@@ -59,7 +59,7 @@ _quiet = threading.local()
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep tifffile from logging every oddity of a damaged file: what matters of them is raised, or does no harm."""
+    """Silence tifffile's log about damaged files: errors that matter are raised."""
     _filter_once()
     _quiet.on = True
     try:
@@ -70,18 +70,18 @@ def _unlogged() -> Iterator[None]:
 
 @lru_cache(maxsize=None)
 def _filter_once() -> None:
-    # By thread, because the program around may read TIFF files of its own and want to see the log.
+    # Per thread, because the surrounding program may read TIFF files of its own and need the log.
     logging.getLogger("tifffile").addFilter(lambda _: not getattr(_quiet, "on", False))
 
 
 def pillow_reads_right(image: Image.Image) -> str | None:
-    """Return None if Pillow reads an opened TIFF right, else the reason to refuse it."""
+    """Return None if Pillow reads an opened TIFF correctly, else the reason to reject it."""
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(258, (1,))
     bits = tuple(bits) if isinstance(bits, tuple) else (bits,)
     photometric, planar = tags.get(262), tags.get(284, 1)
     if tags.get(254, 0) & 1:
-        return "its first page is a reduced one"
+        return "its first page is a reduced picture"
     if photometric in _RAW_PHOTOMETRICS or 330 in tags:
         return "it holds more than its first page shows"
     if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE):
@@ -92,8 +92,8 @@ def pillow_reads_right(image: Image.Image) -> str | None:
         if max(bits) < 8 and len(bits) > 1:
             return f"it has {max(bits)} bits per channel"
         if planar == 2 and len(bits) > 1:
-            return "its channels lie in planes"
-    # An uncompressed file is mapped with its sides swapped before it is turned.
+            return "its channels are stored in planes"
+    # Pillow maps an uncompressed file with swapped sides before it rotates it.
     if tags.get(274, 1) in (5, 6, 7, 8) and tags.get(259, 1) == 1:
         return "it is stored on its side"
     return None
@@ -109,10 +109,10 @@ def _largest(pages: list[Any]) -> tuple[Any, list[str]]:
         best = max(whole, key=lambda page: page.imagewidth * page.imagelength)
         if best is not first and _area(best) > _area(first):
             size = f"{best.imagewidth} x {best.imagelength}"
-            notes.append(f"starts with a reduced picture, the one of {size} is restored")
+            notes.append(f"starts with a reduced picture; the one of {size} is restored")
             return best, notes
     if sum(not page.subfiletype & 1 for page in pages) > 1:
-        notes.append("holds more than one page, only the first is restored")
+        notes.append("holds more than one page; only the first is restored")
     return first, notes
 
 
@@ -130,11 +130,11 @@ def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
     _check_layout(path, page)
     try:
         values = page.asarray()
-    # tifffile raises either, depending on what needs imagecodecs: the compression or the packing of bits.
+    # tifffile raises one or the other, depending on whether the compression or the packing of bits needs imagecodecs.
     except (ValueError, NotImplementedError) as error:
         if "imagecodecs" in str(error):
             raise UnsupportedLayoutError(
-                "it needs imagecodecs to be read: pip install imagecodecs"
+                "reading it needs imagecodecs: pip install imagecodecs"
             ) from error
         raise
     values = _channels_last(path, page, values)
@@ -152,7 +152,7 @@ def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
     if photometric == _WHITE_IS_ZERO:
         color = (1 - color) if color.dtype == np.float32 else np.iinfo(color.dtype).max - color
     if page.dtype.kind == "f":
-        notes.append("holds floating-point values in [0, 1], taken as 16 bits per channel")
+        notes.append("holds floating-point values in [0, 1], read as 16 bits per channel")
     orientation = page.tags.get(274)
     return Samples(
         color if wanted == 3 else grey_as_rgb(color[..., 0]),
@@ -166,7 +166,7 @@ def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
 
 
 def _check_layout(path: Path, page: Any) -> None:
-    """Refuse, before memory is taken, what is no plain picture or is not all there."""
+    """Reject unusual layouts and incomplete files before any memory is allocated."""
     if page.imagedepth != 1 or page.samplesperpixel > 8:
         raise ImageError(
             f"{path} holds {page.samplesperpixel} channels and {page.imagedepth} layers. Save it as a plain picture."
@@ -195,7 +195,7 @@ def _bits(page: Any) -> int:
 
 
 def _channels_last(path: Path, page: Any, values: NDArray) -> NDArray:
-    """Return (H, W, channels), whatever the order in the file."""
+    """Return values as (H, W, channels), whatever the order in the file."""
     values = values.reshape(page.shape)
     axes = page.axes
     if axes == "SYX":
@@ -216,7 +216,7 @@ def _scaled(path: Path, page: Any, values: NDArray) -> tuple[NDArray, int]:
         return values.astype(np.uint8) * np.uint8(255), 8
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
-        if not (low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK):  # also refuses NaN
+        if not (low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK):  # also rejects NaN
             raise ImageError(
                 f"{path} holds floating-point values from {low:g} to {high:g}; black must be 0 and white 1. "
                 "Save it with 8 or 16 bits per channel."
@@ -250,7 +250,7 @@ def _looked_up(path: Path, page: Any, indices: NDArray) -> NDArray:
 def _with_alpha(
     page: Any, color: NDArray, extra: NDArray, notes: list[str]
 ) -> tuple[NDArray, NDArray | None]:
-    """Return colours, no alpha multiplied in, and the alpha channel (H, W) if one is declared."""
+    """Return colours without alpha multiplied in, and the alpha channel (H, W) if one is declared."""
     kinds = [int(kind) for kind in page.extrasamples]
     for index, kind in enumerate(kinds[: extra.shape[-1]]):
         alpha = extra[..., index]
@@ -262,5 +262,5 @@ def _with_alpha(
             plain = np.where(unit > 0, color * (top / np.maximum(unit, 1e-12)), 0)
             plain = plain if color.dtype == np.float32 else np.rint(plain)
             return np.clip(plain, 0, top).astype(color.dtype), alpha
-    notes.append("has a further channel that is not declared as transparency: left out")
+    notes.append("has an extra channel that is not declared as transparency, which was ignored")
     return color, None

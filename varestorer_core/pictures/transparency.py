@@ -1,7 +1,7 @@
-"""Colours under transparent pixels, which nobody is meant to see: black, or what a cut-out left there.
+"""Colours of transparent pixels: black, or what a cut-out left there.
 
-Resizing and restoring mix neighbours, so a hidden colour would show as a fringe. Visible colours are spread over the
-hidden pixels first; then resizing colours and alpha apart has no fringe.
+Resizing and restoring mix neighbours, so a hidden colour would show as a fringe. Visible colours are therefore spread
+over the hidden pixels first; then colours and alpha can be resized separately without a fringe.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ _BAND = 256  # rows at a time; even, so that the squares of two pixels a side st
 def fill_hidden(rgb: Tensor, alpha: Tensor) -> Tensor:
     """Return a picture whose wholly transparent pixels have the colours of their visible neighbours.
 
-    The means of visible pixels over squares of 2, 4, 8, ... pixels a side; a hidden pixel takes the mean of the
-    smallest square that has visible pixels, interpolated.
+    Averages visible pixels over squares of 2, 4, 8, ... pixels a side; a hidden pixel gets the mean of the smallest
+    square that has visible pixels, interpolated.
 
     Args:
         rgb: (3, H, W) float.
         alpha: (1, H, W) in [0, 1], not multiplied into `rgb`.
 
     Returns:
-        (3, H, W): `rgb` itself where nothing, or everything, is hidden.
+        (3, H, W): `rgb` itself if nothing, or everything, is hidden.
     """
     hidden = alpha <= 0
     if not bool(hidden.any()) or bool(hidden.all()):
         return rgb
-    # Of a large picture, only halves and smaller are kept: what it takes is a third of what was read.
+    # Only half-size and smaller levels are kept, so the memory is a third of the picture's.
     levels = [_weighted_half(rgb, alpha)]
     while max(levels[-1][1].shape[-2:]) > 1 and bool((levels[-1][1] <= 0).any()):
         levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
@@ -50,7 +50,7 @@ def _weighted_half(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spread(filled: Tensor, like: Tensor) -> Tensor:
-    """Return colours (3, h, w), enlarged to the size of other ones."""
+    """Return colours (3, h, w), enlarged to the size of `like`."""
     return F.interpolate(filled[None], size=like.shape[-2:], mode="bilinear")[0]
 
 

@@ -1,7 +1,6 @@
-"""Write a picture file, whole or not at all.
+"""Writing of picture files, complete or not at all.
 
-The bytes go to a temporary file in the same folder, which takes the final name only when it is
-complete and on the disk.
+The bytes go to a temporary file in the same folder, which is renamed only when it is complete and on the disk.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-"""File name endings that can be written, with Pillow's name of the format."""
+"""File name extensions that can be written, with Pillow's name of the format."""
 ALPHA_FORMATS = frozenset({"PNG", "TIFF", "WEBP"})
 """Formats that can hold transparency."""
 DEEP_FORMATS = frozenset({"PNG"})
-"""Formats that we write with 16 bits per channel."""
+"""Formats that can be written with 16 bits per channel."""
 
 _BAND = 256  # rows converted at a time
 _MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
 
 
 def check_target(path: str | Path, size: tuple[int, int]) -> str:
-    """Return the format that a file name asks for, if it can hold a picture of (height, width).
+    """Return the format of a file name, if it can hold a picture of (height, width).
 
     Raises:
-        ImageError: for a name without a known ending, or a picture too large for the format.
+        ImageError: for a name without a known extension, or a picture too large for the format.
     """
     path = Path(path)
     file_format = FORMATS.get(path.suffix.lower())
@@ -72,16 +71,16 @@ def write_picture(
     quality: int | None = None,
     on_encoded: Callable[[memoryview], None] | None = None,
 ) -> None:
-    """Write a picture in the format that its file name asks for, replacing what was there.
+    """Write a picture in the format of its file name, replacing an existing file.
 
     Args:
         rgb: (3, H, W) in [0, 1]; values outside are clipped.
-        alpha: (1, H, W) in [0, 1], for the formats that hold transparency.
+        alpha: (1, H, W) in [0, 1], for formats that hold transparency.
         bit_depth: 8, or 16 for PNG.
         icc_profile: RGB profile to embed; None writes none, which means sRGB.
         grey: write one channel, the mean of the three, and no profile.
-        metadata: what else to say about the picture, as far as the format can.
-        quality: of JPEG and WebP, 1 to 100; None is 95. Other formats lose nothing.
+        metadata: further metadata to write, as far as the format can hold it.
+        quality: of JPEG and WebP, 1 to 100; None means 95. Other formats are lossless.
         on_encoded: called with the content of the file before it is written.
 
     Raises:
@@ -114,15 +113,15 @@ def write_picture(
 
 
 def to_grey(rgb: Tensor) -> Tensor:
-    """Return the mean (1, H, W) of three channels; in float64, so that three equal values stay what they are."""
+    """Return the mean (1, H, W) of three channels, computed in float64 so that three equal values stay unchanged."""
     return rgb.double().mean(0, keepdim=True).float()
 
 
 def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
     """Return samples (H, W, channels) of a picture (channels, H, W) in [0, 1].
 
-    Cut, not rounded, exactly as the official script and ComfyUI's Save Image do it, so that the
-    same result has the same pixels whichever way it was saved. Values k / 255 come back as k.
+    Values are truncated instead of rounded, exactly as in the official script and ComfyUI's Save Image, so that a
+    result has the same pixels whichever program saved it. Values k / 255 become k.
     """
     samples = _samples_like(picture, np.uint8)
     for rows in _bands(picture):
@@ -141,12 +140,12 @@ def to_uint16(picture: Tensor) -> NDArray[np.uint16]:
 
 
 def _samples_like(picture: Tensor, dtype: type) -> NDArray:
-    """Return room for the samples (H, W, channels) of a picture (channels, H, W)."""
+    """Return an empty array for the samples (H, W, channels) of a picture (channels, H, W)."""
     channels, height, width = picture.shape
     return np.empty((height, width, channels), dtype)
 
 
 def _bands(picture: Tensor) -> Iterator[slice]:
-    """Yield the rows of a picture (channels, H, W) in bands, so that no copy of all is made."""
+    """Yield the rows of a picture (channels, H, W) in bands, to avoid a copy of the whole."""
     for start in range(0, picture.shape[-2], _BAND):
         yield slice(start, start + _BAND)
