@@ -1,4 +1,4 @@
-"""The files that come with the package: the tiny model, the demonstration picture, and data of measures."""
+"""Files bundled with the package: the tiny model, the demonstration picture, and data of metrics."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from .errors import VARestorerError
 
 _LONGEST_NAME = 255  # bytes, of one part of a path, on the usual file systems
 _ABANDONED_AFTER = 24 * 3600
-"""Seconds until the file of a process that cannot be asked about counts as left behind."""
+"""Seconds until the file of a process of unknown state counts as abandoned."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def reserve(path: Path) -> None:
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as problem:
-        if problem.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+        if problem.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # not supported by the file system
             return
         path.unlink(missing_ok=True)
         raise VARestorerError(_write_problem(path, size, problem)) from problem
@@ -136,7 +136,7 @@ def _is_abandoned(entry: Path, pid: int) -> bool:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the permissions of the file to replace, None if there is none."""
+    """Return the permissions of the file to replace; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

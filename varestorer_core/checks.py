@@ -1,4 +1,4 @@
-"""What a restoration refuses: before it works, what does not fit together; on the way, results that are not finite."""
+"""Checks of a restoration: of its inputs before it starts, and of the networks' results for NaN and infinite values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import ImageError, SettingError, VARestorerError
 
 
 def check_finite(values: Tensor, network: str) -> None:
-    """Refuse NaN and infinite results: every comparison with NaN is false, so they would pass for bits.
+    """Reject NaN and infinite results; every comparison with NaN is false, so they would become ordinary bits.
 
     Raises:
         VARestorerError: naming the network.
@@ -20,12 +20,12 @@ def check_finite(values: Tensor, network: str) -> None:
     if not bool(torch.isfinite(values).all()):
         raise VARestorerError(
             f"The {network} returned NaN or infinite values. In fp16, values above 65,504 overflow: load the model in "
-            "bf16 or fp32. If it is loaded so already, the file is damaged."
+            "bf16 or fp32. If it already is, the file is damaged."
         )
 
 
 def check_pictures(pictures: Sequence[Tensor]) -> None:
-    """Refuse what cannot be restored, before any work."""
+    """Reject pictures that cannot be restored, before any work."""
     if len(pictures) == 0:
         raise ImageError("Expected at least one picture, got an empty batch. Load a picture first.")
     for index, picture in enumerate(pictures):
@@ -41,9 +41,9 @@ def check_pictures(pictures: Sequence[Tensor]) -> None:
 
 
 def check_bits(made: int, config: TransformerConfig) -> None:
-    """Refuse a VAE that makes another number of bits per token than the model reads."""
+    """Reject a VAE with another number of bits per token than the model."""
     if made != config.codebook_dim:
         raise SettingError(
-            f"This model reads {config.codebook_dim} bits per token, the VAE makes {made}. Model "
+            f"This model uses {config.codebook_dim} bits per token, but the VAE uses {made}. Model "
             "and VAE belong to different families: load both bundled files, or both official ones."
         )

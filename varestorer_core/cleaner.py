@@ -21,7 +21,7 @@ from .tiles.batching import is_out_of_memory
 from .wording import shown
 
 _MULTIPLE = 64
-"""Eight pixels per token of SwinIR's map times a window of eight tokens."""
+"""Eight pixels per token of SwinIR's feature map times a window of eight tokens."""
 
 _EXPECTED = f"Expected a SwinIR restorer, such as {CLEANER.source}."
 
@@ -32,7 +32,7 @@ class Cleaner:
     Args:
         compute_dtype: dtype of the computation with float32 weights. With bfloat16 the network runs under autocast,
         like the official pipeline on a GPU: on a CPU that is 10 dB closer than a network cast to bfloat16, and
-            no slower. Any other multiplies as the weights are stored.
+            no slower. Any other dtype multiplies in that of the weights.
     """
 
     def __init__(self, network: torch.nn.Module, compute_dtype: torch.dtype | None = None):
@@ -41,9 +41,9 @@ class Cleaner:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return cleaned images (B, 3, H, W) of images in [-1, 1]; not clamped, same size and type.
+        """Return cleaned images (B, 3, H, W) in about [-1, 1], not clamped, of the same size and dtype.
 
-        They stay on the network's device, where the encoder reads them next.
+        They stay on the network's device, where the encoder uses them next.
         Sides that are not multiples of 64 are padded by reflection at the bottom and right.
         """
         weight = next(self.network.parameters())
@@ -90,13 +90,15 @@ def load_cleaner(
     try:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state_dict))
     except spandrel.UnsupportedModelError as error:
-        raise CheckpointError(f"{name} is not a model that spandrel knows. {_EXPECTED}") from error
-    except Exception as error:  # what a parser of shapes raises on damaged ones is anybody's guess
+        raise CheckpointError(
+            f"{name} is not a model that spandrel supports. {_EXPECTED}"
+        ) from error
+    except Exception as error:  # spandrel may raise anything on damaged shapes
         if is_out_of_memory(error) or isinstance(error, MemoryError):
             raise CheckpointError(
                 f"{name} cannot be loaded: there is not enough memory."
             ) from error
-        reason = shown(" ".join(str(error).split()))  # torch lists keys on lines of their own
+        reason = shown(" ".join(str(error).split()))  # torch lists keys on separate lines
         raise CheckpointError(f"{name} is damaged: {reason} {_EXPECTED}") from error
     kind = descriptor.architecture.id
     if kind != "SwinIR" or descriptor.scale != 1 or descriptor.input_channels != 3:

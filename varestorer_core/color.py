@@ -4,7 +4,7 @@ Three methods: `wavelet` replaces the lowest frequencies (StableSR's wavelet col
 standard deviation of each RGB channel, `lab` does so in CIELAB (D65), which separates lightness and the two colour
 axes.
 
-Work goes band by band: beside the pictures there is one channel's plane and what a band needs.
+The work is done in bands of rows: besides the pictures, only one channel's plane and one band are in memory.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from .settings import COLOR_MATCHES
 from .tiles.batching import is_out_of_memory
 
 _WAVELET_LEVELS = 5
-_BAND = 2**18  # values of a band of rows, 1 MB: a cache holds a few
-_DEVICE_BAND = 2**24  # on other devices, which need much work at once: 64 MB
-_MIN_STD = 1e-5  # below this a channel counts as flat: dividing by it would only amplify rounding
+_BAND = 2**18  # values of a band of rows, 1 MB, so that a cache holds a few
+_DEVICE_BAND = 2**24  # on other devices, which need more work at once: 64 MB
+_MIN_STD = (
+    1e-5  # below this, a channel counts as flat: dividing by it would only amplify rounding errors
+)
 
 
 def match_color(
@@ -38,9 +40,9 @@ def match_color(
 
     Args:
         image, source: (3, H, W) of the same size, in [0, 1].
-        method: one of `COLOR_MATCHES`; "none" returns `image` as it is.
+        method: one of `COLOR_MATCHES`; "none" returns `image` unchanged.
         in_place: the result may reuse the memory of `image`; `source` is never changed.
-        device: CUDA device that may filter planes of pictures on the CPU for `wavelet`; any other is not used.
+        device: CUDA device that may filter planes of CPU pictures for `wavelet`; other devices are not used.
 
     Returns:
         (3, H, W) float32 in [0, 1] on the device of `image`.
@@ -53,13 +55,13 @@ def match_color(
         return image
     if image.shape != source.shape:
         raise ValueError(
-            f"image and source must have the same shape, got {tuple(image.shape)} and "
+            f"Image and source must have the same shape, got {tuple(image.shape)} and "
             f"{tuple(source.shape)}."
         )
     matched = image.float() if in_place else image.to(torch.float32, copy=True)
     source = source.to(image.device, torch.float32)
     if method == "wavelet":
-        # The filter is linear: swapping the low bands is adding the low band of the difference.
+        # The filter is linear, so swapping the low bands means adding the low band of the difference.
         for own, wanted in zip(matched, source, strict=True):
             _swap_low_band_(own, wanted, device)
     elif method == "adain":
@@ -90,7 +92,7 @@ def _swap_low_band_(own: Tensor, wanted: Tensor, device: torch.device | None) ->
 def _match_statistics_(
     values: Tensor, own_std: Tensor, own_mean: Tensor, std: Tensor, mean: Tensor
 ) -> Tensor:
-    """Shift and stretch values in place from one mean and deviation to another."""
+    """Shift and scale values in place from one mean and standard deviation to another."""
     return values.sub_(own_mean).mul_(std / own_std.clamp_min(_MIN_STD)).add_(mean)
 
 
@@ -117,7 +119,7 @@ def _bands(image: Tensor) -> Iterator[Tensor]:
 
 def _blur_(plane: Tensor) -> Tensor:
     """Blur (H, W) in place with the a-trous cascade of (1, 2, 1)/4 taps 1, 2, 4, ... pixels apart."""
-    for turned in (plane, plane.T):  # the axes do not meet: each row or column is on its own
+    for turned in (plane, plane.T):  # the axes are independent
         for band in _bands(turned):
             smooth = band.contiguous()
             for level in range(_WAVELET_LEVELS):

@@ -22,7 +22,7 @@ def srgb_to_linear(values: Tensor) -> Tensor:
 
 def linear_to_srgb(intensities: Tensor) -> Tensor:
     """Return the sRGB values of linear intensities in [0, 1]."""
-    # Where the straight part is taken, the power must still be a number.
+    # The power must not be NaN where the linear part is used.
     curve = 1.055 * intensities.clamp(min=1e-12) ** (1 / 2.4) - 0.055
     return torch.where(intensities > 0.0031308, curve, intensities * 12.92)
 

@@ -1,7 +1,7 @@
-"""Frozen configurations of the two networks, and the presets that have a name.
+"""Frozen configurations of the two networks, and named presets.
 
-A configuration is everything that the shapes of a checkpoint cannot tell on their own, plus what
-they can; `checkpoint` deduces it from keys and shapes, our own safetensors carry it as JSON.
+`checkpoint` deduces a configuration from keys and shapes, as far as they determine it; our own
+safetensors contain it as JSON.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MOST = {
     "num_res_blocks": 64,
     "norm_groups": 8192,
 }
-"""Largest sizes of a network, some thirty times those of the released ones."""
+"""Largest sizes of a network, about thirty times those of the released ones."""
 
 
 def _check_sizes(config: Any) -> None:
-    """Refuse sizes that no network of this kind has, before anything is built of them."""
+    """Reject implausible sizes before a network is built from them."""
     for entry in dataclasses.fields(config):
         value, most = getattr(config, entry.name), _MOST.get(entry.name)
         least = 0 if entry.name == "lora_rank" else 1
@@ -45,7 +45,7 @@ def _check_sizes(config: Any) -> None:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Shape of the visual autoregressive transformer (teacher and one-step student alike)."""
+    """Shape of the visual autoregressive transformer, both teacher and one-step student."""
 
     embed_dim: int
     """Width C of the token stream."""
@@ -66,20 +66,20 @@ class TransformerConfig:
     lora_rank: int = 0
     """Rank of separate adapters on self- and cross-attention; 0 means none (or merged)."""
     lq_prior: bool = False
-    """Whether logits get a learned log-odds prior towards the bits of the LQ pyramid.
+    """Whether a learned log-odds prior towards the bits of the LQ pyramid is added to the logits.
 
-    Not part of the official model; our small models start from copying their input with it.
+    Not part of the official model; with it, our small models start training by copying their input.
     """
     pixel_class: str = "0.25M"
     """Prefix of the scale schedule that the model was trained on."""
     lq_rows: str = "next"
     """Rotary rows of the appended LQ code map: those of the "next" scale, as in the released weights, or its "own".
 
-    Its own are those of the finest scale: a token then finds the LQ code of its place at its own coordinates.
+    Its own are those of the finest scale: a token and the LQ code of its position then have the same coordinates.
     """
     cross_scale: bool = True
-    """Whether every scale sees all others; False for a student that was trained like the teacher, without sight of
-    finer scales and of the appended LQ code map (an ablation of the paper)."""
+    """Whether every scale attends to all others; False for a student that was trained like the teacher, without
+    attention to finer scales and the appended LQ code map (an ablation of the paper)."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -112,7 +112,7 @@ class TokenizerConfig:
     base_channels: int = 128
     """Width of the first level."""
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    """Width of each level as a multiple of `base_channels`; one level fewer than halvings plus one."""
+    """Width of each level as a multiple of `base_channels`; each level but the last halves the resolution."""
     num_res_blocks: int = 2
     """Residual blocks per encoder level; the decoder has one more."""
     norm_groups: int = 32
@@ -146,10 +146,10 @@ VARESTORER_2B = TransformerConfig(
 
 
 def recommended_detail(config: TransformerConfig) -> float:
-    """Return the noise scale that suits a model.
+    """Return the recommended noise scale of a model.
 
     The official model was trained and released with sampling at full noise; small ones, such as the
-    bundled one, are sharpest at the most likely bits.
+    bundled one, are sharpest with the most likely bits.
     """
     return 1.0 if config.embed_dim >= VARESTORER_2B.embed_dim else 0.0
 
@@ -159,7 +159,7 @@ INFINITY_VAE_D32 = TokenizerConfig(codebook_dim=32)
 
 
 def to_dict(config: TransformerConfig | TokenizerConfig) -> dict[str, Any]:
-    """Return the configuration as plain JSON-able values."""
+    """Return the configuration as JSON-serialisable values."""
     return dataclasses.asdict(config)
 
 
@@ -195,7 +195,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise CheckpointError(
-            f"The file's configuration has fields that this version does not know: {shown(', '.join(unknown))}. "
+            f"The file's configuration has fields that this version does not support: {shown(', '.join(unknown))}. "
             "It was written by a newer version; update VARestorer."
         )
     try:

@@ -14,7 +14,7 @@ def choose_device(name: str | torch.device) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:N" or "mps"; auto is the fastest available.
 
     Raises:
-        SettingError: if there is no such device here.
+        SettingError: if this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -43,7 +43,7 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype of the transformer's matrices for a name in `DTYPES` or "auto".
 
     "auto" is bf16 on CUDA devices with native bf16, fp16 on older ones, and fp32 on all others. In fp16 the matrices
-    and what they multiply have a range to 65,504; the residual stream and the norms stay in float32.
+    and their inputs have a range of up to 65,504; the residual stream and the norms stay in float32.
 
     Raises:
         SettingError: for a name that is not in `DTYPES`.

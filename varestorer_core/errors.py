@@ -1,4 +1,4 @@
-"""The errors that users meet. Each message says what was expected, what was got and what to do."""
+"""Errors for users. Each message states what was expected, what was found and what to do."""
 
 
 class VARestorerError(Exception):
@@ -6,7 +6,7 @@ class VARestorerError(Exception):
 
 
 class CheckpointError(VARestorerError, ValueError):
-    """A file is not the checkpoint it was taken for, or is damaged."""
+    """A file is not the expected checkpoint, or is damaged."""
 
 
 class ImageError(VARestorerError, ValueError):
@@ -14,4 +14,4 @@ class ImageError(VARestorerError, ValueError):
 
 
 class SettingError(VARestorerError, ValueError):
-    """A setting (upscale, overlap, colour match, ...) is outside the range that it can have."""
+    """A setting (upscale, overlap, colour match, ...) is out of range."""

@@ -1,8 +1,8 @@
-"""How much memory a tile needs besides the weights, before it is run.
+"""Estimates of the memory that a tile needs besides the weights.
 
-The formulas follow the fullest point of each network. They were set beside the peak of tensor bytes counted while the
-networks ran on shapes alone, as `tests/unit/test_estimates.py` does again: it holds them to once to twice that peak.
-What kernels take for themselves has not been measured on a GPU. Memory grows in step with the batch.
+The formulas describe the point of highest memory use of each network. `tests/unit/test_estimates.py` compares them with
+the peak of tensor bytes, counted while the networks run on shapes alone: they are one to two times that peak.
+The workspace of kernels has not been measured on a GPU. Memory is proportional to the batch size.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 
 from .config import TokenizerConfig, TransformerConfig
 
-# Feature maps of full size alive at once: 5 within a residual block, 3 wider ones where the decoder has just doubled
-# its map, and one more for the convolution's own use.
+# Feature maps of full size in memory at once: 5 within a residual block, 3 wider ones where the decoder has just
+# doubled the resolution, and one more for the convolution's workspace.
 _BLOCK_MAPS = 6
 _DOUBLED_MAPS = 4
 
@@ -25,15 +25,15 @@ def transformer_bytes(
     fused: bool = True,
     keys: int | None = None,
 ) -> int:
-    """Return the memory that one tile of so many tokens needs where blocks multiply in `dtype`.
+    """Return the memory in bytes that one tile needs if blocks multiply in `dtype`.
 
-    The fullest point is the feed-forward: the float32 stream and its normalised copies, and the hidden layer twice.
-    Without a fused kernel it can be the attention, which then has the scores of all heads in memory, before and after
-    the softmax. A quarter more is for what kernels take, and for tables that do not grow with the width.
+    The peak is in the feed-forward layer: the float32 stream and its normalised copies, and the hidden layer twice.
+    Without a fused kernel it can be in the attention, which then has the scores of all heads in memory, before and
+    after the softmax. A quarter is added for the workspace of kernels and for tables that do not grow with the width.
 
     Args:
-        fused: whether the attention kernel keeps its scores out of memory.
-        keys: tokens that are attended to, where they are not the same.
+        fused: whether the attention kernel avoids storing its scores.
+        keys: number of tokens that are attended to, if different.
     """
     stream, item = config.embed_dim * 4 * 5, dtype.itemsize
     most = tokens * (stream + config.embed_dim * item * 3 + config.ffn_dim * item * 2)
@@ -44,12 +44,12 @@ def transformer_bytes(
 
 
 def encoder_bytes(config: TokenizerConfig, pixels: int) -> int:
-    """Return the memory for encoding so many pixels, in float32."""
+    """Return the memory in bytes for encoding `pixels` pixels in float32."""
     return pixels * config.base_channels * 4 * _BLOCK_MAPS
 
 
 def decoder_bytes(config: TokenizerConfig, pixels: int, dtype: torch.dtype) -> int:
-    """Return the memory for decoding to so many pixels in `dtype`."""
-    # The finest level receives the next coarser level's width at full size.
+    """Return the memory in bytes for decoding to `pixels` pixels in `dtype`."""
+    # The finest level receives the next coarser level's channels at full resolution.
     doubled = max(config.channel_multipliers[:2]) * _DOUBLED_MAPS
     return pixels * config.base_channels * dtype.itemsize * max(doubled, _BLOCK_MAPS)

@@ -16,7 +16,7 @@ _TALL: dict[float, tuple[tuple[int, int], ...]] = {
     2.5: ((1, 1), (2, 2), *((5 * n, 2 * n) for n in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20))),
     3.0: ((1, 1), (2, 2), (6, 2), *((3 * n, n) for n in (3, 5, 7, 9, 12, 15, 18, 24, 30, 37))),
 }
-# Ratios below 1 are named by the inverse cut to three decimals, as in the official tables.
+# Ratios below 1 are named by the inverse truncated to three decimals, as in the official tables.
 _INVERSE = {1.25: 0.8, 1.333: 0.75, 1.5: 0.666, 1.75: 0.571, 2.0: 0.5, 2.5: 0.4, 3.0: 0.333}
 
 

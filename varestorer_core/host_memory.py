@@ -1,6 +1,6 @@
-"""Whether the results that were asked for fit into the memory of this machine, known before any work.
+"""Check before any work that the requested results fit into this machine's memory.
 
-Memory on a GPU is another matter: tiles there have one size, whatever the picture's.
+This is about main memory. GPU memory does not depend on the picture, because tiles have a fixed size.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from pathlib import Path
 from .errors import ImageError
 
 MAX_OUTPUT_PIXELS = 2**29
-"""A result with more pixels (537 megapixels) is refused as a mistake, whatever the memory."""
+"""A result with more pixels (537 megapixels) is rejected as a mistake, regardless of the memory."""
 
 BYTES_PER_PIXEL = 46
-"""Of a result, at the fullest point of a run: the resized picture, the sum of its tiles and the result, three times
-three float32 values, and what writing it takes."""
+"""Peak bytes per pixel of a result: the resized picture, the sum of its tiles and the result, three times three float32
+values, and the memory for writing it."""
 
 _NEVER_CHECKED = 256 << 20
-"""Bytes that are always tried: what is free changes by more from one second to the next."""
+"""Results up to this many bytes are always attempted: free memory varies by more from one second to the next."""
 
 
 def check_results(sizes: Sequence[tuple[int, int]], *, together: bool = True) -> None:
-    """Refuse results that cannot fit.
+    """Reject results that cannot fit into memory.
 
     Args:
-        sizes: (height, width) of each.
+        sizes: (height, width) of each result.
         together: whether they are in memory at the same time, instead of one after the other.
 
     Raises:
-        ImageError: naming size, need and the way out.
+        ImageError: with the size, the memory it needs, and what to do.
     """
     if not sizes:
         return
@@ -54,7 +54,7 @@ def check_results(sizes: Sequence[tuple[int, int]], *, together: bool = True) ->
 
 
 def available_bytes() -> int | None:
-    """Return how much memory this process can still take without swapping, None where that is not known."""
+    """Return how much memory this process can still allocate without swapping; None if unknown."""
     free = [value for value in (_of_machine(), _of_container()) if value is not None]
     return min(free, default=None)
 
@@ -74,7 +74,7 @@ def _of_machine() -> int | None:
 
 
 def _of_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return what the limit of a container leaves, None without one."""
+    """Return the memory left by the limit of a container; None without one."""
     names = (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -85,7 +85,7 @@ def _of_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
             statistics = (root / used).with_name("memory.stat").read_text().split()
         except (OSError, ValueError):  # no container, or "max"
             continue
-        # Pages of files count as used and are given back when memory is needed.
+        # Pages of files count as used but are released when memory is needed.
         cached = (
             int(statistics[statistics.index("inactive_file") + 1])
             if "inactive_file" in statistics

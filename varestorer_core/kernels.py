@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound="nn.Module")
 def accelerate(network: Network) -> Network:
     """Return a network of this package with the CPU kernels enabled, if they are installed.
 
-    Other devices, recorded gradients and `torch.compile` keep the plain network.
+    On other devices, with gradients or under `torch.compile`, the reference implementation still runs.
     """
     try:
         from .cpu import accelerate
@@ -40,7 +40,7 @@ def foreign_layers(device: torch.device) -> AbstractContextManager[object]:
 
 
 def kernel_choices() -> dict[str, dict[str, object]]:
-    """Return which CPU kernels have been chosen so far in this process, and how fast ours were; see `cpu.choices`."""
+    """Return the CPU kernels chosen so far in this process, with their speeds; see `cpu.choices`."""
     try:
         from .cpu import choices
     except ModuleNotFoundError:

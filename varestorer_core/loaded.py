@@ -1,4 +1,4 @@
-"""The stages of a restoration on networks that are in memory, on their device."""
+"""The stages of a restoration with networks that are loaded on their device."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class LoadedStages:
     transformer: VARTransformer
     tokenizer: VisualTokenizer
     cleaner: Callable[[Tensor], Tensor] | None = None
-    """Tiles (B, 3, T, T) in [-1, 1] to cleaned tiles."""
+    """Maps tiles (B, 3, T, T) in [-1, 1] to cleaned tiles."""
     text: TextContext | None = None
-    """Of the prompt, from `transformer.encode_text`; None is the learned "no prompt"."""
+    """Context of the prompt, from `transformer.encode_text`; None means the learned "no prompt"."""
     device: torch.device | str = "cpu"
 
     @property

@@ -1,4 +1,4 @@
-"""From files to a `Restorer`: the networks of a run, the bundled ones by default."""
+"""Creation of a `Restorer` from files, by default from the bundled ones."""
 
 from __future__ import annotations
 
@@ -45,19 +45,21 @@ def load_restorer(
     prompt: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
-    compile: bool = False,  # noqa: A002 (the name of torch's own)
+    compile: bool = False,  # noqa: A002 (named like torch.compile)
     verify: bool = False,
     tile: int | None = None,
 ) -> Restorer:
-    """Load the networks of a restoration, the largest last; what can be wrong is found before that.
+    """Load the networks of a restoration.
+
+    The largest file is loaded last, so that errors in the others are raised early.
 
     Args:
-        model: the transformer, such as varestorer.pth; None is the bundled tiny model.
-        vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None is the bundled one.
+        model: the transformer, such as varestorer.pth; None means the bundled tiny model.
+        vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None means the bundled one.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
-        adapters: low-rank adapters of the transformer, each a file or (file, strength).
+        adapters: low-rank adapters of the transformer, each a file or a pair (file, strength).
         text_encoder: a local folder of flan-t5-xl, for `prompt`; needs transformers.
-        prompt: describes the pictures; None is the learned "no prompt".
+        prompt: description of the pictures; None means the learned "no prompt".
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
             the decoder follows where the device is fast in it.
@@ -68,7 +70,7 @@ def load_restorer(
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
-        SettingError: for files that do not belong together, or a device that is not there or cannot compile.
+        SettingError: for files that do not belong together, or a device that is not available or cannot compile.
     """
     if (prompt is None) != (text_encoder is None):
         raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
@@ -84,7 +86,7 @@ def load_restorer(
     tensors, metadata = read_checkpoint(model_path, kind="transformer")
     config = identify(tensors, metadata).config
     if not isinstance(config, TransformerConfig):
-        # Another kind of file or a damaged one: the loader says what it is and what to use.
+        # Another kind of file or a damaged one: the loader raises an error that says so.
         load_transformer(tensors, metadata, name=str(model_path))
         raise AssertionError("a file that is not a transformer was loaded as one")
     decoding = decoder_dtype(dtype, device)
@@ -99,7 +101,7 @@ def load_restorer(
     )
     if config.codebook_dim != tokenizer.config.codebook_dim:
         raise SettingError(
-            f"{model_path} reads {config.codebook_dim} bits per token, {vae_path} writes "
+            f"{model_path} uses {config.codebook_dim} bits per token, but {vae_path} uses "
             f"{tokenizer.config.codebook_dim}. Choose a model and a VAE of the same family, or neither "
             "for the bundled pair."
         )
@@ -150,7 +152,7 @@ def _class_of(tile: int, config: TransformerConfig, patch_size: int) -> str:
 def _verify(files: Iterable[File | None]) -> None:
     for file in files:
         if file is not None and not verify_checksums(Path(file)):
-            _log.warning("%s has no checksum to compare it with", file)
+            _log.warning("%s has no checksum, so it was not verified", file)
 
 
 def _apply_adapter(
@@ -160,14 +162,14 @@ def _apply_adapter(
     model_path: Path,
     model_metadata: dict[str, str],
 ) -> None:
-    """Add one adapter file to the transformer, if it was trained on it."""
+    """Merge one adapter file into the transformer, if it was trained on it."""
     tensors, metadata = read_checkpoint(path)
     base = model_metadata.get("varestorer.source_sha256", "")
     if BASE_SHA256 in metadata and not base:
         base = sha256(model_path)
     trained = identify(tensors, metadata).config
     if isinstance(trained, TransformerConfig) and not trained.cross_scale:
-        # A student that was trained without sight of finer scales restores so.
+        # A student that was trained without attention to finer scales also restores without it.
         transformer.config = replace(transformer.config, cross_scale=False)
     owners = load_adapter(
         tensors,
@@ -194,7 +196,7 @@ def _load_cleaner(path: File, compute_dtype: torch.dtype, device: torch.device) 
 def _encode_prompt(
     folder: File | None, prompt: str | None, channels: int, device: torch.device, dtype: Any
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the prompt's features and mask on the device; the encoder is gone afterwards."""
+    """Return the prompt's features and mask on the device; the encoder is released afterwards."""
     if folder is None or prompt is None:
         return None, None
     from .text_encoder import load_text_encoder

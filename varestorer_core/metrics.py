@@ -1,7 +1,7 @@
-"""Full-reference measures of pictures, for training, evaluation and the nodes: batched and differentiable.
+"""Full-reference image metrics for training, evaluation and the nodes: batched and differentiable.
 
-Pictures are (..., 3, H, W); a measure of one picture is a scalar tensor, of a batch a tensor of that batch's shape.
-Values are computed in the type of the pictures: pass float64 to compare methods, as `evaluate.score` does.
+Pictures are (..., 3, H, W); the metric of one picture is a scalar tensor, of a batch a tensor of the batch's shape.
+Values are computed in the dtype of the pictures: pass float64 to compare methods, as `evaluate.score` does.
 
 Sources: SSIM, Wang et al. 2004; MS-SSIM, Wang, Simoncelli and Bovik 2003; GMSD, Xue et al. 2014.
 """
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GAUSSIAN, UNIFORM = "gaussian", "uniform"
-"""Windows of SSIM: the paper's 11 x 11 Gaussian, and 7 x 7 equal weights, which are faster to train with."""
+"""Windows of SSIM: the paper's 11 x 11 Gaussian, and a uniform 7 x 7 window, which is faster in training."""
 WINDOW = 11
 """Side of the Gaussian window in pixels."""
 
@@ -21,11 +21,11 @@ _UNIFORM_WINDOW = 7
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004, section III-B
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of MS-SSIM from full size to a sixteenth."""
+"""Exponents of MS-SSIM from full size down to a sixteenth."""
 _GMS_C = 170 / 255**2
-"""GMSD's constant, 170 for values up to 255, for values in [0, 1]."""
+"""GMSD's constant, 170 for values up to 255, converted for values in [0, 1]."""
 _GMS_SIDE = 6
-"""Least side for GMSD: halved, it still holds the 3 x 3 filter."""
+"""Shortest side for GMSD: at half size it still fits the 3 x 3 filter."""
 
 
 def psnr(picture: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tensor:
@@ -38,7 +38,7 @@ def psnr(picture: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tens
 def ssim(picture: Tensor, reference: Tensor) -> Tensor:
     """Return the mean structural similarity of pictures in [0, 1] with sides of at least 11 pixels.
 
-    Per channel with the Gaussian window, averaged over the channels and the positions where the window lies
+    Computed per channel with the Gaussian window and averaged over the channels and all positions of the window
     inside the picture.
     """
     check_alike(picture, reference, least=WINDOW)
@@ -81,8 +81,8 @@ def ms_ssim(picture: Tensor, reference: Tensor) -> Tensor:
         luminance, structure = ssim_maps(x, y)
         last = index == sizes - 1
         factor = (luminance * structure if last else structure).mean(dim=(-2, -1))
-        # Opposite structure counts as none: a negative number has no real power. With one size
-        # there is no power to take, so that the value is SSIM's.
+        # Negative structure is clamped to 0, since a negative number has no real power. With one size
+        # no power is taken, so the value equals SSIM.
         product = product * (factor if sizes == 1 else factor.clamp(min=0) ** (weight / total))
         if not last:
             x, y = _halved(x), _halved(y)
@@ -90,7 +90,7 @@ def ms_ssim(picture: Tensor, reference: Tensor) -> Tensor:
 
 
 def num_sizes(side: int) -> int:
-    """Return at how many sizes MS-SSIM compares a picture with this shorter side, 1 to 5."""
+    """Return at how many sizes, 1 to 5, MS-SSIM compares a picture with this shorter side."""
     sizes = 1
     while sizes < len(_MS_WEIGHTS) and side // 2**sizes >= WINDOW:
         sizes += 1
@@ -100,8 +100,8 @@ def num_sizes(side: int) -> int:
 def gmsd(picture: Tensor, reference: Tensor) -> Tensor:
     """Return the gradient magnitude similarity deviation of pictures in [0, 1] with sides of at least 6 pixels.
 
-    0 for equal pictures, larger is worse. Only positions count where the filter lies inside the picture; the authors'
-    program also counts the border, against black.
+    0 for equal pictures; larger is worse. Only positions of the filter inside the picture count; the authors' program
+    also counts the border, padded with black.
     """
     check_alike(picture, reference, least=_GMS_SIDE)
     return gradient_similarity(picture, reference).flatten(-2).std(dim=-1, correction=0)
@@ -110,20 +110,20 @@ def gmsd(picture: Tensor, reference: Tensor) -> Tensor:
 def gradient_similarity(
     a: Tensor, b: Tensor, *, data_range: float = 1.0, tiny: float = 0.0
 ) -> Tensor:
-    """Return the gradient magnitude similarity (..., h, w), from 0 to 1, on brightness at half size.
+    """Return the gradient magnitude similarity (..., h, w), from 0 to 1, of the luma at half size.
 
-    With Prewitt's filter: (2 g h + c) / (g^2 + h^2 + c). Unlike a difference of gradients it does not favour the flat
-    compromise where an edge may lie at either of two places.
+    With Prewitt's filter: (2 g h + c) / (g^2 + h^2 + c). Unlike a difference of gradients, it does not favour a blurred
+    compromise between two possible positions of an edge.
 
     Args:
-        tiny: added under the root, whose slope is infinite at zero, where gradients are needed.
+        tiny: added under the square root, whose slope is infinite at zero, if gradients are needed.
     """
     g, h = (_gradient_magnitude(x, data_range, tiny) for x in (a, b))
     return (2 * g * h + _GMS_C) / (g * g + h * h + _GMS_C)
 
 
 def gradient_energy(picture: Tensor) -> Tensor:
-    """Return the mean squared horizontal plus the mean squared vertical step of the brightness; 0 for a flat picture.
+    """Return the mean squared horizontal plus the mean squared vertical difference of the luma; 0 for a flat picture.
 
     It needs no reference: blur lowers it, noise and false detail raise it.
     """
@@ -136,16 +136,16 @@ def gradient_energy(picture: Tensor) -> Tensor:
 
 
 def luma(picture: Tensor, *, data_range: float = 1.0) -> Tensor:
-    """Return the brightness (..., 1, H, W) by ITU-R BT.601, divided by the range of the values."""
+    """Return the luma (..., 1, H, W) by ITU-R BT.601, divided by the range of the values."""
     weights = picture.new_tensor([0.299, 0.587, 0.114])[:, None, None] / data_range
     return (picture * weights).sum(-3, keepdim=True)
 
 
 def check_alike(picture: Tensor, reference: Tensor, *, least: int = 1) -> None:
-    """Refuse pictures that cannot be compared, or have a side shorter than `least`.
+    """Reject pictures that cannot be compared, or have a side shorter than `least`.
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for such shapes.
     """
     if picture.shape != reference.shape or picture.ndim < 3:
         raise ValueError(
@@ -154,7 +154,7 @@ def check_alike(picture: Tensor, reference: Tensor, *, least: int = 1) -> None:
         )
     if min(picture.shape[-2:]) < least:
         raise ValueError(
-            f"This measure needs pictures of at least {least} x {least} pixels, "
+            f"This metric needs pictures of at least {least} x {least} pixels, "
             f"got {picture.shape[-1]} x {picture.shape[-2]}."
         )
 
@@ -172,7 +172,7 @@ def _gaussian_mean(x: Tensor) -> Tensor:
 
 def _uniform_mean(x: Tensor) -> Tensor:
     """Return (..., 3, H - 6, W - 6): means of x under the uniform window."""
-    # One axis after the other: the box window separates, and 14 additions are fewer than 49.
+    # One axis after the other: the box window is separable, and 14 additions are fewer than 49.
     rows = F.avg_pool2d(x, (1, _UNIFORM_WINDOW), stride=1)
     return F.avg_pool2d(rows, (_UNIFORM_WINDOW, 1), stride=1)
 

@@ -1,6 +1,6 @@
-"""The official files: what they are called, where they are published, and where ComfyUI keeps them.
+"""The official files: their names, their addresses, and their folders in ComfyUI.
 
-The one home of these addresses. Hints, loaders and workflow templates are driven from it.
+Hints, loaders and workflow templates are generated from this table.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ _SITE = "huggingface.co"
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A published file of weights."""
+    """A published weights file."""
 
     name: str
     """File name in its repository."""
     repository: str
     """owner/name on Hugging Face."""
     folder: str
-    """Folder of ComfyUI's models that it belongs in."""
+    """Folder under ComfyUI's models folder."""
     subfolder: str = ""
     """Folder inside the repository."""
     title: str = ""
-    """What people call it, where that is not the file's name."""
+    """Common name, if it is not the file's name."""
     markers: tuple[str, ...] = ()
-    """Parts of a file name, in lower case, by which a renamed or converted copy is recognised."""
+    """Lower-case parts of a file name by which a renamed or converted copy is recognised."""
 
     @property
     def url(self) -> str:
@@ -35,7 +35,7 @@ class OfficialFile:
 
     @property
     def source(self) -> str:
-        """Name and repository, for a sentence."""
+        """Name and repository, for use in a sentence."""
         return f"{self.title or self.name} from {_SITE}/{self.repository}"
 
 
@@ -62,7 +62,7 @@ INFINITY_2B = OfficialFile(
 INFINITY_125M = OfficialFile(
     "infinity_125M_256x256.pth", _INFINITY, "diffusion_models", markers=("infinity_125m",)
 )
-"""The small one of 256 x 256 pixels; goes with a tokenizer of 16 bits."""
+"""The small model for 256 x 256 pixels, used with a tokenizer of 16 bits."""
 TOKENIZER = _tokenizer("d32reg")
 """The visual tokenizer of VARestorer and Infinity-2B."""
 FLAN_T5_XL = OfficialFile(
@@ -78,7 +78,7 @@ CLEANER = OfficialFile(
 )
 """DiffBIR's SwinIR, which the official model expects before it."""
 
-# A longer marker decides before a shorter one that it contains.
+# A longer marker takes precedence over a shorter one that it contains.
 _FILES = (
     VARESTORER,
     INFINITY_2B,
@@ -94,7 +94,7 @@ def official_file(name: str) -> OfficialFile | None:
     """Return the official file that a file name refers to, or None.
 
     Args:
-        name: a file name or a path. Case, folders and the extension play no part.
+        name: a file name or a path. Case, folders and the extension are ignored.
     """
     stem = name.replace("\\", "/").lower()
     found = [(len(marker), file) for file in _FILES for marker in file.markers if marker in stem]

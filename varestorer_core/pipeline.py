@@ -1,8 +1,8 @@
 """A restoration in three stages, each over all tiles of all pictures: encode, restore, decode.
 
-Stage after stage, so that each network is loaded once per run; between the stages only bits, eight to a byte, and the
-resized sources are kept. The networks come in as callables or modules that are where they should be already: this
-file owns the order of the work and nothing else.
+The stages run one after the other, so that each network is loaded once per run. Between the stages, only bits, packed
+eight to a byte, and the resized sources are kept. The networks are passed as callables or modules that are already on
+their device: this file only defines the order of the work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ IsOutOfMemory = Callable[[BaseException], bool]
 
 @dataclass(frozen=True)
 class LQPyramid:
-    """The low-quality pictures as the transformer reads them."""
+    """The low-quality pictures as input of the transformer."""
 
     bits: TileBits
     """(N, L, d), tiles of all pictures; a slice of tiles is a bool tensor on the CPU."""
@@ -47,7 +47,7 @@ class LQPyramid:
     """Pixels per token of the tokenizer that made the bits."""
     geometry: TileGeometry
     inputs: tuple[Tensor, ...]
-    """(3, H, W) in [0, 1] per picture: what the tokenizer saw, resized and, if so, cleaned."""
+    """(3, H, W) in [0, 1] per picture: the input of the tokenizer, resized and, with a cleaner, cleaned."""
 
     @property
     def sources(self) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ class LQPyramid:
 
     @property
     def codes(self) -> TileCodes:
-        """The summed codes (N, d, h, w) of the bits: what the decoder would make pictures of."""
+        """The summed codes (N, d, h, w) of the bits, as the decoder's input."""
         return TileCodes(self.bits, self.schedule)
 
 
@@ -78,13 +78,13 @@ def encode_pyramid(
 
     Args:
         pictures: (3, H, W) float in [0, 1] each, of any sizes.
-        encode: tiles (B, 3, T, T) in [-1, 1] to raw features (B, d, h, w).
-        settings: `upscale` and `overlap` are read; see `overlap_in`.
-        schedule: of a square tile; fixes T together with `patch_size`.
-        tile_batch: tiles at once.
-        masks: (H, W) in [0, 1] per picture at output size: tiles that one does not touch are left
-            out, and decoding puts the source where it is 0.
-        clean: tiles in [-1, 1] to cleaned tiles, not clamped, on any device.
+        encode: maps tiles (B, 3, T, T) in [-1, 1] to raw features (B, d, h, w).
+        settings: `upscale` and `overlap` are used; see `overlap_in`.
+        schedule: of a square tile; determines T together with `patch_size`.
+        tile_batch: tiles per batch.
+        masks: (H, W) in [0, 1] per picture at output size: tiles that its mask does not touch are skipped,
+            and the result is the source where the mask is 0.
+        clean: maps tiles in [-1, 1] to cleaned tiles, not clamped, on any device.
         on_progress: called with (tiles done, tiles).
 
     Raises:
@@ -104,7 +104,9 @@ def encode_pyramid(
     geometry = TileGeometry(layouts, (), check_masks(masks, sizes))
     places = geometry.places()
     mergers = geometry.mergers() if clean is not None else []
-    kept: list[TileBits] = []  # one, once the first batch has shown how many bits a token has
+    kept: list[
+        TileBits
+    ] = []  # a single element, added when the first batch has shown how many bits a token has
 
     with resized_ahead(pictures, sizes) as sources:
 
@@ -117,7 +119,7 @@ def encode_pyramid(
         def run(start: int, stop: int) -> None:
             tiles = stage.take(start, stop)
             if clean is not None:
-                tiles = clean(tiles)  # may stay on a device, from which it is copied once, below
+                tiles = clean(tiles)  # may be on a device, from which they are copied once, below
             features = encode(tiles).float()
             found = quantize(features, schedule).bits
             stage.meanwhile(found, start, stop)
@@ -127,7 +129,7 @@ def encode_pyramid(
             check_finite(features, "VAE's encoder")
             bits = found.cpu()
 
-            # Kept only after all that can run out of memory: such a batch comes again in halves.
+            # Stored only after everything that can run out of memory: such a batch is repeated in halves.
             def keep() -> None:
                 if not kept:
                     kept.append(TileBits(len(places), *bits.shape[1:]))
@@ -163,18 +165,18 @@ def restore_codes(
     """Predict the bits of every tile in one pass and return their summed codes.
 
     Args:
-        text: of one prompt, from `transformer.encode_text`.
-        settings: `seed`, `detail` and `fidelity` are read. The noise depends on the seed and the place in
-            the picture, never on the batch, the picture's number in it, or the device; `detail` scales it.
-            `fidelity` is the log-odds that are added to each bit in favour of the LQ pyramid's.
-        device: where the transformer is.
+        text: context of one prompt, from `transformer.encode_text`.
+        settings: `seed`, `detail` and `fidelity` are used. The noise depends on the seed and the position in
+            the picture, never on the batch, the picture's index in it, or the device; `detail` scales it.
+            `fidelity` is the log-odds added to each bit in favour of the LQ pyramid's.
+        device: the device of the transformer.
 
     Returns:
-        (N, d, h, w): of a slice of tiles a tensor, float32 on the CPU.
+        (N, d, h, w): indexing with a slice of tiles returns a tensor, float32 on the CPU.
 
     Raises:
         SettingError: if the pyramid belongs to another model.
-        VARestorerError: if the model gives NaN or infinite values.
+        VARestorerError: if the model returns NaN or infinite values.
     """
     check_pyramid(pyramid, transformer.config)
     schedule, places = pyramid.schedule, pyramid.geometry.places()
@@ -230,25 +232,25 @@ def decode_tiles(
     """Decode every tile, blend the tiles of each picture, and match its colours once.
 
     Args:
-        decode: summed codes (B, d, h, w) to tiles (B, 3, T, T) in [-1, 1].
-        codes: (N, d, h, w), all at once or as `restore_codes` gives them.
+        decode: maps summed codes (B, d, h, w) to tiles (B, 3, T, T) in [-1, 1].
+        codes: (N, d, h, w), as a tensor or as returned by `restore_codes`.
         color_match: see `color.match_color`.
 
     Returns:
         Pictures (3, H, W) float32 in [0, 1] on the CPU.
 
     Raises:
-        SettingError: if the geometry is not that of the codes.
+        SettingError: if the geometry does not belong to the codes.
     """
     places = geometry.places()
     if len(places) != len(codes):
         raise SettingError(
-            f"the tile geometry is of {len(places)} tiles, got codes of {len(codes)}. Decode a "
-            "latent as VARestorer Restore gave it, not a part of it."
+            f"The tile geometry has {len(places)} tiles, got codes of {len(codes)}. Decode a "
+            "whole latent of VARestorer Restore, not a part of it."
         )
     mergers = geometry.mergers()
     stage = Interleaved(len(places), lambda start, stop: codes[start:stop])
-    device = torch.device("cpu")  # or where the tiles turn out to be
+    device = torch.device("cpu")  # or that of the first tiles
 
     def run(start: int, stop: int) -> None:
         nonlocal device
@@ -277,14 +279,14 @@ def decode_tiles(
 
 
 def check_pyramid(pyramid: LQPyramid, config: TransformerConfig) -> None:
-    """Refuse a pyramid that another kind of model made."""
+    """Reject a pyramid that was made for another kind of model."""
     if len(pyramid.bits):
         check_bits(pyramid.bits.shape[-1], config)
 
 
 def overlap_in(tile: int, overlap: int) -> int:
-    """Return the overlap of tiles of so many pixels: the one that is set, or half a tile where that is less.
+    """Return the requested overlap, limited to half a tile.
 
-    With more than half a tile, three tiles and more would share their pixels, for no smoother seams.
+    With more than half a tile, three or more tiles would share pixels, without smoother seams.
     """
     return min(overlap, tile // 2)

@@ -1,4 +1,4 @@
-"""Which number types a device is fast in."""
+"""Dtypes in which a device is fast."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 
 def decoder_dtype(weights: torch.dtype, device: torch.device) -> torch.dtype:
-    """Return the type to decode, and to clean, in beside a transformer whose matrices have the type `weights`.
+    """Return the dtype of the decoder and the cleaner for a transformer whose matrices have the dtype `weights`.
 
     Decoding in bfloat16 changes a picture by noise at 58 dB; encoding in it would flip one bit in thirty,
-    which is why the encoder stays in float32 (docs/benchmarks.md). What products in bfloat16 change in a
-    cleaned picture, at 72 dB and more, flips at most one bit in two hundred.
+    so the encoder stays in float32 (docs/benchmarks.md). Cleaning in bfloat16 changes a picture by noise at
+    72 dB or more, which flips at most one bit in two hundred.
     """
     if weights == torch.bfloat16 and has_fast_bfloat16(device):
         return torch.bfloat16
@@ -18,9 +18,9 @@ def decoder_dtype(weights: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bfloat16 faster than float32."""
+    """Return whether a device multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
-        # Older cards emulate it, slower than float32; and the question is put to the current device.
+        # Older cards emulate it, slower than float32. The check always queries the current device.
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":

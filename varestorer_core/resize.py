@@ -1,7 +1,7 @@
 """The output size of a picture, and antialiased Lanczos resampling in float precision.
 
-Pillow's Lanczos is what the official code uses, on 8-bit data. Here each channel goes through
-Pillow as a float picture, so 16-bit input keeps its precision and nothing is rounded on the way.
+The official code uses Pillow's Lanczos filter on 8-bit data. Here Pillow resizes each channel as
+float values, so 16-bit input keeps its precision and intermediate results are not rounded.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from torch import Tensor
 from .errors import SettingError
 
 _WORTH_THREADS = 2**16
-"""Pixels of a result below which threads cost more than they save."""
+"""Pixels of a result below which threads cost more time than they save."""
 
 
 def target_size(height: int, width: int, upscale: float) -> tuple[int, int]:
-    """Return the output (height, width): sides times `upscale`, halves to even, at least 1."""
+    """Return the output (height, width): sides times `upscale`, rounded half to even, at least 1."""
     if not (math.isfinite(upscale) and upscale > 0):
         raise SettingError(f"upscale must be a positive number, got {upscale}.")
     return max(1, round(height * upscale)), max(1, round(width * upscale))
 
 
 SIZE_MODES = ("factor", "megapixels", "longer side")
-"""How a user says how large the result is to be."""
+"""Ways to specify the size of the result."""
 
 
 def upscale_for(
     height: int, width: int, mode: str, *, megapixels: float, longer_side: int
 ) -> float:
-    """Return the enlargement of a picture of that size in pixels.
+    """Return the scale factor for a picture of that size in pixels.
 
     Args:
-        mode: one of `SIZE_MODES` but factor; it says which of the following counts.
+        mode: one of `SIZE_MODES` except "factor"; it selects one of the following.
         megapixels: millions of pixels of the result; met up to rounding of its sides.
         longer_side: exact number of pixels of the longer side of the result.
 
@@ -70,7 +70,7 @@ def resize_lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     resized = torch.empty((image.shape[0], height, width), dtype=torch.float32)
 
-    # Channel by channel: Pillow's float pictures have one channel only. It resizes without Python's lock.
+    # One channel at a time: Pillow's float pictures have a single channel. It resizes without holding the GIL.
     def resize(channel: int) -> None:
         plane = image[channel].detach().float().cpu().contiguous().numpy()
         picture = Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS)
@@ -93,7 +93,7 @@ def enlarge_bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ResizedPictures(Sequence[Tensor]):
-    """Pictures that another thread resizes, first to last; reading one waits for it."""
+    """Pictures that another thread resizes in order; accessing one waits for it."""
 
     def __init__(self, futures: list[Future[Tensor]]):
         self._futures = futures
@@ -109,7 +109,7 @@ class ResizedPictures(Sequence[Tensor]):
 def resized_ahead(
     pictures: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
 ) -> Iterator[ResizedPictures]:
-    """Resize pictures (3, h, w) to (height, width) each in a thread beside the work on those that are done.
+    """Resize pictures (3, h, w) to (height, width) each in a background thread.
 
     Yields:
         The resized pictures in order, (3, H, W) float32 on the CPU.

@@ -1,8 +1,7 @@
-"""The whole restoration: pictures in, restored pictures of exactly the requested size out.
+"""The whole restoration, from pictures to restored pictures of exactly the requested size.
 
-`Restorer` handles the order of the stages, the progress and the kinds of pictures. Its `Stages` handle where the
-networks are and how they are moved to their device: `LoadedStages` for networks that are in memory, and the host's own
-in `nodes/host/stages.py`.
+`Restorer` handles the order of the stages, the progress and the kinds of pictures. Its `Stages` handle the networks and
+their devices: `LoadedStages` for networks in memory, and the host's own in `nodes/host/stages.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _NUM_STAGES = 3
 
 
 class Stages(Protocol):
-    """The three stages of a restoration, each over all tiles, on networks of any origin."""
+    """The three stages of a restoration, each over all tiles."""
 
     def check(self) -> None:
         """Raise SettingError for problems of later stages before the first stage runs."""
@@ -44,10 +43,10 @@ class Stages(Protocol):
         clean: bool = True,
         on_progress: ProgressCallback | None = None,
     ) -> LQPyramid:
-        """Return the LQ pyramid of pictures (3, H, W) in [0, 1]; masks are of output size.
+        """Return the LQ pyramid of pictures (3, H, W) in [0, 1]; masks have the output size.
 
         Args:
-            clean: whether the cleaner, if there is one, comes first.
+            clean: whether to apply the cleaner, if there is one, first.
         """
         ...
 
@@ -74,7 +73,7 @@ class Stages(Protocol):
 
 
 class Restorer:
-    """Restores pictures by the three stages of a model.
+    """Restores pictures with the three stages of a model.
 
     Example:
         >>> restorer = load_restorer()
@@ -101,7 +100,7 @@ class Restorer:
                 list of them. Sizes may differ.
             settings: see `RestoreSettings`.
             masks: (h, w) or (B, h, w) of any size, or a list of (h, w): 1 where to restore; one for all
-                pictures or one each. Elsewhere the resized picture is kept; tiles outside a mask are skipped.
+                pictures or one each. The resized picture is kept elsewhere; tiles outside a mask are skipped.
             on_progress: called with (steps done, steps), three steps per tile; an exception raised in it
                 cancels the run.
             **changes: single settings by name, which replace those of `settings`.
@@ -111,7 +110,7 @@ class Restorer:
             resized with a Lanczos filter. Tensors are float32 on the CPU.
 
         Raises:
-            ImageError: for what is not a picture, is empty, or holds NaN or infinite values.
+            ImageError: for input that is not a picture, is empty, or holds NaN or infinite values.
             SettingError: for a setting or a mask that does not fit.
         """
         settings = replace(settings, **changes)
@@ -148,13 +147,13 @@ class Restorer:
         clean: bool = True,
         **changes: Any,
     ) -> Any:
-        """Return pictures as the tokenizer alone returns them: to bits and back, without the transformer.
+        """Encode pictures to bits and decode them with the tokenizer alone, without the transformer.
 
-        Of low-quality pictures this is what the transformer starts from; of clean ones, the most that any
-        restoration through these bits can reach.
+        For low-quality pictures, this is the input of the transformer; for clean ones, the best that any
+        restoration with these bits can reach.
 
         Args:
-            clean: whether the cleaner, if there is one, comes first.
+            clean: whether to apply the cleaner, if there is one, first.
 
         The other arguments, the result and the errors are those of `restore`.
         """
@@ -178,7 +177,7 @@ def _sized_masks(
         )
     sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
     check_results(sizes)  # masks of that size would take as long as pictures
-    # One mask serves pictures of the same size as it is.
+    # Pictures of the same size share one mask.
     sized = {
         (index % len(each), size): output_mask(each[index % len(each)], size, settings.feather)
         for index, size in enumerate(sizes)

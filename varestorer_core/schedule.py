@@ -17,7 +17,7 @@ PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 """Pixel class to number of scales."""
 
 RATIOS: tuple[float, ...] = tuple(GRIDS)
-"""Height/width ratios that have a schedule, in the order in which ties of `nearest_ratio` resolve."""
+"""Height/width ratios that have a schedule, in the order in which `nearest_ratio` resolves ties."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ScaleSchedule:
     ratio: float
     pixel_class: str
     grids: tuple[tuple[int, int], ...]
-    """(h, w) of each of the K scales in use."""
+    """(h, w) of each of the K scales."""
     full_grids: tuple[tuple[int, int], ...]
     """All 13 grids of the ratio; rotary positions are laid out over these."""
 
@@ -43,7 +43,7 @@ class ScaleSchedule:
 
     @property
     def num_tokens(self) -> int:
-        """L: tokens of all scales, which is the number of positions with logits."""
+        """L: the number of tokens of all scales, each of which has logits."""
         return sum(self.sizes)
 
     @property

@@ -1,6 +1,6 @@
-"""Prompts to features with the encoder of flan-t5-xl, through Hugging Face transformers.
+"""Text features of prompts from the encoder of flan-t5-xl, using Hugging Face transformers.
 
-Only used without ComfyUI, which has its own T5. Files are read from a local folder only: nothing is downloaded, and no
+Only used outside ComfyUI, which has its own T5. Files are only read from a local folder: nothing is downloaded, and no
 code in the folder is run.
 """
 
@@ -25,7 +25,7 @@ _TIED = "encoder.embed_tokens.weight"  # the same tensor as shared.weight
 _ADVICE = "Expected a copy of huggingface.co/google/flan-t5-xl (config, tokenizer and weights)."
 
 MAX_TOKENS = 512
-"""Prompts are cut to this many tokens, the end-of-sequence token included, as the release does."""
+"""Prompts are truncated to this many tokens, including the end-of-sequence token, as in the release."""
 
 
 class TextEncoder:
@@ -42,8 +42,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Return the prompt's features (1, T, channels) in float32 and their mask (1, T), on the
-        CPU.
+        """Return the prompt's features (1, T, channels) in float32 and their mask (1, T), on the CPU.
 
         There is no padding, so the mask is all true.
         """
@@ -65,7 +64,7 @@ def load_text_encoder(
     """Load the encoder part of a T5 from a folder in the Hugging Face layout.
 
     Args:
-        channels: width that the transformer expects of the features; None does not check.
+        channels: width of the features that the transformer expects; None skips the check.
 
     Raises:
         CheckpointError: if the folder is not a complete T5 of that width.
@@ -139,7 +138,7 @@ def _fill(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> None:
-    """Give the encoder its weights, checked and copied off the mapped files."""
+    """Fill the encoder with weights, checked and copied from the mapped files."""
     filled: dict[str, Tensor] = {}
     for key in model.state_dict():
         if key == _TIED:
@@ -179,11 +178,11 @@ def _check_shapes(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> N
 def _check_config(folder: Path, config: Any, channels: int | None) -> None:
     if config.model_type != "t5":
         raise CheckpointError(
-            f"{folder} holds a model of type {shown(repr(config.model_type))}, a T5 was expected, such as "
+            f"{folder} holds a model of type {shown(repr(config.model_type))}; expected a T5, such as "
             "flan-t5-xl."
         )
     if channels is not None and config.d_model != channels:
         raise CheckpointError(
-            f"{folder} gives text features of width {config.d_model}, the transformer expects "
+            f"{folder} produces text features of width {config.d_model}, but the transformer expects "
             f"{channels}. Use the text encoder that it was trained with: flan-t5-xl has width 2048."
         )

@@ -54,7 +54,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         pair_folders(reference, {"m": make(tmp_path / "m", "a_1.png", "a_2.png")})
     with pytest.raises(ImageError, match="has the name of a reference"):
         pair_folders(reference, {"n": make(tmp_path / "n", "x.png")})
-    with pytest.raises(ImageError, match="is given as"):
+    with pytest.raises(ImageError, match="is used as"):
         pair_folders(reference, {"same": reference})
     with pytest.raises(ImageError, match="not a folder"):
         pair_folders(reference, {"absent": tmp_path / "absent"})

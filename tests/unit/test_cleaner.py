@@ -68,7 +68,7 @@ def test_lightning_layout_is_unwrapped():
 
 def test_other_files_are_refused():
     pytest.importorskip("spandrel", reason="spandrel is not installed")
-    with pytest.raises(CheckpointError, match=r"vae\.pth is not a model that spandrel knows"):
+    with pytest.raises(CheckpointError, match=r"vae\.pth is not a model that spandrel supports"):
         load_cleaner({"encoder.conv_in.weight": torch.zeros(1)}, name="vae.pth")
     damaged = tiny_swinir()
     damaged["conv_last.weight"] = torch.zeros(1, 2, 3)

@@ -84,7 +84,7 @@ def test_folders_without_weights_or_of_other_models_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     config["model_type"] = "bert"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="'bert', a T5 was expected"):
+    with pytest.raises(CheckpointError, match="'bert'; expected a T5"):
         load_text_encoder(folder)
 
 

@@ -49,7 +49,7 @@ def test_a_tile_set_again_leaves_its_neighbours():
     ],
 )
 def test_what_is_not_bits_of_these_tiles_is_refused(bits):
-    with pytest.raises(ValueError, match=r"expected bits \(2, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"Expected bits \(2, 5, 3\)"):
         TileBits(4, 5, 3)[1:3] = bits
 
 

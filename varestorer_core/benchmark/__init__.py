@@ -1,4 +1,4 @@
-"""Comparing methods by their results: pairing, measures, statistics, tables, plots and a page."""
+"""Comparison of methods by their results: pairing, metrics, statistics, tables, plots and a page."""
 
 from .frequency import BANDS, radial_spectrum
 from .measures import MEASURES, Measure, built_in

@@ -1,7 +1,7 @@
-"""What a method does to low, middle and high frequencies: errors by band, and power spectra.
+"""Errors of a method in low, middle and high frequencies, and power spectra.
 
-Frequencies are radial, in cycles a pixel: 0 is flat, 0.5 alternates from pixel to pixel along an axis, 0.707 along a
-diagonal. Spectra are of the brightness (ITU-R BT.601), without its mean, under a Hann window.
+Frequencies are radial, in cycles per pixel: 0 is flat, 0.5 alternates from pixel to pixel along an axis, 0.707 along a
+diagonal. Spectra are of the luma (ITU-R BT.601) without its mean, under a Hann window.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 from .. import metrics
 
 BANDS = {"low": (0.0, 1 / 16), "middle": (1 / 16, 3 / 16), "high": (3 / 16, math.inf)}
-"""From, including, and to, excluding, in cycles a pixel: structures larger than 16 pixels, down to 5.3, and finer."""
+"""(from, to) in cycles per pixel, `to` excluded: structures larger than 16 pixels, down to 5.3 pixels, and finer."""
 BINS = 64
-"""Rings of a radial spectrum between 0 and 0.5 cycles a pixel."""
+"""Number of rings of a radial spectrum between 0 and 0.5 cycles per pixel."""
 
 
 def band_psnr(picture: Tensor, reference: Tensor) -> dict[str, float]:
-    """Return the peak signal-to-noise ratio in dB of the brightness in each band.
+    """Return the peak signal-to-noise ratio in dB of the luma in each band.
 
-    The error's energy is that of its Fourier coefficients in the band, so the mean squared errors of the bands add up
-    to that of the whole picture.
+    The error of a band is the energy of its Fourier coefficients, so the mean squared errors of the bands add up to
+    that of the whole picture.
 
     Args:
         picture, reference: (3, H, W) in [0, 1].
@@ -40,7 +40,7 @@ def band_psnr(picture: Tensor, reference: Tensor) -> dict[str, float]:
 
 
 def radial_spectrum(picture: Tensor) -> Tensor:
-    """Return the mean power (BINS,) of a picture (3, H, W) in rings of equal width from 0 to 0.5 cycles a pixel."""
+    """Return the mean power (BINS,) of a picture (3, H, W) in rings of equal width from 0 to 0.5 cycles per pixel."""
     brightness = metrics.luma(picture.double())[0]
     height, width = brightness.shape
     window = torch.outer(_hann(height), _hann(width))

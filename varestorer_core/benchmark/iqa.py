@@ -1,7 +1,7 @@
-"""Measures of the package pyiqa, where it is installed and has its weights.
+"""Metrics of the package pyiqa, if it and its weights are installed.
 
-Nothing is downloaded unless that is asked for: while a measure is made, connections are refused, so that one whose
-weights are missing fails at once and becomes an empty column. pyiqa is free for non-commercial use only (PolyForm
+Nothing is downloaded unless requested: connections are blocked while a metric is created, so a metric without weights
+fails immediately and becomes an empty column. pyiqa is free for non-commercial use only (PolyForm
 Noncommercial License and NTU S-Lab License 1.0); none of its code is part of this package.
 """
 
@@ -26,30 +26,30 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 class Iqa:
-    """Measures of pyiqa, each made when it is first asked for.
+    """Metrics of pyiqa, each created when it is first used.
 
     Attributes:
-        missing: by measure, why it is not there.
+        missing: reasons why metrics are not available, by metric.
     """
 
     def __init__(self, *, weights: Path | None = None, download: bool = False, device: str = "cpu"):
-        """Look for pyiqa.
+        """Create the metrics.
 
         Args:
-            weights: folder that stands for torch's hub cache, where pyiqa keeps its weights.
+            weights: folder to use instead of torch's hub cache, where pyiqa keeps its weights.
             download: whether missing weights may be downloaded.
 
         Raises:
-            SettingError: for a folder of weights that is not there.
+            SettingError: if the folder of weights does not exist.
         """
         if weights is not None and not weights.is_dir():
-            raise SettingError(f"The folder of weights {weights} is not there.")
+            raise SettingError(f"The folder of weights {weights} does not exist.")
         self._weights, self._download, self._device = weights, download, device
         self._made: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
 
     def available(self, names: list[str]) -> list[str]:
-        """Return those of the measures that can be made; `missing` says what is wrong with the others."""
+        """Return those of the metrics that are available; `missing` has the reasons for the others."""
         for name in names:
             if name not in self._made and name not in self.missing:
                 self._make(name)
@@ -65,13 +65,13 @@ class Iqa:
     def of_sets(
         self, name: str, results: Mapping[str, Path], references: Mapping[str, Path]
     ) -> float:
-        """Return the value of all results of a method against the references of the same keys."""
+        """Return the value of all results of a method against the references with the same keys."""
         with tempfile.TemporaryDirectory() as folder:
             folders = [Path(folder) / part for part in ("results", "references")]
             for place, files in zip(folders, (results, references), strict=True):
                 place.mkdir()
                 for index, key in enumerate(results):
-                    # Only the paired files, under names in the same order.
+                    # Only the paired files, with names in the same order.
                     shutil.copyfile(files[key], place / f"{index:06}{files[key].suffix.lower()}")
             return float(self._made[name](*map(str, folders)))
 
@@ -85,16 +85,14 @@ class Iqa:
                 return
             try:
                 metric = pyiqa.create_metric(_PYIQA_NAMES.get(name, name), device=self._device)
-            except (
-                Exception
-            ) as error:  # whatever the packages behind it raise without their weights
+            except Exception as error:  # anything that pyiqa's dependencies raise without weights
                 hint = (
                     ""
                     if self._download
-                    else "; its weights may be missing, --download fetches them"
+                    else "; its weights may be missing, in which case --download fetches them"
                 )
                 self.missing[name] = (
-                    f"pyiqa cannot make it ({type(error).__name__}: {error!s:.200}){hint}"
+                    f"pyiqa cannot create it ({type(error).__name__}: {error!s:.200}){hint}"
                 )
                 return
         self._made[name] = metric

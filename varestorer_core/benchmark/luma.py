@@ -1,4 +1,4 @@
-"""The brightness that super-resolution papers measure on."""
+"""The luma on which super-resolution papers compute metrics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from torch import Tensor
 
 
 def studio_luma(picture: Tensor) -> Tensor:
-    """Return Y (H, W) of ITU-R BT.601 in studio range, 16 to 235, as MATLAB's rgb2ycbcr, of (3, H, W) in [0, 1]."""
+    """Return Y (H, W) of (3, H, W) in [0, 1] by ITU-R BT.601 in studio range, 16 to 235, like MATLAB's rgb2ycbcr."""
     weights = picture.new_tensor([65.481, 128.553, 24.966])[:, None, None]
     return (picture * weights).sum(-3) + 16

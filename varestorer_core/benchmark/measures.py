@@ -1,8 +1,8 @@
-"""The measures that need nothing to be downloaded, and what is known of all measures.
+"""The built-in metrics, which need no download, and a table of all metrics.
 
-PSNR and SSIM are given twice: of Y of ITU-R BT.601 in studio range, not rounded, with a range of 255, as papers on
-super-resolution have them; and of RGB, where SSIM is the mean over the channels. SSIM has the 11 x 11 Gaussian window
-of Wang et al. 2004 and counts only where it lies inside the picture.
+PSNR and SSIM are computed twice: on Y of ITU-R BT.601 in studio range, not rounded, with a data range of 255, as in
+super-resolution papers; and on RGB, where SSIM is the mean over the channels. SSIM uses the 11 x 11 Gaussian window of
+Wang et al. 2004 at all positions inside the picture.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HIGHER, LOWER, NEAREST_ONE = "higher", "lower", "nearest to 1"
 
 @dataclass(frozen=True)
 class Measure:
-    """What a column is."""
+    """A column of the table."""
 
     name: str
     title: str
     better: str
     digits: int
     of_set: bool = False
-    """Whether it has one value for all pictures of a method together."""
+    """Whether it has one value for all pictures of a method."""
 
     def rank(self, value: float) -> float:
         """Return a number that is lower for better values."""
@@ -60,7 +60,7 @@ PYIQA = (
     Measure("qalign", "QALIGN", HIGHER, 3),
     Measure("fid", "FID", LOWER, 1, of_set=True),
 )
-"""Measures of pyiqa, whose weights are not part of this package."""
+"""Metrics of pyiqa, whose weights are not part of this package."""
 MEASURES = {measure.name: measure for measure in (*_BUILT_IN, *PYIQA)}
 BUILT_IN = tuple(measure.name for measure in _BUILT_IN)
 
@@ -68,11 +68,11 @@ BUILT_IN = tuple(measure.name for measure in _BUILT_IN)
 def built_in(
     picture: Tensor, reference: Tensor, names: Iterable[str] = BUILT_IN, crop: int = 0
 ) -> dict[str, float | None]:
-    """Return the built-in measures of a picture (3, H, W) in [0, 1]; None for one that such a picture does not have.
+    """Return the built-in metrics of a picture (3, H, W) in [0, 1]; None for those that it is too small for.
 
     Args:
         reference: of the same size.
-        crop: pixels that are cut off at every side of both first.
+        crop: pixels to remove at every side of both pictures first.
     """
     metrics.check_alike(picture, reference, least=metrics.WINDOW + 2 * crop)
     inside = slice(crop, -crop or None)

@@ -1,4 +1,4 @@
-"""NIQE, the natural image quality evaluator: how unlike photographs a picture's local statistics are.
+"""NIQE, the natural image quality evaluator: the distance of a picture's local statistics from those of photographs.
 
 Source: Mittal, Soundararajan and Bovik, "Making a completely blind image quality analyzer", 2013. The parameters of
 pristine photographs are the authors', as BasicSR 1.4.2 distributes them (Apache License 2.0), kept in
@@ -27,7 +27,7 @@ _SHAPES = torch.arange(0.2, 10.001, 0.001, dtype=torch.float64)
 def niqe(picture: Tensor) -> float:
     """Return the NIQE of a picture (3, H, W) in [0, 1]; lower is more like a photograph.
 
-    Measured on whole blocks of 96 x 96 pixels from the upper left corner, without the rest.
+    Computed on whole blocks of 96 x 96 pixels from the upper left corner; incomplete blocks are ignored.
 
     Raises:
         ValueError: for a picture without two such blocks.
@@ -59,7 +59,7 @@ def _pristine() -> tuple[Tensor, Tensor]:
 
 
 def _normalised(brightness: Tensor) -> Tensor:
-    """Return the brightness (H, W), 0 to 255, less its local mean, divided by its local deviation plus 1."""
+    """Return the luma (H, W), 0 to 255, minus its local mean, divided by its local standard deviation plus 1."""
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     kernel = torch.exp(-offsets.square() / (2 * _SIGMA**2))
     kernel = kernel / kernel.sum()
@@ -76,14 +76,14 @@ def _normalised(brightness: Tensor) -> Tensor:
 def _features(normalised: Tensor, side: int) -> Tensor:
     """Return 18 features (blocks, 18) of square blocks: shapes and widths of values and of products of neighbours."""
     rows, columns = normalised.shape[0] // side, normalised.shape[1] // side
-    # Block after block down the columns, as the authors' program; the order has no effect.
+    # Blocks in column-major order, as in the authors' program; the order has no effect.
     blocks = (
         normalised.reshape(rows, side, columns, side).permute(0, 2, 1, 3).reshape(-1, side, side)
     )
     shape, left, right, _ = _asymmetric_gaussian(blocks.flatten(1))
     features = [shape, (left + right) / 2]
     for shift in _SHIFTS:
-        # Neighbours beyond a block's edge are those of its other edge, as the authors' program has it.
+        # Neighbours wrap around at a block's edges, as in the authors' program.
         products = (blocks * blocks.roll(shift, dims=(1, 2))).flatten(1)
         shape, left, right, ratio = _asymmetric_gaussian(products)
         features += [shape, (right - left) * ratio, left, right]
@@ -109,12 +109,12 @@ def _asymmetric_gaussian(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
 
 
 def _half_deviation(values: Tensor, side: Tensor) -> Tensor:
-    """Return the root mean square of each row's values where `side` is true; NaN where it nowhere is."""
+    """Return the root mean square of each row's values where `side` is true; NaN for rows where it never is."""
     return ((values.square() * side).sum(1) / side.sum(1)).sqrt()
 
 
 def _halved(brightness: Tensor) -> Tensor:
-    """Return the picture (H, W) at half size, by the cubic filter over eight pixels that MATLAB's imresize uses."""
+    """Return the picture (H, W) at half size, with the cubic filter over eight pixels of MATLAB's imresize."""
     distance = (torch.arange(8, dtype=torch.float64) - 3.5).abs() / 2
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2

@@ -1,4 +1,4 @@
-"""One HTML file with everything in it: the table, and for every picture a slider between any two methods."""
+"""A self-contained HTML file with the table and, for every picture, a slider between any two methods."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def write_page(
     """Write the page.
 
     Args:
-        summaries, names: lines and columns of the table.
-        pictures: by reference, the picture files by method; low-quality ones are shown with their pixels enlarged.
-        rows: whose values are shown below the pictures.
+        summaries, names: rows and columns of the table.
+        pictures: picture files by reference and method; low-quality ones are shown with enlarged pixels.
+        rows: values to show below the pictures.
         notes: sentences below the table.
     """
     values = {(row.key, row.method): row.values for row in rows}
@@ -58,7 +58,7 @@ def write_page(
         for key, files in pictures.items()
     ]
     template = asset_path(BENCHMARK_PAGE).read_text(encoding="utf-8")
-    # "<" in a name would otherwise be able to end the script.
+    # Otherwise "<" in a name could end the script.
     script = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     content = (
         template.replace("{{title}}", html.escape(title))
@@ -108,7 +108,7 @@ def _size(files: Mapping[str, Path]) -> tuple[int, int]:
 
 
 def _url(file: Path, size: tuple[int, int]) -> str:
-    """Return a picture as a data URL; a smaller one with its pixels enlarged."""
+    """Return a picture as a data URL; a smaller one with enlarged pixels."""
     pixels = to_uint8(read_picture(file).rgb)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if image.size != size:

@@ -1,9 +1,9 @@
-"""Which result of which method belongs to which reference, by the names of the files.
+"""Pairing of results with references by the names of their files.
 
-A reference's key is its name without ending and without a mark of a high-quality picture (`Canon_001_HR.png`:
-`Canon_001`). A file belongs to a reference if its name, without ending and mark of a low-quality picture, is the key
-or begins with it and goes on with one of `_ - . space` (`0801x4_out` does not belong to `0801`, `0801_x4_out` does).
-Where several keys fit, the longest one counts.
+A reference's key is its name without extension and high-quality suffix (`Canon_001` for `Canon_001_HR.png`). A file
+belongs to a reference if its name, without extension and low-quality suffix, is the key, or begins with it followed by
+one of `_ - . space` (`0801_x4_out` belongs to `0801`, `0801x4_out` does not). If several keys match, the longest one is
+used.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SEPARATORS = "_-. "
 
 @dataclass(frozen=True)
 class Pairing:
-    """References and what belongs to them."""
+    """References and the files that belong to them."""
 
     references: dict[str, Path]
-    """By key, in order."""
+    """References by key, in order."""
     methods: dict[str, dict[str, Path]]
-    """By method, then by the key of the reference."""
+    """Results by method, then by the key of the reference."""
     lq: dict[str, Path]
     """The low-quality pictures, by the key of the reference; empty without such a folder."""
     left_out: list[str] = field(default_factory=list)
@@ -42,10 +42,10 @@ class Pairing:
 
 
 def pair_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None = None) -> Pairing:
-    """Pair the pictures of folders, not of their subfolders.
+    """Pair the pictures of folders, without their subfolders.
 
     Raises:
-        ImageError: for a folder that is missing, without pictures, given twice, or holds low-quality pictures instead
+        ImageError: for a folder that is missing, has no pictures, is used twice, or holds low-quality pictures instead
             of references; if a method has two results for one reference, or none at all.
     """
     _check_folders(reference, methods, lq)
@@ -58,8 +58,8 @@ def pair_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None =
         key = _HIGH.sub("", file.stem)
         if key in references:
             raise ImageError(
-                f"{references[key].name} and {file.name} in {reference} have the same name without ending and mark. "
-                "Keep one of them."
+                f"{references[key].name} and {file.name} in {reference} have the same name without extension and "
+                "suffix. Keep one of them."
             )
         references[key] = file
     if not references:
@@ -70,7 +70,7 @@ def pair_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None =
 
 
 def key_of(stem: str, keys: Sequence[str] | Mapping[str, object]) -> str | None:
-    """Return the reference that a file name without its ending belongs to; None if there is none."""
+    """Return the key of the reference that a file name without extension belongs to; None if there is none."""
     name = _LOW.sub("", stem)
     if name in keys:
         return name
@@ -96,7 +96,7 @@ def _paired(
     if not found:
         raise ImageError(
             f"No picture in {folder} has the name of a reference, such as {next(iter(references))}.png. Expected the "
-            "reference's name, alone or followed by _, -, . or a space and more."
+            "reference's name, alone or followed by _, -, . or a space and a suffix."
         )
     left_out += [
         f"{name}: no result for {path.name}" for key, path in references.items() if key not in found
@@ -109,15 +109,15 @@ def _check_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None
     seen: dict[Path, str] = {}
     for role, folder in roles.items():
         if not folder.is_dir():
-            raise ImageError(f"{folder} ({role}) is not a folder. Give folders of pictures.")
+            raise ImageError(f"{folder} ({role}) is not a folder. Specify folders of pictures.")
         earlier = seen.setdefault(folder.resolve(), role)
         if earlier != role:
             raise ImageError(
-                f"{folder} is given as {earlier} and as {role}. Give another folder for one of them."
+                f"{folder} is used as {earlier} and as {role}. Specify another folder for one of them."
             )
     if _LOW_FOLDER.fullmatch(reference.resolve().name):
         raise ImageError(
-            f"{reference} is a folder of low-quality pictures by its name. Give the folder of the originals as "
+            f"{reference} is a folder of low-quality pictures by its name. Use the folder of the originals as "
             "--reference, and this one as --lq."
         )
 

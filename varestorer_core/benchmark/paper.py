@@ -1,8 +1,8 @@
-"""The tables of the paper (VARestorer, ICLR 2026), as its project page has them.
+"""The tables of the paper (VARestorer, ICLR 2026), from its project page.
 
-assets/paper_comparison.csv: three data sets, eight methods, ten measures. The page does not say whether PSNR and SSIM
-are of Y or of RGB. The evaluation of earlier papers with the same methods and data sets measures both on Y, so these
-rows stand in the columns of Y.
+assets/paper_comparison.csv: three data sets, eight methods, ten metrics. The page does not say whether PSNR and SSIM
+are computed on Y or RGB. Earlier papers with the same methods and data sets compute both on Y, so these values are in
+the columns of Y.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOT_MEASURES = ("dataset", "method", "steps")
 
 
 def paper_rows(dataset: str) -> list[Summary]:
-    """Return the paper's methods on one of its data sets, marked as the paper's.
+    """Return the paper's results on one of its data sets, marked as the paper's.
 
     Raises:
         SettingError: for another data set.

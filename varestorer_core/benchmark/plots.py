@@ -1,4 +1,4 @@
-"""Bar, scatter and frequency plots as PNG files, by matplotlib."""
+"""Bar, scatter and frequency plots as PNG files, using matplotlib."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> None:
-    """Write bars of the means of every measure, with standard errors.
+    """Write a bar plot of the means of every metric, with standard errors.
 
     Raises:
-        PlotsUnavailableError: without matplotlib; so do the other plots.
+        PlotsUnavailableError: without matplotlib, as in the other plots.
     """
     names = [name for name in names if any(name in s.mean for s in summaries)]
     columns = min(3, max(1, len(names)))
@@ -58,7 +58,7 @@ def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> 
         )
         axis.invert_yaxis()
         axis.set_title(_title(name), fontsize=10)
-        # From zero, bars of PSNR would all look alike.
+        # Starting at zero, all bars of PSNR would look alike.
         spread = (max(means) - min(means)) or abs(means[0]) or 1.0
         axis.set_xlim(min(means) - 0.5 * spread, max(means) + 0.25 * spread)
         axis.tick_params(labelsize=8)
@@ -68,7 +68,7 @@ def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> 
 
 
 def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str) -> None:
-    """Write the methods as points of two measures, such as distortion and naturalness."""
+    """Write a scatter plot of the methods by two metrics, such as distortion and naturalness."""
     figure = _figure(6.0, 4.5)
     axis = figure.subplots()
     for index, summary in enumerate(s for s in summaries if across in s.mean and up in s.mean):
@@ -91,10 +91,10 @@ def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str)
 def spectrum_plot(
     path: Path, spectra: Mapping[str, Sequence[float]], reference: Sequence[float]
 ) -> None:
-    """Write the methods' power by frequency in dB relative to the reference's: 0 everywhere is as sharp as it.
+    """Plot each method's power by frequency in dB relative to the reference's: 0 dB is equally sharp.
 
     Args:
-        spectra: by method, means over pictures of `frequency.radial_spectrum`.
+        spectra: means of `frequency.radial_spectrum` over pictures, by method.
     """
     figure = _figure(7.0, 4.2)
     axis = figure.subplots()
@@ -104,13 +104,13 @@ def spectrum_plot(
             10 * math.log10(max(one, _LEAST_POWER) / max(other, _LEAST_POWER))
             for one, other in zip(power, reference, strict=True)
         ]
-        # The innermost ring has little but the window's own shape.
+        # The innermost ring mostly shows the shape of the window.
         axis.plot(frequencies[1:], decibels[1:], label=name)
     axis.axhline(0, color="black", linewidth=0.8)
     for bound in (1 / 16, 3 / 16):
         axis.axvline(bound, color="grey", linewidth=0.8, linestyle=":")
     axis.set_ylim(bottom=max(-40.0, axis.get_ylim()[0]))
-    axis.set_xlabel("cycles a pixel (dotted: bounds of low, middle and high)")
+    axis.set_xlabel("cycles per pixel (dotted: bounds of low, middle and high)")
     axis.set_ylabel("power relative to the reference, dB")
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)

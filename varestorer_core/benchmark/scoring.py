@@ -1,7 +1,7 @@
-"""Measuring every result of every method once, and keeping what was measured.
+"""Measurement of every result of every method, with a journal of the values.
 
-OUT/scores.jsonl has a line a picture, written as soon as it is measured. A run that starts again takes the values whose
-files, crop and measures are still the same, so it continues after a stop.
+OUT/scores.jsonl has one line per picture, written as soon as it is measured. A later run reuses the values whose files,
+crop and metrics are unchanged, so it continues after an interruption.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .measures import BUILT_IN, built_in
 from .pairing import Pairing
 
 Iqa = Callable[[str, Tensor, Tensor], float]
-"""(measure, picture, reference) to its value."""
+"""Maps (metric, picture, reference) to the value."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One result."""
+    """Values of one result."""
 
     method: str
     key: str
-    """Of the reference."""
+    """Key of the reference."""
     file: str
     values: dict[str, float | None]
     spectrum: list[float]
@@ -44,10 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Scorer:
-    """How pictures are measured."""
+    """Computes the metrics of pictures."""
 
     names: Sequence[str]
-    """Measures of single pictures: built-in ones, and those that `iqa` computes."""
+    """Metrics of single pictures: built-in ones, and those that `iqa` computes."""
     crop: int = 0
     iqa: Iqa | None = None
 
@@ -64,7 +64,7 @@ class Scorer:
 
 @dataclass
 class Outcome:
-    """What a run measured."""
+    """Result of a run."""
 
     rows: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -82,10 +82,10 @@ def score_all(
     journal: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Measure every result that has a reference, method after method, picture after picture.
+    """Measure every result that has a reference, one method after the other.
 
     Args:
-        journal: where values are kept.
+        journal: file for the values.
         on_progress: called with (results done, results).
     """
     outcome = Outcome()
@@ -125,7 +125,7 @@ def _measured(
         picture = enlarge_bicubic(picture, (reference.shape[-2], reference.shape[-1]))
     if picture.shape != reference.shape:
         raise ImageError(
-            f"it has {picture.shape[-1]} x {picture.shape[-2]} pixels, {reference_file.name} "
+            f"it has {picture.shape[-1]} x {picture.shape[-2]} pixels, but {reference_file.name} "
             f"{reference.shape[-1]} x {reference.shape[-2]}. Results must have the size of the reference."
         )
     try:
@@ -143,7 +143,7 @@ def _identity(reference: str, result: str, scorer: Scorer, method: str) -> str:
 
 
 def _lines(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a journal; one that a killed run left half written is skipped."""
+    """Yield the lines of a journal, skipping one that a killed run left incomplete."""
     if not journal.exists():
         return
     for text in journal.read_text(encoding="utf-8").splitlines():
@@ -157,14 +157,14 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
 
 def _append(journal: Path, line: dict[str, Any]) -> None:
     with journal.open("ab+") as file:
-        # A half-written line before it must not swallow this one.
+        # An incomplete line before it must not absorb this one.
         if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
             file.write(b"\n")
         file.write(json.dumps(_finite(line)).encode() + b"\n")
 
 
 def _finite(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the line with None for what JSON cannot hold: the PSNR of equal pictures."""
+    """Return the line with None instead of values that JSON cannot hold: the PSNR of equal pictures."""
     values = {
         name: None if value is None or abs(value) == float("inf") else value
         for name, value in line["values"].items()

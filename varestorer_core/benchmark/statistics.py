@@ -1,4 +1,4 @@
-"""Means over pictures, how sure they are, and paired differences of methods."""
+"""Means over pictures, their standard errors, and paired differences of methods."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Values = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of the table."""
+    """One row of the table."""
 
     method: str
     mean: dict[str, float]
-    """By measure; a measure that some picture lacks is not there."""
+    """Means by metric, without metrics that some picture lacks."""
     error: dict[str, float] = field(default_factory=dict)
     """Standard errors of the means, of at least two pictures."""
     count: int = 0
@@ -28,7 +28,7 @@ class Summary:
 def summarise(method: str, rows: Sequence[Values], names: Sequence[str]) -> Summary:
     """Return the means of a method over its pictures.
 
-    A measure without a finite value for every picture has none: means over other pictures cannot be compared.
+    A metric needs a finite value for every picture: means over different pictures cannot be compared.
     """
     mean, error = {}, {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What was measured, as CSV, JSON, markdown and LaTeX."""
+"""Tables of the results as CSV, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LATEX = str.maketrans(
 
 
 def per_image_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Return a line a result, with full precision; empty where there is no value."""
+    """Return one line per result, with full precision; cells without a value are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "reference", "file", *names])
@@ -33,9 +33,9 @@ def per_image_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def ranks(summaries: Sequence[Summary], names: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Return 1 for the best and 2 for the second of every measure, by (method, measure); equal values share a rank.
+    """Return 1 for the best and 2 for the second of every metric, by (method, metric); equal values share a rank.
 
-    The paper's rows take no part: their pictures are others.
+    The paper's rows are excluded, because they are of other pictures.
     """
     found = {}
     for name in names:
@@ -53,7 +53,7 @@ def markdown_table(
     """Return a table with the best value in bold and the second in italics, standard errors in parentheses.
 
     Args:
-        differences: of pairs of methods: signed, and nothing is marked.
+        differences: whether the rows are differences of two methods, which are signed and not marked.
     """
     places = {} if differences else ranks(summaries, names)
     head = [f"{MEASURES[n].title} {_ARROWS.get(MEASURES[n].better, '→ 1')}" for n in names]
@@ -97,7 +97,7 @@ def latex_table(summaries: Sequence[Summary], names: Sequence[str]) -> str:
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """Return a line of the table as plain values."""
+    """Return a row of the table as plain values."""
     return {
         "method": summary.method,
         "pictures": summary.count,

@@ -1,4 +1,4 @@
-"""Running tiles in batches that shrink when memory runs out."""
+"""Processing of tiles in batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from ..errors import SettingError, VARestorerError
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with (done, total); raising in it cancels."""
+"""Called with (done, total); an exception raised in it cancels the run."""
 
 AUTO_BATCH = 4
-"""Tiles per pass where nobody says how many: with the 3,545 tokens of an official tile, more gain little."""
+"""Default number of tiles per pass: with the 3,545 tokens of an official tile, more gain little."""
 
 
 _OUT_OF_MEMORY = (
@@ -28,24 +28,24 @@ _OUT_OF_MEMORY = (
     "cudnn_status_alloc_failed",
     "cusolver_status_alloc_failed",
 )
-"""What back ends say when memory runs out, in lower case."""
+"""Parts of back ends' messages for a lack of memory, in lower case."""
 
 
 def tiles_at_once(device: torch.device | str, tile_batch: int) -> int:
-    """Return how many tiles to run together on a device: as many as asked (0: `AUTO_BATCH`), but one on a CPU.
+    """Return how many tiles to run together on a device: `tile_batch` (0: `AUTO_BATCH`), or one on a CPU.
 
     CPU kernels split the sums of a batch differently from those of a single tile, and so round differently (1e-6 in the
-    decoder), which may flip a bit. Processed one by one, a tile's pixels do not depend on the batch, at no cost: one
-    tile keeps all cores busy.
+    decoder), which may flip a bit. Processing one tile at a time makes its pixels independent of the batch, at no cost:
+    one tile keeps all cores busy.
     """
     return 1 if torch.device(device).type == "cpu" else tile_batch or AUTO_BATCH
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of torch means that a device ran out of memory."""
+    """Return whether an error of torch means that a device ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    # Some back ends and the CPU allocator raise a plain RuntimeError: words are all there is.
+    # Some back ends and the CPU allocator raise a plain RuntimeError that only its message identifies.
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
@@ -63,7 +63,7 @@ def run_batched(
     Args:
         run: handles items start .. stop-1; is called again for the same start with fewer items
             after running out of memory, so it must only keep results of calls that succeed.
-        is_oom: recognises an out-of-memory error; the host knows more kinds than torch does.
+        is_oom: returns whether an error means out of memory; a host recognises more kinds than torch.
         on_progress: called with (items done, count) after every batch. Exceptions raised in it are propagated, which
             cancels the run.
 
@@ -73,7 +73,7 @@ def run_batched(
     from ..kernels import memory_kept
 
     if batch < 1:
-        raise SettingError(f"the tile batch must be at least 1, got {batch}.")
+        raise SettingError(f"The tile batch must be at least 1, got {batch}.")
     done = 0
     with memory_kept():
         while done < count:
@@ -104,7 +104,7 @@ def _fits(
             raise
         if stop - start == 1:
             raise VARestorerError(
-                "out of memory with one tile at a time, which is as small as the work gets. Close "
+                "Out of memory with one tile at a time, the smallest possible amount. Close "
                 "other programs that use the device, load the model in a smaller type (bf16), or "
                 "run on the CPU."
             ) from error

@@ -1,4 +1,4 @@
-"""How the tiles of a run make pictures: layouts, sources, and masks that leave tiles out."""
+"""The tiles of all pictures of a run: layouts, sources, and masks that exclude tiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tiling import TileLayout, TileMerger, touched_tiles
 
 @dataclass(frozen=True)
 class TileGeometry:
-    """How the tiles of a run make pictures. Tiles are numbered through, picture after picture."""
+    """The tiles of all pictures of a run, numbered consecutively."""
 
     layouts: tuple[TileLayout, ...]
     """One per picture."""
@@ -26,13 +26,13 @@ class TileGeometry:
 
     @cached_property
     def tiles(self) -> tuple[tuple[int, ...], ...]:
-        """Per picture, the tiles that are worked on: with a mask, those that it touches."""
+        """Per picture, the tiles that are processed: with a mask, those that it touches."""
         if self.masks is None:
             return tuple(tuple(range(len(layout))) for layout in self.layouts)
         return tuple(map(touched_tiles, self.masks, self.layouts))
 
     def places(self) -> list[tuple[int, int]]:
-        """Return (picture, tile of the picture) of every tile that is worked on."""
+        """Return (picture, tile of the picture) of every tile that is processed."""
         return [(p, t) for p, tiles in enumerate(self.tiles) for t in tiles]
 
     def mergers(self) -> list[TileMerger]:
@@ -40,13 +40,13 @@ class TileGeometry:
         return list(map(TileMerger, self.layouts, self.tiles))
 
     def joined(self, picture: int, merger: TileMerger) -> Tensor:
-        """Return the blended picture, the source where a mask left tiles out."""
+        """Return the blended picture, with the source where a mask excluded tiles."""
         if self.masks is None:
             return merger.result().clamp_(0, 1)
         source = self.sources[picture]
         if not self.tiles[picture]:
             return source.clone()
-        # Wherever the mask is positive, all tiles that cover the pixel were worked on.
+        # Where the mask is positive, all tiles that cover the pixel were processed.
         blended = merger.result().clamp_(0, 1)
         return torch.where(self.masks[picture] > 0, blended, source, out=blended)
 
@@ -60,6 +60,6 @@ def check_masks(
     shapes = [tuple(mask.shape) for mask in masks]
     if shapes != list(sizes):
         raise SettingError(
-            f"expected a mask (height, width) per picture at output size, {list(sizes)}, got {shapes}."
+            f"Expected a mask (height, width) per picture at output size, {list(sizes)}, got {shapes}."
         )
     return tuple(mask.float().cpu().clamp(0, 1) for mask in masks)

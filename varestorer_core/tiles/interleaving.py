@@ -1,9 +1,9 @@
-"""Work of the host on tiles while a device works: what comes after one batch and before the next one.
+"""Overlap of the CPU's work between batches with the computation on a device.
 
-A GPU returns from a network at once and computes on its own; only reading its result waits. So between the two the
-host finishes the batch before (blending, sampling, packing) and makes the inputs of the batch after (cutting, summing
-codes). Everything runs in one thread, in the order of the tiles, so no result depends on it. On a CPU there is nothing
-to wait for, and everything runs in turn.
+Kernels on a GPU run asynchronously: a call of a network returns immediately, and only reading its result waits. In the
+meantime, the CPU finishes the previous batch (blending, sampling, packing) and prepares the inputs of the next one
+(cropping tiles, summing codes). Everything runs in one thread, in the order of the tiles, so results do not depend on
+it. If the networks run on the CPU, everything runs in sequence.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Inputs = TypeVar("Inputs")
 
 
 class Interleaved(Generic[Inputs]):
-    """What the host does beside a device in one stage.
+    """CPU work of one stage that overlaps with the computation on a device.
 
-    For every batch call `take`, start the network, call `meanwhile`, read the result, and call `later`; after the last
-    one call `finish`. A batch that ran out of memory is taken again in halves.
+    For every batch, call `take`, start the network, call `meanwhile`, read the result, and call `later`; after the last
+    one, call `finish`. A batch that ran out of memory is repeated in halves.
 
     Args:
         count: number of tiles of the stage.
@@ -36,12 +36,12 @@ class Interleaved(Generic[Inputs]):
         self._rest: Callable[[], None] | None = None
 
     def take(self, start: int, stop: int) -> Inputs:
-        """Return the inputs of a batch, which may have been made already."""
+        """Return the inputs of a batch, which may have been prepared already."""
         made, self._made = self._made, None
         return made[1] if made is not None and made[0] == (start, stop) else self._make(start, stop)
 
     def meanwhile(self, result: Tensor, start: int, stop: int) -> None:
-        """Finish the batch before and prepare the one after, if a device still computes the result of this one."""
+        """Finish the previous batch and prepare the next one while a device computes `result`."""
         if result.device.type == "cpu":
             return
         self.finish()
@@ -50,16 +50,16 @@ class Interleaved(Generic[Inputs]):
             self._made = (after, self._make(*after))
 
     def later(self, result: Tensor, rest: Callable[[], None]) -> None:
-        """Run what is left to do for a batch: now, or beside the next one if a device computed its result."""
+        """Run `rest` for a batch: now, or during the next one if a device computed its result."""
         self._rest = rest
         if result.device.type == "cpu":
             self.finish()
 
     def finish(self) -> None:
-        """Run what is left to do, if anything is.
+        """Run the remaining work, if any.
 
         Raises:
-            VARestorerError: if the main memory does not suffice. Smaller batches would not help: the tiles exist.
+            VARestorerError: if the main memory is insufficient. Smaller batches would not help: the tiles exist.
         """
         rest, self._rest = self._rest, None
         if rest is None:
@@ -69,7 +69,7 @@ class Interleaved(Generic[Inputs]):
         except Exception as error:
             if is_out_of_memory(error):
                 raise VARestorerError(
-                    "The main memory ran out while tiles were put together. Close other programs, or restore to a "
+                    "The main memory ran out while tiles were blended. Close other programs, or restore to a "
                     "smaller size."
                 ) from error
             raise

@@ -1,8 +1,8 @@
-"""From a mask of any size to soft-edged masks of the output's size.
+"""Conversion of masks of any size to soft-edged masks of the output's size.
 
-The edge is blurred by three box filters in a row, whose widths add up to the requested feather: close to
-a Gaussian, but with an end. So what lies further than the feather from an edge stays exactly 0 or 1,
-and tiles that need no work are seen to need none.
+The edge is blurred by three successive box filters whose widths add up to the requested feather: close to
+a Gaussian, but of finite extent. Pixels further than the feather from an edge therefore stay exactly 0 or
+1, so tiles outside the mask can be skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def output_mask(mask: Tensor, size: tuple[int, int], feather: int = 0) -> Tensor
     """Return a mask at the output's size, with a soft edge.
 
     Args:
-        mask: (h, w) of any size and any real type, 1 where to restore.
+        mask: (h, w) of any size and any real dtype, 1 where to restore.
         size: (height, width) of the output.
         feather: how far the soft edge reaches to either side, in output pixels.
 
@@ -44,7 +44,7 @@ def output_mask(mask: Tensor, size: tuple[int, int], feather: int = 0) -> Tensor
 def feathered(mask: Tensor, feather: int) -> Tensor:
     """Return a mask (H, W) in [0, 1] whose edges fade over `feather` pixels to either side.
 
-    Beyond the picture's border the mask is continued, so a region that touches it keeps its value.
+    The mask is extended beyond the picture's border, so a region that touches the border keeps its value there.
     """
     if feather == 0:
         return mask

@@ -37,7 +37,7 @@ def tile_noise(
     numbers = []
     for scale, (height, width) in enumerate(schedule.grids):
         top, left = round(origin[0] * height), round(origin[1] * width)
-        # Tiles reach beyond the picture: negative places wrap, which a hash does not mind.
+        # Tiles may extend beyond the picture: negative positions wrap, which is harmless in a hash.
         rows = np.arange(top, top + height).astype(np.uint64)[:, None, None]
         columns = np.arange(left, left + width).astype(np.uint64)[:, None]
         field = np.uint64(_mix(seed, scale))

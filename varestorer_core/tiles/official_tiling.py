@@ -1,7 +1,7 @@
-"""The official release's own way with tiles, on 8-bit pictures. For comparison with it only.
+"""The official release's tiling, on 8-bit pictures. Only for comparison.
 
-What our pipeline does instead, and why, is in `tiling`. Pictures are NumPy arrays (H, W, 3), uint8,
-RGB; the official code reverses the channels of finished tiles, which changes nothing in between.
+`tiling` describes our tiling and its differences. Pictures are NumPy arrays (H, W, 3), uint8, RGB;
+the official code reverses the channels of finished tiles, which has no effect here.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def restore_official(
     tile: int = 512,
     overlap: int = 128,
 ) -> Picture:
-    """Enlarge and restore a picture the way the official entry point does.
+    """Enlarge and restore a picture like the official entry point.
 
     Args:
         restore_tile: restores one square tile (tile, tile, 3).
-        tiled: without it the whole picture is squeezed into one tile, whatever its aspect ratio,
-            and the result stretched back.
+        tiled: if False, the whole picture is resized to one tile, regardless of its aspect ratio,
+            and the result is resized back.
 
     Returns:
         The restored picture, `target_size(H, W, upscale)`.
@@ -61,7 +61,7 @@ def to_8bit(values: NDArray[np.float32]) -> Picture:
 
 
 def pad_ring(picture: Picture, pad: int) -> Picture:
-    """Continue a picture by `pad` pixels on all sides by reflection, bouncing where it is small."""
+    """Extend a picture by `pad` pixels on all sides by reflection, repeatedly if it is small."""
     height, width = picture.shape[:2]
     rows = bounce_indices(-pad, height + 2 * pad, height).numpy()
     columns = bounce_indices(-pad, width + 2 * pad, width).numpy()
@@ -83,7 +83,7 @@ def tile_positions(length: int, tile: int, overlap: int) -> list[int]:
 def crop_tile(picture: Picture, top: int, left: int, tile: int) -> tuple[Picture, tuple[int, int]]:
     """Return a tile and its valid (height, width).
 
-    A tile that sticks out is completed by reflecting the piece that was cut, not the whole picture.
+    A tile that extends beyond the picture is padded by reflecting the cropped part, not the whole picture.
     """
     piece = picture[top : top + tile, left : left + tile]
     height, width = piece.shape[:2]
@@ -93,7 +93,7 @@ def crop_tile(picture: Picture, top: int, left: int, tile: int) -> tuple[Picture
 
 
 def tile_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Return the Gaussian blending window (height, width), its largest value 1."""
+    """Return the Gaussian blending window (height, width) with a maximum of 1."""
 
     def axis(length: int) -> NDArray[np.float64]:
         offset = (np.arange(length) - (length - 1) / 2) / length
@@ -109,7 +109,7 @@ def blend_tiles(
     """Average finished 8-bit tiles with Gaussian weights and round half to even.
 
     Args:
-        tiles: (T, T, 3) each.
+        tiles: tiles (T, T, 3).
         places: (y, x, valid height, valid width) of each tile.
         size: (height, width) of the result.
     """
@@ -124,7 +124,7 @@ def blend_tiles(
 
 
 def _resize(picture: Picture, height: int, width: int) -> Picture:
-    """Resample with Pillow's 8-bit Lanczos; a picture of the right size is left alone."""
+    """Resample with Pillow's 8-bit Lanczos filter, unless the picture already has this size."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(

@@ -23,7 +23,7 @@ class TileBits:
 
     def __init__(self, tiles: int, tokens: int, codebook_dim: int):
         self.shape = (tiles, tokens, codebook_dim)
-        # Whole bytes for each tile, so that tiles are set apart from one another.
+        # Whole bytes for each tile, so that tiles can be set independently.
         self._packed = np.zeros((tiles, -(-tokens * codebook_dim // 8)), np.uint8)
 
     def __len__(self) -> int:
@@ -40,15 +40,15 @@ class TileBits:
         return torch.from_numpy(flat.view(np.bool_)).view(-1, *self.shape[1:])
 
     def __setitem__(self, tiles: slice, bits: Tensor) -> None:
-        """Keep the bits (n, L, d) bool of consecutive tiles, from any device.
+        """Store the bits (n, L, d) bool of consecutive tiles, from any device.
 
         Raises:
-            ValueError: if they are not bits, or not of that many tiles, tokens and bits a token.
+            ValueError: for another dtype, or another number of tiles, tokens or bits per token.
         """
         expected = (len(range(*tiles.indices(len(self)))), *self.shape[1:])
         if bits.dtype != torch.bool or tuple(bits.shape) != expected:
             raise ValueError(
-                f"expected bits {expected} of type bool, got {tuple(bits.shape)} of {bits.dtype}."
+                f"Expected bits {expected} of dtype torch.bool, got {tuple(bits.shape)} of {bits.dtype}."
             )
         self._packed[tiles] = np.packbits(bits.cpu().flatten(1).numpy(), axis=1)
 
@@ -67,7 +67,7 @@ class TileCodes:
         """Return the codes (n, d, h, w) of consecutive tiles, float32 on the CPU."""
         numbers = range(*tiles.indices(len(self)))
         codes = torch.empty(len(numbers), self.bits.shape[-1], *self.schedule.last_grid)
-        # Tile by tile: summing takes several times the memory of its result.
+        # One tile at a time: summing takes several times the memory of its result.
         for one, number in zip(codes, numbers, strict=True):
             one.copy_(dequantize(self.bits[number : number + 1], self.schedule)[0])
         return codes

@@ -1,12 +1,10 @@
-"""Cutting a picture into overlapping square tiles and blending the restored tiles back together.
-
-Notable:
-- the fewest tiles that have at least the requested overlap, spread evenly over each axis;
-- a side shorter than the tile is continued at the bottom or right by reflection without repeating
-  the edge pixel; where the picture is too short for that, the reflection bounces back and forth;
-- neighbours are cross-faded with raised-cosine ramps over their actual overlap. The tiles form a
-  grid, so the weights and their sums are separable: they are normalised per axis before any pixel
-  is touched, and one picture-sized accumulator is all that blending needs.
+"""Cropping of overlapping square tiles from a picture, and blending of the restored tiles.
+- The layout has the fewest tiles with at least the requested overlap, spread evenly over each axis.
+- A side shorter than the tile is extended at the bottom or right by reflection without repeating
+  the edge pixel, repeatedly if the picture is too short.
+- Neighbours are cross-faded with raised-cosine ramps over their actual overlap. The tiles form a
+  grid, so the weights and their sums are separable: they are normalised per axis in advance, and
+  blending needs only one accumulator of the picture's size.
 
 # Deviation from upstream: a narrower ring, none where one tile fits, an even spread, and blending in float
 # instead of after rounding to 8 bits: fewer tiles, no slivers, no quantisation in the seams.
@@ -30,15 +28,15 @@ _RING = 8
 """A ring is 1 / 8 of a tile: the bundled model is then off by at most twice as much at the border of smooth pictures
 as inside."""
 _SLACK = 16
-"""A side that a small tile exceeds by less than 1 / 16 of the tile gets a second tile: with nothing reflected beside
+"""A side that a small tile exceeds by less than 1 / 16 of the tile gets a second tile: without reflected pixels beside
 the picture, the bundled model is off by up to 77 of 255 at the border, and by 4 inside."""
 _LARGE = 256
-"""Tiles of this side or more are those of the official models, which restore a picture of exactly one tile as it is."""
+"""Tiles of at least this side are those of the official models, which restore a picture of one tile without a ring."""
 
 
 @dataclass(frozen=True)
 class TileLayout:
-    """Where the tiles of one picture lie: a full grid of square tiles, row-major."""
+    """Positions of the tiles of one picture: a full grid of square tiles, row-major."""
 
     height: int
     """Picture height in pixels."""
@@ -47,12 +45,12 @@ class TileLayout:
     tile: int
     """Side of every tile in pixels; may exceed the picture."""
     positions: tuple[tuple[int, int], ...]
-    """(y, x) of each tile's top left corner, negative where it reaches beyond the picture."""
+    """(y, x) of each tile's top left corner, negative if it lies outside the picture."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.tile) < 1:
             raise SettingError(
-                "a tile layout needs positive sides, got "
+                "A tile layout needs positive sides, got "
                 f"height={self.height}, width={self.width}, tile={self.tile}."
             )
         grid = tuple((y, x) for y in self.rows for x in self.columns)
@@ -91,14 +89,14 @@ class TileLayout:
         """Rebuild a layout from `to_dict`'s data.
 
         Raises:
-            SettingError: if an entry is missing or no number, or the picture is not covered.
+            SettingError: if an entry is missing or not a number, or the picture is not covered.
         """
         try:
             positions = tuple((int(y), int(x)) for y, x in data["positions"])
             height, width, tile = (int(data[name]) for name in ("height", "width", "tile"))
         except (KeyError, TypeError, ValueError) as error:
             raise SettingError(
-                "a tile layout needs height, width, tile and a list of (y, x) positions, got "
+                "A tile layout needs height, width, tile and a list of (y, x) positions, got "
                 f"{data!r:.200}."
             ) from error
         return cls(height, width, tile, positions)
@@ -107,13 +105,13 @@ class TileLayout:
 def plan_tiles(
     height: int, width: int, tile: int, overlap: int, ring: int | None = None
 ) -> TileLayout:
-    """Place the fewest tiles that cover a picture and a ring round it with at least `overlap` pixels in common.
+    """Place the fewest tiles that cover a picture and a ring around it with at least `overlap` pixels in common.
 
     Args:
         height, width: of the picture, in pixels.
         tile: side of the square tiles, in pixels.
-        overlap: least number of pixels shared by neighbours, 0 <= overlap < tile.
-        ring: pixels by which tiles reach beyond sides that one tile does not fit; None takes 1 / 8 of the tile.
+        overlap: minimum number of pixels shared by neighbours, 0 <= overlap < tile.
+        ring: pixels by which tiles extend beyond sides that need more than one tile; None means 1 / 8 of the tile.
     """
     ring = tile // _RING if ring is None else ring
     if not 0 <= overlap < tile:
@@ -127,24 +125,24 @@ def plan_tiles(
 
 
 def longest_of_one_tile(tile: int) -> int:
-    """Return the longest side of a picture that one tile restores."""
+    """Return the longest side of a picture that is restored in one tile."""
     return tile if tile >= _LARGE else tile - tile // _SLACK
 
 
 def extract_tiles(
     image: Tensor, layout: TileLayout, start: int = 0, stop: int | None = None
 ) -> Tensor:
-    """Cut tiles `start` to `stop` (all by default) out of an image.
+    """Crop tiles `start` to `stop` (all by default) from an image.
 
     Args:
         image: (C, H, W), of the layout's height and width.
 
     Returns:
-        (N, C, T, T), a copy, reflected where a tile reaches beyond the picture.
+        (N, C, T, T), a copy, reflected where a tile extends beyond the picture.
     """
     if image.shape[-2:] != (layout.height, layout.width):
         raise ValueError(
-            f"the tile layout is for {layout.height} x {layout.width} pixels, got an image of "
+            f"The tile layout is for {layout.height} x {layout.width} pixels, got an image of "
             f"{image.shape[-2]} x {image.shape[-1]}."
         )
     return torch.stack([_cut(image, layout, y, x) for y, x in layout.positions[start:stop]])
@@ -156,8 +154,8 @@ class TileMerger:
     Holds one float32 accumulator of picture size, on the device of the first tile.
 
     Args:
-        tiles: numbers of the tiles that will come, default all. The result is only meaningful
-            where every tile that covers a pixel has come; elsewhere it is darker than it should be.
+        tiles: numbers of the tiles that will be added, default all. A pixel of the result is only valid
+            if every tile that covers it was added; otherwise it is too dark.
     """
 
     def __init__(self, layout: TileLayout, tiles: Iterable[int] | None = None) -> None:
@@ -171,13 +169,13 @@ class TileMerger:
         """Blend in tile number `index` of the layout, (C, T, T), of any float type."""
         if index not in self._missing:
             raise ValueError(
-                f"each of the {len(self.layout)} tiles must be added once, got index {index} again "
+                f"Each of the {len(self.layout)} tiles must be added once, got index {index} again "
                 "or out of range, or one that was not announced."
             )
         side = self.layout.tile
         if tile.shape[-2:] != (side, side):
             raise ValueError(
-                f"expected a tile of {side} x {side} pixels, got "
+                f"Expected a tile of {side} x {side} pixels, got "
                 f"{tile.shape[-2]} x {tile.shape[-1]}."
             )
         if self._sum is None:
@@ -202,7 +200,7 @@ class TileMerger:
 
 
 def touched_tiles(mask: Tensor, layout: TileLayout) -> tuple[int, ...]:
-    """Return the numbers of the tiles that hold a positive pixel of a mask (H, W)."""
+    """Return the numbers of the tiles that contain a positive pixel of a mask (H, W)."""
     side = layout.tile
     return tuple(
         index
@@ -212,7 +210,7 @@ def touched_tiles(mask: Tensor, layout: TileLayout) -> tuple[int, ...]:
 
 
 def inside(start: int, length: int, tile: int) -> tuple[slice, slice]:
-    """Return which pixels of an axis a tile covers, and where in the tile they are."""
+    """Return the pixels of an axis that a tile covers, and their positions in the tile."""
     first, last = max(0, start), min(length, start + tile)
     return slice(first, last), slice(first - start, last - start)
 
@@ -236,12 +234,12 @@ def _starts(length: int, tile: int, overlap: int, ring: int, slack: int) -> list
         return [(length - tile) // 2]
     span = length + 2 * ring - tile
     gaps = -(-span // (tile - overlap))
-    # Flooring makes steps differ by one pixel at most; none exceeds tile - overlap, an integer.
+    # Flooring makes steps differ by at most one pixel; none exceeds the integer tile - overlap.
     return [index * span // gaps - ring for index in range(gaps + 1)]
 
 
 def _covers(starts: tuple[int, ...], length: int, tile: int) -> bool:
-    """Tell whether tiles at these starts cover an axis without a gap or a tile wholly outside."""
+    """Return whether tiles at these starts cover an axis without a gap or a tile wholly outside."""
     if not starts:
         return False
     before, after = -starts[0], starts[-1] + tile - length
@@ -264,7 +262,7 @@ def _cut(image: Tensor, layout: TileLayout, y: int, x: int) -> Tensor:
 
 
 def _axis_weights(starts: tuple[int, ...], length: int, tile: int) -> list[Tensor]:
-    """Return each tile's weights along one axis, cropped to it; at every pixel they sum to 1."""
+    """Return each tile's weights along one axis, cropped to the picture; they sum to 1 at every pixel."""
     weights = []
     for index, start in enumerate(starts):
         weight = torch.ones(tile, dtype=torch.float64)
@@ -283,6 +281,6 @@ def _axis_weights(starts: tuple[int, ...], length: int, tile: int) -> list[Tenso
 
 
 def _ramp(length: int) -> Tensor:
-    """Return a raised-cosine rise of `length` samples, never 0, mirrored halves summing to 1."""
+    """Return a rising raised-cosine ramp of `length` samples, never 0; it and its mirror image sum to 1."""
     phase = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
     return 0.5 - 0.5 * torch.cos(torch.pi * phase)
