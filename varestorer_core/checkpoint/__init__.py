@@ -6,12 +6,11 @@ the package `lora`.
 """
 
 from ..models.layers import CastLayers
-from .convert import convert
 from .examine import Report, examine, verify
 from .files import read_checkpoint, unwrap
 from .identify import CheckpointInfo, identify
 from .load import load_tokenizer, load_transformer
-from .save import save_safetensors
+from .save import convert, save_safetensors
 
 __all__ = [
     "CastLayers",

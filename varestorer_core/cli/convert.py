@@ -1,4 +1,4 @@
-"""`varestorer convert`: official files to safetensors that describe themselves."""
+"""`varestorer convert`: convert official files to self-describing safetensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dtype",
         choices=("bf16", "fp16", "fp32", "keep"),
-        help="type to store; for a transformer that of the blocks' matrices, since the rest is "
+        help="type to store; for a transformer, that of the blocks' matrices, since the rest is "
         "computed in float32 (default: bf16 for transformers and adapters, keep for the others)",
     )
     parser.add_argument(
@@ -39,8 +39,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and say what was written."""
-    from ..checkpoint.convert import convert
+    """Convert a file and print what was written."""
+    from ..checkpoint import convert
 
     source, output = Path(args.file), Path(args.output)
     if output.is_dir():
