@@ -2,10 +2,10 @@
 
     python benchmarks/big_picture.py --side 8192
 
-The networks are stand-ins that return constants at once, with the tiles and bits of the official model or of the
-bundled one. So what is left is the pipeline's own: resizing, cutting, quantising, code sums, blending, matching
-colours, and writing the file. Peaks are resident memory beyond what the loaded program had, as multiples of the
-result in float32. The last line of the output is one JSON document. Linux only.
+The networks are replaced by stubs that return constants, with the tiles and bits of the official model or the bundled
+one. The remaining work is the pipeline's own: resizing, cropping, quantising, code sums, blending, colour matching, and
+writing the file. Peaks are resident memory in addition to the loaded program's, as multiples of the result in float32.
+The last line of the output is one JSON document. Linux only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UPSCALE = 4
 
 
 class StandInTransformer:
-    """Answers every bit with the same logits."""
+    """Returns the same logits for every bit."""
 
     def __init__(self, codebook_dim):
         self.config = SimpleNamespace(codebook_dim=codebook_dim, pixel_class="0.25M")
@@ -44,7 +44,7 @@ class StandInTransformer:
 
 
 class StandInTokenizer:
-    """Grey tiles, features of zero."""
+    """Returns grey tiles, and features of zero."""
 
     def __init__(self, codebook_dim, patch_size):
         self.codebook_dim = codebook_dim
@@ -60,7 +60,7 @@ class StandInTokenizer:
 
 
 GEOMETRIES = {"official": (32, 16), "tiny": (64, 4)}
-"""Name to (bits per token, pixels per token) at 32 x 32 tokens a tile: tiles of 512 and of 128 pixels."""
+"""(bits per token, pixels per token) by name, at 32 x 32 tokens per tile: tiles of 512 and 128 pixels."""
 
 
 def watched(name, output_bytes, work):
@@ -84,7 +84,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--side", type=int, default=8192, help="of the result, in pixels")
+    parser.add_argument("--side", type=int, default=8192, help="side of the result, in pixels")
     parser.add_argument("--only", default=",".join(GEOMETRIES), help="of official, tiny")
     args = parser.parse_args(argv)
     output = 3 * args.side**2 * 4
@@ -94,7 +94,7 @@ def main(argv=None):
     for geometry in args.only.split(","):
         bits, patch = GEOMETRIES[geometry]
         restorer = Restorer(LoadedStages(StandInTransformer(bits), StandInTokenizer(bits, patch)))
-        # A first small picture, so that what libraries set up once does not count.
+        # A first small picture, so that one-time initialisation is not counted.
         restorer.restore([picture[:, :64, :64]], upscale=UPSCALE, overlap=4 * patch)
         for method in COLOR_MATCHES if geometry == "official" else ("wavelet",):
             restored = None
@@ -114,7 +114,7 @@ def main(argv=None):
                 output,
                 lambda d=depth, t=target: write_picture(t, restored, bit_depth=d),
             )
-            # Beside the picture itself, which was there before.
+            # In addition to the picture itself.
             record["with_picture_by_output"] = round(record["peak_by_output"] + 1, 2)
             report["cases"][f"png {depth} bits"] = record
     print(json.dumps(report))

@@ -1,11 +1,11 @@
-"""Many small pictures on a local Ray: throughput of one and of two workers, killed actors, and a killed command.
+"""Many small pictures on a local Ray cluster: throughput of one and two workers, killed actors, and a killed command.
 
     python benchmarks/cluster.py --pictures 1000 --kills 10
     python benchmarks/cluster.py --only rates             # needs both cores of a machine with two
 
 One worker and two restore the same folder with the bundled model; then two do so while actors are killed at random
-moments and the command itself is killed once, and the run is continued. Each result must be there, equal to that of a
-run without Ray, and recorded once. The last line is one JSON document.
+moments and the command itself is killed once, and the run is continued. Each result must exist, equal that of a run
+without Ray, and be recorded once. The last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ACTOR = "ray::MapWorker"
 
 
 def actors(pid: int) -> list[psutil.Process]:
-    """Return the actors among the descendants of a process that hold the models by now."""
+    """Return the actors among the descendants of a process that have loaded the models."""
     try:
         below = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -62,7 +62,7 @@ def memory(pid: int) -> int:
 
 
 class Run:
-    """A restore command in a process of its own, watched."""
+    """A restore command in a separate process, with a monitor."""
 
     def __init__(self, source: Path, target: Path, *options: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -76,7 +76,7 @@ class Run:
         self.memory: list[int] = []
 
     def kill_actors(self, count: int, chance: random.Random, spread: float) -> int:
-        """Kill so many actors at random moments; return how many there were to kill."""
+        """Kill `count` actors at random moments; return how many were killed."""
         killed = 0
         while killed < count and self.child.poll() is None:
             time.sleep(chance.uniform(0.2, spread))
@@ -86,7 +86,7 @@ class Run:
         return killed
 
     def wait(self) -> str:
-        """Wait for the end; return what was printed."""
+        """Wait for the end and return the output."""
         while self.child.poll() is None:
             self.memory.append(memory(self.child.pid))
             time.sleep(0.5)
@@ -102,7 +102,7 @@ def recorded(folder: Path) -> Counter[str]:
 
 
 def rate(source: Path, target: Path, workers: int) -> dict[str, object]:
-    """Return the pictures a second of so many workers, from the first result on."""
+    """Return the pictures per second of `workers` workers, from the first result on."""
     run = Run(source, target, "--cluster", "auto", "--workers", str(workers))
     printed = run.wait()
     times = sorted(path.stat().st_mtime for path in target.rglob("*.png"))

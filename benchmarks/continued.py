@@ -1,12 +1,12 @@
-"""A folder of mixed small files, killed at random moments and continued, against one undisturbed run.
+"""Runs over a folder of mixed small files, killed at random moments and continued, compared with an undisturbed run.
 
     python benchmarks/continued.py --pictures 1000 --kills 10
 
     python benchmarks/continued.py --enlarge-only      # the same without networks, in a minute
 
-Both runs use `restore --recursive --skip-existing` with the bundled model. After every kill, each picture with a record
-and a result of that content is finished: its file must not be written again. The last line is one JSON document; the
-exit code is 1 if results differ, are missing, or were done twice.
+Both use `restore --recursive --skip-existing` with the bundled model. After every kill, a picture with a record and a
+result of the recorded content is finished: its file must not be written again. The last line is one JSON document; the
+exit code is 1 if results differ, are missing, or were computed twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if left:
 sys.exit(main(sys.argv[2:]))
 """
 ENLARGE_ONLY = [sys.executable, "-c", _CODE, "0"]
-"""The command with the networks replaced by a resize; the number is after how many records it kills itself, 0 never."""
+"""The command with a resize instead of the networks; it kills itself after the given number of records, 0 for never."""
 MANIFEST = ".varestorer-manifest.jsonl"
 _KINDS = (
     ("png", "RGB", "PNG"), ("jpg", "RGB", "JPEG"), ("grey.png", "L", "PNG"), ("a.png", "RGBA", "PNG"),
@@ -60,7 +60,7 @@ _KINDS = (
 
 
 def fill(folder: Path, count: int, seed: int) -> None:
-    """Write so many small pictures of mixed kinds, a fiftieth of them damaged, in ten subfolders."""
+    """Write `count` small pictures of mixed kinds, one in fifty of them damaged, in ten subfolders."""
     generator = np.random.default_rng(seed)
     for number in range(count):
         ending, mode, kind = _KINDS[number % len(_KINDS)]
@@ -79,7 +79,7 @@ def fill(folder: Path, count: int, seed: int) -> None:
 
 
 def results(folder: Path) -> dict[str, str]:
-    """Return the hash of every result, by its place."""
+    """Return the hash of every result, by its path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.png"))
@@ -87,13 +87,13 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """Return when each finished result was written: those with a record of just that content."""
+    """Return when each finished result was written: those with a record of the same content."""
     found = {}
     manifest = folder / MANIFEST
     for line in manifest.read_bytes().splitlines() if manifest.exists() else []:
         try:
             record = json.loads(line)
-        except ValueError:  # cut off by a kill
+        except ValueError:  # incomplete because of a kill
             continue
         path = Path(record["result"])
         if record["error"] is not None or not path.exists():
@@ -104,7 +104,7 @@ def finished(folder: Path) -> dict[str, int]:
 
 
 def restore_arguments(source: Path, target: Path) -> list[str]:
-    """Return the command that restores a folder, or goes on with it."""
+    """Return the command that restores a folder, or continues it."""
     options = ["--recursive", "--skip-existing", "--upscale", "1"]
     return ["restore", str(source), "-o", str(target), *options]
 
@@ -112,7 +112,7 @@ def restore_arguments(source: Path, target: Path) -> list[str]:
 def run(
     source: Path, target: Path, command: list[str], kill_after: float | None = None
 ) -> tuple[int | None, str]:
-    """Run the command; return its exit code, None where it was killed, and its last line."""
+    """Run the command; return its exit code (None if it was killed) and its last line."""
     arguments = [*command, *restore_arguments(source, target)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(arguments, stdout=log, stderr=subprocess.DEVNULL)
@@ -128,7 +128,7 @@ def run(
 
 
 def _seconds_to_start(folder: Path, begun: float) -> float:
-    """Return how long after the beginning of a run its first result was written."""
+    """Return the seconds from the start of a run to its first result."""
     return min(path.stat().st_mtime for path in folder.rglob("*.png")) - begun
 
 
@@ -138,7 +138,9 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--enlarge-only", action="store_true", help="a resize in place of networks")
+    parser.add_argument(
+        "--enlarge-only", action="store_true", help="a resize instead of the networks"
+    )
     args = parser.parse_args()
     command = ENLARGE_ONLY if args.enlarge_only else COMMAND
     result = campaign(args.pictures, args.kills, args.seed, command)
@@ -147,7 +149,7 @@ def main() -> int:
 
 
 def campaign(pictures: int, kills: int, seed: int, command: list[str]) -> dict[str, object]:
-    """Return what an undisturbed and a disturbed run came to."""
+    """Return the outcome of an undisturbed and a disturbed run."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         source, whole, torn = (Path(place, name) for name in ("in", "whole", "torn"))
@@ -158,7 +160,7 @@ def campaign(pictures: int, kills: int, seed: int, command: list[str]) -> dict[s
         twice, killed, kept = 0, 0, []
         start = _seconds_to_start(whole, begun_at)
         before: dict[str, int] = {}
-        # Moments spread over the run: each run gets about its share of the pictures done.
+        # The moments are spread over the run, so each part finishes about its share of the pictures.
         while killed < kills:
             ended, _ = run(
                 source,

@@ -1,10 +1,11 @@
-"""Count what a pass of the full-size transformer costs a GPU, without one: nothing is computed, only shapes.
+"""Estimate the cost of a pass of the full-size transformer on a GPU from shapes alone, without one.
 
     python benchmarks/counted.py
 
-An operator takes the longer of its bytes at 3.35 TB/s and its products at 600 TFLOP/s (an H100's memory rate, and 0.6
-of its bfloat16 rate); views are free, and attention is one fused kernel. A count, not a measurement: launches,
-caches and kernels' own rates are left out. The last line of the output is one JSON document.
+The time of an operator is the longer of its memory traffic at 3.35 TB/s and its multiplications at 600 TFLOP/s (an
+H100's memory rate, and 0.6 of its bfloat16 rate); views are free, and attention is one fused kernel. This is a count,
+not a measurement: launches, caches and the efficiency of kernels are ignored. The last line of the output is one JSON
+document.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from varestorer_core.schedule import get_schedule
 
 BYTES_PER_SECOND, FLOP_PER_SECOND = 3.35e12, 600e12
 _PRODUCTS = {"aten::mm": 0, "aten::bmm": 0, "aten::addmm": 1, "aten::baddbmm": 1}
-"""Products, and where their two factors begin among the arguments."""
+"""Matrix products, with the index of their first factor among the arguments."""
 _FREE = ("aten::empty", "aten::empty_like", "aten::new_empty", "aten::_unsafe_view")
 
 
 class Counter(TorchDispatchMode):
-    """Adds up kernels and the seconds of products and of everything else."""
+    """Adds up kernels, and the seconds of matrix products and of everything else."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +52,7 @@ class Counter(TorchDispatchMode):
         return out
 
     def attention(self, q, k, *_, **__):
-        """Count a fused attention, which returns its heads beside one another."""
+        """Count a fused attention, which returns its heads concatenated."""
         self.kernels += 1
         self.products += 4 * q.numel() * k.shape[2] / FLOP_PER_SECOND
         batch, heads, rows, size = q.shape
@@ -59,14 +60,14 @@ class Counter(TorchDispatchMode):
 
 
 def _bytes(tensor: torch.Tensor) -> int:
-    """Return the bytes of a tensor, of which what is broadcast is read once."""
+    """Return the bytes of a tensor, counting broadcast elements once."""
     sides = zip(tensor.shape, tensor.stride(), strict=True)
     distinct = [length if stride else 1 for length, stride in sides]
     return torch.Size(distinct).numel() * tensor.element_size()
 
 
 def _rotate(x, cos, sin):
-    """Do what `apply_rope` does on a CUDA device, which shapes alone are not on."""
+    """Apply RoPE as `apply_rope` does on a CUDA device; meta tensors would take the CPU's path."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
 
@@ -84,7 +85,7 @@ def main() -> None:
         tokens = torch.empty(
             batch, schedule.num_tokens_long - 1, FULL_TRANSFORMER.codebook_dim, device="meta"
         )
-        model(tokens, text, schedule)  # makes the tables that later passes find
+        model(tokens, text, schedule)  # creates the tables that later passes reuse
         counter.__init__()
         with counter:
             model(tokens, text, schedule)

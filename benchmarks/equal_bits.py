@@ -1,11 +1,10 @@
-"""What narrower number types change: equal bits per scale against float32, network by network, and PSNR.
+"""Effect of narrower dtypes: equal bits per scale compared with float32, network by network, and PSNR.
 
     python benchmarks/equal_bits.py [--model FILE --vae FILE] [PICTURE ...]
 
-Pictures default to three photographs of scikit-image. All are cut to --side pixels and degraded x4 by averaging.
-Encoder: the bits that are quantised. Transformer: the bits it predicts, from the same LQ bits, with its matrices in
-bfloat16, or stored in float8 and cast to bfloat16 or float32 where they multiply. The last line of the output is one
-JSON document.
+Pictures default to three photographs of scikit-image. All are cropped to --side pixels and reduced x4 by averaging.
+Encoder: the quantised bits. Transformer: the predicted bits, from the same LQ bits, with its matrices in bfloat16, or
+stored in float8 and cast to bfloat16 or float32 for multiplication. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from varestorer_core.pictures import read_picture
 from varestorer_core.schedule import get_schedule
 from varestorer_core.tiles.tiling import extract_tiles, plan_tiles
 
-# Name to the types in which matrices are stored and multiply.
+# Dtypes in which matrices are stored and multiplied, by name.
 TRANSFORMERS = {
     "transformer, bfloat16": (torch.bfloat16, torch.bfloat16),
     "transformer, float8_e4m3fn, cast to float32": (torch.float8_e4m3fn, torch.float32),
@@ -36,7 +35,7 @@ TRANSFORMERS = {
 
 
 def agreement(a, b, schedule):
-    """Return the share of equal bits (N, L, d) per scale and of all, in per cent."""
+    """Return the percentage of equal bits (N, L, d) per scale and in total."""
     equal = (a == b).float().mean((0, 2))
     scales = [float(equal[start:stop].mean()) for start, stop in schedule.spans]
     return [round(100 * share, 3) for share in (*scales, float(equal.mean()))]

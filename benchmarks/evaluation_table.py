@@ -3,9 +3,9 @@
     python benchmarks/evaluation_table.py new=new.txt "bundled before=old.txt" "plain CNN=cnn.txt"
 
 Each argument is a name and a file with the output of a run, whose last line is a JSON document. Rows: the enlargements
-of the first run; what each run restored; the bits of each run's encoder decoded without the transformer; originals
-through its tokenizer. Then the first run's result minus every other row, picture by picture: the mean and, in brackets,
-its standard error. Prints Markdown; the last line of the output is one JSON document.
+of the first run; the results of each run; the bits of each run's encoder, decoded without the transformer; the
+originals, encoded and decoded by its tokenizer. Then the paired differences of the first run's result and every other
+row: mean and, in parentheses, standard error. Prints Markdown; the last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def collect(runs: dict[str, dict]) -> dict[str, list[Scores]]:
     """Return the scores of every row, picture by picture in the first run's order.
 
     Raises:
-        SystemExit: if the runs did not measure the same pictures with the same settings.
+        SystemExit: if the runs did not use the same pictures with the same settings.
     """
     (first_name, first), *_ = runs.items()
     pictures = list(first["pictures"])

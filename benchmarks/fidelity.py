@@ -1,11 +1,11 @@
-"""How near to its input a restoration stays, by `fidelity`: PSNR against the input, on photographs.
+"""Similarity of a restoration to its input by `fidelity`: PSNR against the input, on photographs.
 
     python benchmarks/fidelity.py
 
-The photographs inside scikit-image, degraded and restored as `varestorer evaluate --scikit-image` does by default, but
-with no colour matching, which would pull towards the input by itself. The input is the low-quality picture, enlarged by
-the Lanczos filter; read by the tokenizer, whose encoder may clean it, it is what `fidelity` pulls to. Prints the
-table of docs/evaluation.md; the last line of the output is one JSON document.
+The photographs of scikit-image are degraded and restored like in `varestorer evaluate --scikit-image`, but without
+colour matching, which would also move the result towards the input. The input is the low-quality picture, enlarged by
+the Lanczos filter; `fidelity` moves the result towards its reconstruction by the tokenizer, whose encoder may clean it.
+Prints the table of docs/evaluation.md; the last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DETAILS = (0.0, 1.0)
 
 
 def distances(transformer, tokenizer, pair, args):
-    """Return PSNR against the input as read, the input and the original, by detail and fidelity."""
+    """Return PSNR against the reconstructed input, the input and the original, by detail and fidelity."""
     pyramid = encode_pyramid(
         [pair.lq],
         tokenizer.encode,
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--preset", default="x4", help="degradation (default: %(default)s)")
     parser.add_argument("--scale", type=int, default=4, help="enlargement (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the photographs")
-    parser.add_argument("--seed", type=int, default=0, help="of the degradation and the sampling")
+    parser.add_argument("--seed", type=int, default=0, help="seed of degradation and sampling")
     args = parser.parse_args()
     transformer = load_transformer(*read_checkpoint(args.model), name=args.model)
     tokenizer = load_tokenizer(*read_checkpoint(args.vae), name=args.vae)

@@ -1,8 +1,8 @@
-"""How long it takes from nothing to the first tile: imports, loading, and one tile, in a process of its own.
+"""Time to the first tile: imports, loading, and one tile, in a separate process.
 
     python benchmarks/first_tile.py [--size full --folder FOLDER] [--dtype bf16] [--device cuda]
 
-Seconds are counted from when the process was asked for. The last line of the output is one JSON document.
+Seconds are counted from the start of the process. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 
 def start_rows(size, folder, dtype, device):
-    """Return the rows "loading" and "first tile" of a process that is started for them."""
+    """Start a process and return its rows "loading" and "first tile"."""
     command = [sys.executable, __file__, "--size", size, "--dtype", dtype, "--device", str(device)]
     command += ["--folder", str(folder)] if folder else []
     begun = time.time()
@@ -32,10 +32,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--size", choices=("tiny", "narrow", "full"), default="tiny")
-    parser.add_argument("--folder", help="of the full-size files, by make_full_size.py")
+    parser.add_argument("--folder", help="folder of the full-size files, by make_full_size.py")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--begun", type=float, default=time.time(), help="when it was asked for")
+    parser.add_argument("--begun", type=float, default=time.time(), help="start of the process")
     args = parser.parse_args()
 
     import torch
@@ -53,20 +53,20 @@ def main():
     Restorer(stages).restore(picture(side, side), upscale=1.0, overlap=side // 8)
     done = (time.time() - args.begun, time.process_time())
     rows = [
-        # Narrow networks have no file: what is timed is making them.
+        # Narrow networks have no file, so their creation is timed.
         _row("loading", [after - before for before, after in zip(imported, loaded, strict=True)]),
         _row("first tile", done),
     ]
     rows[1]["imports_wall_seconds"] = round(imported[0], 2)
     for row in rows:
         print(
-            f"{row['case']}: {row['wall_seconds']} s, of the processor {row['processor_seconds']} s"
+            f"{row['case']}: {row['wall_seconds']} s, processor time {row['processor_seconds']} s"
         )
     print(json.dumps({"rows": rows}))
 
 
 def _row(case, seconds):
-    """Return a row of (seconds of the wall, seconds of the processor)."""
+    """Return a row of (wall-clock seconds, processor seconds)."""
     return {
         "case": case,
         "wall_seconds": round(seconds[0], 3),

@@ -3,10 +3,10 @@
     python benchmarks/fuzz_pictures.py --files 20000 --seed 0
     python benchmarks/fuzz_pictures.py --first 5000 --files 10000   # the second quarter of the same files
 
-Files are read in a process of their own, which is started again after a crash or a hang, so that one such file is
-counted and the run goes on. Counts outcomes and the worst time and memory of a file; prints one JSON document last and
-exits with 1 if a file ended in anything else, took over ten seconds, or needed over four times its decoded size and
-64 MB. Of a refused file, the decoded size is what its header says.
+Files are read in a separate process, which is restarted after a crash or a hang, so that the run continues. Counts
+outcomes and the worst time and memory of a file; prints one JSON document last and exits with 1 if a file had any other
+outcome, took over ten seconds, or needed over four times its decoded size plus 64 MB. The decoded size of a rejected
+file is that in its header.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from varestorer_core.errors import ImageError
 from varestorer_core.pictures import read_picture
 
 LONGEST = 10.0
-"""Seconds of processor time that a file may take; a process that shows nothing for six times as long hangs, too."""
+"""Seconds of processor time that a file may take; a process without output for six times as long also hangs."""
 SLACK = 64e6
-"""Bytes that do not count: of libraries that load, and of freed memory that is kept."""
+"""Bytes that are not counted: of libraries that are loaded, and of freed memory in the allocator."""
 _ADDRESS_SPACE = 6 << 30
 _GOOD = ("picture", "sentence")
 
@@ -92,9 +92,9 @@ def campaign(count: int, seed: int, first: int = 0) -> dict[str, object]:
 
 
 def _worker(first: int, count: int, seed: int) -> Iterator[tuple[int, str, float, float]]:
-    """Yield (number, outcome, seconds, memory) of a process's files, as far as it gets; at least one."""
+    """Yield (number, outcome, seconds, memory) for a process's files until it ends; at least one."""
     arguments = ["--files", str(count), "--seed", str(seed), "--worker", str(first)]
-    # What decoders in C print is of no interest, and what Python prints would be a traceback.
+    # The output of decoders in C is irrelevant, and that of Python would be a traceback.
     command = [sys.executable, __file__, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdout is not None
@@ -134,7 +134,7 @@ def outcomes(first: int, count: int, seed: int) -> Iterator[str]:
 
 
 def read_one(path: Path) -> tuple[str, float, float]:
-    """Return what reading came to, its seconds, and its memory over the decoded size (beyond the slack)."""
+    """Return the outcome of reading, its seconds, and its memory (beyond the slack) over the decoded size."""
     before = _reset_peak()
     started = time.process_time()
     _alarm(LONGEST)
@@ -165,7 +165,7 @@ def read_one(path: Path) -> tuple[str, float, float]:
 
 
 def _told_size(path: Path) -> int:
-    """Return the bytes of the picture, as float32 RGB, that a file's header speaks of; at least 1."""
+    """Return the bytes of the picture, as float32 RGB, with the size in a file's header; at least 1."""
     import tifffile
 
     Image.MAX_IMAGE_PIXELS = None
@@ -175,7 +175,7 @@ def _told_size(path: Path) -> int:
         try:
             with Image.open(path) as image:
                 pixels = image.width * image.height
-        except Exception as error:  # the header is damaged, too
+        except Exception as error:  # the header is damaged as well
             _ = error
         try:
             with tifffile.TiffFile(path) as file:
@@ -191,7 +191,7 @@ def _alarm(seconds: float) -> None:
 
 
 def _too_long(_signal: int, _frame: object) -> None:
-    # BaseException's kin would end the run; read_picture must not turn it into a sentence.
+    # A BaseException, so that read_picture does not turn it into a sentence.
     raise _HangError
 
 
@@ -208,7 +208,7 @@ def _limit_memory() -> None:
 
 
 def _reset_peak() -> float:
-    """Start a new peak of resident memory; return what is resident, in bytes (Linux, else 0)."""
+    """Reset the peak of resident memory; return the current value in bytes (Linux, else 0)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

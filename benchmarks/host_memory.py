@@ -1,11 +1,11 @@
-"""Whether a ComfyUI grows while it restores one picture after another.
+"""Memory of a ComfyUI while it restores one picture after another.
 
     python benchmarks/host_memory.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0
 
-Each host is started as the host tests start it (tests/host/conftest.py, so pytest must be installed) and restores
-the bundled picture again and again with the bundled model, each time with another seed and some detail, so that
-nothing comes from its cache. After every run the resident memory of the host's process is read from /proc, which
-only Linux has. The last line of the output is one JSON document.
+Each host is started as in the host tests (tests/host, so pytest must be installed) and restores the bundled picture
+repeatedly with the bundled model, each time with another seed and some detail, so that nothing comes from its cache.
+After every run, the resident memory of the host's process is read from /proc, so this needs Linux. The last line of the
+output is one JSON document.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resident import resident_bytes
 
 CONFTEST = Path(__file__).resolve().parents[1] / "tests" / "host" / "conftest.py"
 SETTLED = 3
-"""The run after which nothing may be added: the first ones load the models and fill pools."""
+"""The run after which memory must not grow: the first ones load the models and fill memory pools."""
 LIMIT = 1.02
 
 

@@ -1,11 +1,11 @@
-"""How much longer a ComfyUI starts with this pack in its custom_nodes.
+"""Start-up time that this pack adds to a ComfyUI.
 
     python benchmarks/host_start.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0 --rounds 5
 
-Each host starts with and without the pack in turn, and ends once it could serve (--quick-test-for-ci), from a
-folder of its own, on the CPU. Told are the host's own line ("Import times for custom nodes", in tenths of a second)
-and the differences of the whole starts, of the wall clock and of processor time, where other programs count less. One
-start of each kind goes before, uncounted: it fills the caches. The last line of the output is one JSON document.
+Each host starts with and without the pack in turn, in a folder of its own on the CPU, and exits when it is ready
+(--quick-test-for-ci). Reported are the host's own line ("Import times for custom nodes", in tenths of a second) and
+the differences of the whole starts, in wall-clock time and in processor time, which other programs affect less. One
+start of each kind before that is not counted: it fills the caches. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LIMIT = 0.3
 
 
 def host_python(host: Path) -> str:
-    """Return the interpreter of a host's own environment, else the one that runs this."""
+    """Return the interpreter of a host's own environment, or else the current one."""
     found = [p for e in (".venv", "venv") if (p := host / e / "bin" / "python").is_file()]
     return str(found[0]) if found else sys.executable
 
 
 def start(host: Path, base: Path, arguments: list[str]) -> dict[str, float | None]:
-    """Start a host once and return seconds: on the wall, of the processor, and as it reports of the pack."""
+    """Start a host once; return its wall-clock seconds, processor seconds, and those it reports for the pack."""
     command = [host_python(host), "main.py", "--cpu", "--quick-test-for-ci", "--disable-api-nodes"]
     command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -54,12 +54,12 @@ def start(host: Path, base: Path, arguments: list[str]) -> dict[str, float | Non
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     line = re.search(rf"([\d.]+) seconds(.*): .*{FOLDER}\s*$", done.stdout, re.MULTILINE)
     if line and line[2]:
-        raise SystemExit(f"{host} did not take the pack:\n{done.stdout[-3000:]}")
+        raise SystemExit(f"{host} did not load the pack:\n{done.stdout[-3000:]}")
     return {"wall": wall, "processor": used, "reported": float(line[1]) if line else None}
 
 
 def measure(host: Path, rounds: int, arguments: list[str]) -> dict:
-    """Return the starts of a host with and without the pack, and what the pack adds in the middle."""
+    """Return the starts of a host with and without the pack, and the median difference."""
     with tempfile.TemporaryDirectory() as folder:
         bases = {name: Path(folder) / name for name in ("without", "with")}
         for base in bases.values():
@@ -71,7 +71,7 @@ def measure(host: Path, rounds: int, arguments: list[str]) -> dict:
                 runs[name].append(start(host, base, arguments))
     runs = {name: counted[1:] for name, counted in runs.items()}
     if any(run["reported"] is None for run in runs["with"]):
-        raise SystemExit(f"{host} says nothing of the pack: was it loaded?")
+        raise SystemExit(f"{host} does not report the pack: was it loaded?")
     report = {"host": host.name, "reported": [run["reported"] for run in runs["with"]]}
     for clock in ("wall", "processor"):
         columns = {name: [run[clock] for run in counted] for name, counted in runs.items()}

@@ -1,11 +1,11 @@
-"""Where ComfyUI's Load Image and the command read the same picture file differently.
+"""Differences between ComfyUI's Load Image and the command in reading picture files.
 
     python benchmarks/load_image.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0 [--pictures FOLDER]
 
-Each host is started as the host tests start it (tests/host/conftest.py, so pytest must be installed) and loads every
-picture of a folder; the command's own reader loads it, too. Prints a Markdown table: the size that each reads, or the
-sentence or class of its refusal, and the mean difference of the host's pixels from those of the command, of 255.
-The last line of the output is one JSON document.
+Each host is started as in the host tests (tests/host, so pytest must be installed) and loads every picture of a folder,
+and so does the command's own reader. Prints a Markdown table: the size that each reads, or its error message or class,
+and the mean difference of the host's pixels from those of the command, in units of 1/255. The last line of the output
+is one JSON document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def node(class_type, **inputs):
 
 
 def read_by_command(path):
-    """Return what the command reads: (H, W, 3) pixels and facts, or the reason of a refusal."""
+    """Return the result of the command: (H, W, 3) pixels and facts, or the reason for rejection."""
     try:
         picture = read_picture(path)
     except ImageError as error:
@@ -47,7 +47,7 @@ def read_by_command(path):
 
 
 def read_by_host(host, path):
-    """Return what Load Image reads: (N, H, W, 3) pixels and facts, or the reason of a refusal."""
+    """Return the result of Load Image: (N, H, W, 3) pixels and facts, or the reason for rejection."""
     shutil.copy(path, host.base / "input" / path.name)
     prompt = {
         "load": node("LoadImage", image=path.name),
@@ -69,7 +69,7 @@ def read_by_host(host, path):
 
 
 def difference(ours, theirs):
-    """Return the mean difference of 255 of pictures of one size, else None."""
+    """Return the mean difference, in units of 1/255, of pictures of one size, else None."""
     if ours is None or theirs is None or ours.shape != theirs.shape[1:]:
         return None
     return round(float(np.abs(ours - theirs[0]).mean() * 255), 2)
@@ -87,7 +87,7 @@ def cell(facts, apart):
 
 
 def measure(folder, paths):
-    """Start a host, let it read all, and return its version and its readings by file."""
+    """Start a host, load all files, and return its version and its results by file."""
     with tempfile.TemporaryDirectory() as base:
         host = host_class()(folder, Path(base))
         try:

@@ -1,11 +1,11 @@
-"""Pictures a second that the training loader delivers from a folder of large JPEG files.
+"""Throughput of the training loader on a folder of large JPEG files.
 
     python benchmarks/loader.py                            # makes 12-megapixel JPEG files in a temporary folder
     python benchmarks/loader.py --data FOLDER --workers 0,2,8 --crop 512 --degradation official
     python benchmarks/loader.py --step-seconds 0.9         # says whether the loader keeps up with such a step
 
-"full decoding" reads whole pictures through the package's picture reader and cuts them, in the training process, as
-training did before there was a loader. The last line of the output is one JSON document.
+"full decoding" reads whole pictures with the package's picture reader and crops them in the training process, as
+training did before the loader existed. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from varestorer_core.pictures import read_picture, to_uint8
 
 
 def make_files(folder, count, width, height):
-    """Write JPEG files of smooth noise with fine grain, about as large as photographs of their size."""
+    """Write JPEG files of smooth noise with fine grain, about as many bytes as photographs of this size."""
     rng = np.random.default_rng(0)
     for index in range(count):
         small = rng.integers(0, 256, (height // 40, width // 40, 3), np.uint8)
@@ -44,7 +44,7 @@ def make_files(folder, count, width, height):
 
 
 def full_decoding(source, draw, numbers, seed):
-    """Yield batches as training drew them without a loader."""
+    """Yield batches as training without a loader did."""
     for number in numbers:
         generator = batch_generator(seed, number)
         squares = []
@@ -66,7 +66,7 @@ def full_decoding(source, draw, numbers, seed):
 
 
 def timed(batches, batch, warm):
-    """Return the seconds a picture, after `warm` batches that are not counted."""
+    """Return the seconds per picture, after `warm` warm-up batches."""
     count, started = 0, time.perf_counter()
     for index, _ in enumerate(batches):
         if index + 1 == warm:
@@ -78,15 +78,17 @@ def timed(batches, batch, warm):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=Path, help="folder of pictures (default: made here)")
-    parser.add_argument("--files", type=int, default=6, help="files to make")
-    parser.add_argument("--size", default="4000x3000", help="of the files to make")
+    parser.add_argument("--data", type=Path, help="folder of pictures (default: generated)")
+    parser.add_argument("--files", type=int, default=6, help="number of files to generate")
+    parser.add_argument("--size", default="4000x3000", help="size of the generated files")
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--batches", type=int, default=8, help="that are timed")
+    parser.add_argument("--batches", type=int, default=8, help="number of timed batches")
     parser.add_argument("--workers", default="0,1,2", help="comma-separated")
-    parser.add_argument("--degradation", default="", help="presets; none: only decode and cut")
-    parser.add_argument("--step-seconds", type=float, help="of a training step, to compare with")
+    parser.add_argument("--degradation", default="", help="presets; none: only decode and crop")
+    parser.add_argument(
+        "--step-seconds", type=float, help="time of a training step to compare with"
+    )
     return parser.parse_args()
 
 
@@ -109,7 +111,7 @@ def main():
             }
         ]
         for workers in map(int, args.workers.split(",")):
-            # Batches that were drawn while the workers started are not counted.
+            # Batches drawn while the workers started are not counted.
             warm = 1 + 2 * workers
             drawing = Drawing(source, (draw,), 0)
             batches = load_batches(drawing, range(args.batches * max(1, workers) + warm), workers)

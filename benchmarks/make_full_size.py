@@ -1,4 +1,4 @@
-"""Write full-size checkpoints with random weights in the official layouts, to measure without a download.
+"""Write full-size checkpoints with random weights in the official layouts, for measurements without a download.
 
     python benchmarks/make_full_size.py DIR [--dtype bf16|fp32] [--only transformer|tokenizer|base]
 
@@ -7,8 +7,8 @@ writes DIR/varestorer.pth (adapters in place, blocks nested in chunks) and DIR/i
 Names and shapes come from the architecture in this package. The scales are those of an initialised network:
 activations stay finite, the picture means nothing.
 
-Each tensor is a file of its own until `torch.save` streams them into one, so memory stays near the largest
-tensor; the disk needs room for twice the result while it runs.
+Each tensor is stored in a separate file until `torch.save` streams them into one, so memory stays close to the largest
+tensor; the disk needs room for twice the result meanwhile.
 """
 
 import argparse
@@ -30,7 +30,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def official_transformer_shapes(config, blocks_per_chunk=BLOCKS_PER_CHUNK):
-    """Return name to shape as in the official file, constant buffers included."""
+    """Return the shapes by name as in the official file, including constant buffers."""
     shapes = {}
     for name, tensor in expected_parameters(config).items():
         official = chunk_blocks(name, blocks_per_chunk)
@@ -41,7 +41,7 @@ def official_transformer_shapes(config, blocks_per_chunk=BLOCKS_PER_CHUNK):
 
 
 def official_tokenizer_shapes(config):
-    """Return name to shape as in the official file, without the integer constants."""
+    """Return the shapes by name as in the official file, without the integer constants."""
     return {
         apply_renames(name, TOKENIZER_TO_OFFICIAL): tuple(tensor.shape)
         for name, tensor in expected_parameters(config).items()
@@ -49,7 +49,7 @@ def official_tokenizer_shapes(config):
 
 
 def scale_of(name, shape):
-    """Return (mean, standard deviation) with which a parameter is filled."""
+    """Return (mean, standard deviation) of a parameter's random values."""
     if name.endswith("zero_k_bias"):
         return 0.0, 0.0
     if "norm" in name and name.endswith("weight") and len(shape) == 1:
@@ -66,7 +66,7 @@ def scale_of(name, shape):
 
 
 def random_tensors(shapes, dtype, folder):
-    """Return tensors that live in files of `folder`, filled from a fixed seed."""
+    """Return tensors backed by files in `folder`, filled from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for index, (name, shape) in enumerate(shapes.items()):
@@ -82,7 +82,7 @@ def random_tensors(shapes, dtype, folder):
 
 
 def write(path, shapes, dtype, wrap=None):
-    """Write one file and say what it is."""
+    """Write one file and print its size."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         tensors = random_tensors(shapes, dtype, Path(folder))
@@ -95,11 +95,11 @@ def write(path, shapes, dtype, wrap=None):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="existing folder to write to")
-    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="of the transformer")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16", help="dtype of the transformer")
     parser.add_argument(
         "--only",
         choices=("transformer", "tokenizer", "base"),
-        help="write one of the two, or the teacher that training starts from",
+        help="write one of the two, or the teacher for training",
     )
     args = parser.parse_args(argv)
     if args.only == "base":

@@ -1,4 +1,4 @@
-"""Seconds, the machine's matrix rate and peak memory, and a picture to measure on, for the other scripts here."""
+"""Helpers of the other benchmarks: time, the machine's matrix rate, peak memory, and a test picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def clock(device):
-    """Return seconds: of the processor on a CPU, where other programs do not count, else of the wall."""
+    """Return seconds: processor time on a CPU, which excludes other programs, else wall-clock time."""
     if device.type == "cpu":
         return time.process_time() / torch.get_num_threads()
     torch.cuda.synchronize(device)
@@ -21,7 +21,7 @@ def clock(device):
 
 
 def matrix_rate(device, dtype, side=2048, repeats=3):
-    """Return the best FLOP/s of square matrix products of one type."""
+    """Return the best FLOP/s of square matrix products in one dtype."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats + 1):
@@ -32,14 +32,14 @@ def matrix_rate(device, dtype, side=2048, repeats=3):
 
 
 class Stages:
-    """Adds up the seconds of named pieces of work, by `clock` and by the wall."""
+    """Adds up the seconds of named stages, by `clock` and by the wall clock."""
 
     def __init__(self, device):
         self.device = device
         self.seconds, self.wall, self.calls = {}, {}, {}
 
     def timed(self, name, work):
-        """Return a function that does `work` and adds its time to `name`."""
+        """Return a function that runs `work` and adds its time to `name`."""
 
         def run(*args, **kwargs):
             begun, used = time.perf_counter(), clock(self.device)
@@ -53,7 +53,7 @@ class Stages:
         return run
 
     def take_away(self, name, *parts):
-        """Leave in `name` what is not in the parts that ran inside it."""
+        """Subtract from `name` the time of the parts that ran inside it."""
         for part in parts:
             self.seconds[name] -= self.seconds.get(part, 0.0)
             self.wall[name] -= self.wall.get(part, 0.0)
@@ -67,7 +67,7 @@ def picture(height, width):
 
 
 def forget_peaks(device):
-    """Start measuring peaks anew, where the system can."""
+    """Reset the peaks, if the system supports it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     file = Path("/proc/self/clear_refs")
@@ -89,6 +89,6 @@ def peak_memory(device):
 
 
 def resident_memory():
-    """Return the resident bytes of the program now; 0 where the system does not say."""
+    """Return the resident bytes of the program; 0 if the system does not report them."""
     file = Path("/proc/self/statm")
     return int(file.read_text().split()[1]) * resource.getpagesize() if file.exists() else 0

@@ -1,7 +1,7 @@
-"""The networks that are measured: the bundled ones, narrow ones of the official layout, the full-size ones.
+"""The networks for benchmarks: the bundled ones, narrow ones of the official layout, and the full-size ones.
 
-Weights may be random: no stage's work depends on values. Adapters can be merged, patched in or left apart, and
-weights can be stored in 8 bits and cast at use, which is what a host does with them.
+Weights may be random: the time of a stage does not depend on values. Adapters can be merged, patched or separate, and
+weights can be stored in 8 bits and cast at use, as in a host.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ NARROW_TOKENIZER = TokenizerConfig(
     num_res_blocks=1,
     norm_groups=4,
 )
-"""512-pixel tiles of 3,545 tokens, as the official networks have, at a thousandth of their work."""
+"""512-pixel tiles of 3,545 tokens, like the official networks, with a thousandth of their computation."""
 
 
 @dataclass
 class Networks:
-    """What a run needs."""
+    """Networks of a run."""
 
     transformer: VARTransformer
     tokenizer: VisualTokenizer
@@ -67,7 +67,7 @@ def load_networks(size, folder, device, dtype, *, lora="merged"):
 
     Args:
         dtype: of the transformer's matrices; in float8 they are cast to bfloat16 at use.
-        lora: "merged", or "unmerged" for layers of their own; the tiny one has none.
+        lora: "merged", or "unmerged" for separate layers; the tiny model has none.
     """
     eight = dtype == torch.float8_e4m3fn
     compute = torch.bfloat16 if eight else dtype
@@ -84,7 +84,7 @@ def load_networks(size, folder, device, dtype, *, lora="merged"):
 
 
 def transformer_tensors(size, folder):
-    """Return the tensors and metadata of a size's transformer: the file's, or random ones."""
+    """Return the tensors and metadata of the transformer of a size, from its file or random."""
     if size == "narrow":
         torch.manual_seed(0)
         source = VARTransformer(NARROW)
@@ -107,6 +107,6 @@ def _tokenizer(size, folder, device, dtype):
 
 
 def flops_of_a_tile(networks):
-    """Return the FLOP of one tile by stage, as the plain formulas have them; nothing is computed."""
+    """Return the FLOPs of one tile by stage in the reference implementation, without computing anything."""
     costs = count_flops(networks.tokenizer.config, networks.transformer.config, networks.schedule)
     return {cost.stage: cost.flops for cost in costs}

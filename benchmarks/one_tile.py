@@ -1,15 +1,15 @@
-"""Seconds and memory of one tile through every network, stage by stage, beside the machine's own matrix rate.
+"""Time and memory of one tile in every network, by stage, in relation to the machine's matrix rate.
 
     python benchmarks/make_full_size.py FOLDER            # random weights of the official shapes, once
     python benchmarks/one_tile.py --model FOLDER/varestorer.pth --vae FOLDER/infinity_vae_d32reg.pth --dtype bf16
 
-With --cleaner a SwinIR of the official shape comes first, which needs spandrel.
+With --cleaner, a SwinIR of the official shape runs first, which needs spandrel.
 
-With --compare every stage is timed with the CPU kernels and without them, in turn in one run.
+With --compare, every stage is timed with and without the CPU kernels, alternately in one run.
 
-Random weights are fine: no stage's work depends on values. Cost is also given as seconds times the matrix rate
-measured just before and after each stage, which makes machines comparable, busy ones too. On a CPU both are
-of processor time. The CPU kernels that were chosen are printed. The last line of the output is one JSON document.
+Random weights are fine: the time of a stage does not depend on values. Cost is also printed as seconds times the matrix
+rate measured just before and after each stage, which makes machines comparable, even busy ones. On a CPU, both are
+in processor time. The chosen CPU kernels are printed. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from varestorer_core.schedule import get_schedule
 
 
 def flops(config, tokens, logits):
-    """Return FLOP of linears and of self-attention products for one tile, 2 per multiply-add."""
+    """Return the FLOPs of linear layers and self-attention for one tile, 2 per multiply-add."""
     width = config.embed_dim
     linears = 2 * tokens * config.depth * (4 * width**2 + 2 * width**2 + 2 * width * config.ffn_dim)
     head = 2 * logits * width * 2 * config.codebook_dim
@@ -46,7 +46,7 @@ def flops(config, tokens, logits):
 
 
 def without_kernels():
-    """Return the context in which the plain networks run."""
+    """Return the context in which the reference implementation runs."""
     return mock.patch.dict(os.environ, VARESTORER_CPU_KERNELS="off")
 
 
@@ -60,13 +60,13 @@ def main():
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cleaner", action="store_true", help="clean the tile first")
-    parser.add_argument("--repeats", type=int, default=1, help="counted runs after one warm-up")
+    parser.add_argument("--repeats", type=int, default=1, help="timed runs after one warm-up")
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="also time every stage with the CPU kernels off, in turn with the counted runs",
+        help="also time every stage with the CPU kernels off, alternating with the timed runs",
     )
-    parser.add_argument("--no-warm-up", action="store_true", help="count the first run already")
+    parser.add_argument("--no-warm-up", action="store_true", help="also count the first run")
     args = parser.parse_args()
     device, dtype = torch.device(args.device), DTYPES[args.dtype]
 
@@ -97,7 +97,7 @@ def main():
     def rate_now():
         return matrix_rate(device, dtype, side=512 if args.compare else 2048)
 
-    if args.compare:  # within one run the rate cancels
+    if args.compare:  # the rate cancels within one run
         rate_now = cache(rate_now)
 
     def timed(times, name, work):
@@ -115,14 +115,14 @@ def main():
         picture = image if clean is None else timed(times, "clean", lambda: clean(image))
         features = timed(times, "encode", lambda: tokenizer.encode(picture))
         bits = timed(times, "quantise", lambda: quantize(features, schedule).bits)
-        text = timed(times, "prompt (once a run)", model.encode_text)
+        text = timed(times, "prompt (once per run)", model.encode_text)
         tokens = pyramid_tokens(bits, schedule)
         logits = timed(times, "transformer", lambda: model(tokens, text, schedule, lq_bits=bits))
         codes = timed(times, "sample", lambda: dequantize(sample_bits(logits), schedule))
         timed(times, "decode", lambda: tokenizer.decode(codes))
         return times
 
-    with memory_kept():  # as from tile to tile of a picture
+    with memory_kept():  # as between the tiles of a picture
         if not args.no_warm_up:
             run()
             with without_kernels() if args.compare else nullcontext():
@@ -149,7 +149,7 @@ def main():
         print(
             f"{path}: {choice['kernel']} runs, ours takes {choice['time_ratio']} of PyTorch's time"
         )
-    # The shortest of each: other programs only make a run longer.
+    # The minimum of each: other programs only make a run longer.
     shares = {
         name: round(min(r[name][1] for r in runs) / min(r[name][1] for r in plain), 3)
         for name in (runs[0] if plain else ())

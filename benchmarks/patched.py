@@ -1,10 +1,10 @@
-"""Adapters that a ComfyUI patches into the weights: how long patching takes, and the transformer after it.
+"""Adapters that a ComfyUI patches into the weights: time of patching, and of the transformer afterwards.
 
     python benchmarks/patched.py HOST [--size full --folder FOLDER] [--dtype bf16] [--gpu]
 
-The script starts itself anew by the host's own Python, in the host's folder, where the transformer gets the host's
-layers and its memory manager the patches, as nodes/host has it. One pass over one tile goes before, uncounted. The last
-line of the output is one JSON document.
+The script restarts itself with the host's own Python in the host's folder, where it builds the transformer with the
+host's layers and passes the patches to the host's memory manager, like nodes/host. A first pass over one tile is not
+counted. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def patched_row(host, size, folder, dtype, *, gpu=False):
     """Return the row of one host."""
     host = Path(host).expanduser().resolve()
     if not (host / "main.py").is_file():
-        return {"case": CASE, "skipped": f"{host} holds no ComfyUI: expected main.py in it"}
+        return {"case": CASE, "skipped": f"{host} is not a ComfyUI folder: expected main.py in it"}
     sys.path.insert(0, str(HERE))
     from host_start import host_python
 
@@ -46,8 +46,8 @@ def patched_row(host, size, folder, dtype, *, gpu=False):
 
 
 def measure_here(args):
-    """Measure in the process of a host; return seconds of patching, and of one pass before and after."""
-    # The host reads the command line when it is imported.
+    """Measure in the process of a host; return the seconds of patching, and of one pass before and after."""
+    # The host parses the command line when it is imported.
     sys.argv = [sys.argv[0], *([] if args.gpu else ["--cpu"])]
     import comfy.options  # pyright: ignore[reportMissingImports]
 
@@ -124,7 +124,7 @@ def main():
     )
     parser.add_argument("host", help="folder of a ComfyUI")
     parser.add_argument("--size", choices=("narrow", "full"), default="narrow")
-    parser.add_argument("--folder", help="of the full-size files, by make_full_size.py")
+    parser.add_argument("--folder", help="folder of the full-size files, by make_full_size.py")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--gpu", action="store_true", help="the host's device instead of the CPU")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Small valid picture files of every readable format, and how a seed damages them; for `fuzz_pictures.py`."""
+"""Small valid picture files of every readable format, and their mutation by a seed, for `fuzz_pictures.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 def seeds() -> dict[str, bytes]:
-    """Return small valid files, by ending: of every format, and the cases of the tests."""
+    """Return small valid files of every format and of the tests' cases, by extension."""
     _register_plugins()
     files = {path.name: path.read_bytes() for path in sorted(CASES.iterdir())}
     generator = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def seeds() -> dict[str, bytes]:
         try:
             source.save(file, kind or name.split(".")[-1].upper(), **options)
         except (KeyError, OSError, ValueError):
-            continue  # a format that this Pillow was built without
+            continue  # this Pillow was built without the format
         files[name] = file.getvalue()
     file = io.BytesIO()
     png16.encode(file, np.asarray(image).astype(np.uint16) * 257)
@@ -112,7 +112,7 @@ def _register_plugins() -> None:
 
 
 def mutated(content: bytes, generator: np.random.Generator) -> bytes:
-    """Return a file with one to four changes; half of them near its start, where the headers are."""
+    """Return a file with one to four changes, half of them near its start, where the headers are."""
     data = bytearray(content)
     for _ in range(int(generator.integers(1, 5))):
         if len(data) < 16:
@@ -131,14 +131,14 @@ def mutated(content: bytes, generator: np.random.Generator) -> bytes:
             del data[place : place + int(generator.integers(1, 64))]
         elif kind == 4:
             data[place:place] = data[: int(generator.integers(1, 64))]
-        else:  # the rarest: it leaves little to go wrong
+        else:  # the rarest, because it leaves little to test
             del data[int(generator.integers(len(data) // 2, len(data))) :]
     fixed = generator.random() < 0.7 and data.startswith(b"\x89PNG")
     return _with_checksums(bytes(data)) if fixed else bytes(data)
 
 
 def _with_checksums(png: bytes) -> bytes:
-    """Return a PNG file whose checksums are right, so that damage gets further than to them."""
+    """Return a PNG file with corrected checksums, so that damage is not found by them alone."""
     parts, place = [png[:8]], 8
     while place + 12 <= len(png):
         length, name = struct.unpack_from(">I4s", png, place)

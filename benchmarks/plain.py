@@ -1,9 +1,9 @@
-"""The plain way, as the official script goes about it, to compare with.
+"""A reference implementation for comparison, which works like the official script.
 
-Tile after tile through all networks, adapters apart from the weights, prompt work repeated for each tile,
-layers, convolutions and attention as PyTorch has them, a ring of padding round the picture, 3/4 of a tile
-from one to the next, blending in 8 bits. The bundled tiles are smaller, so ring and overlap are a quarter of
-the tile: 128 of 512 pixels.
+Each tile passes through all networks before the next, with separate adapters and the prompt encoded again for each
+tile. Layers, convolutions and attention are PyTorch's; a ring of padding surrounds the picture, the stride is 3/4 of a
+tile, and blending is in 8 bits. Ring and overlap are a quarter of the tile, 128 of 512 pixels, also for the smaller
+bundled tiles.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from varestorer_core.tiles.official_tiling import restore_official, tile_positio
 
 
 def plain_layers():
-    """Return the context in which the networks run without the core's CPU kernels."""
+    """Return the context in which the networks run without the CPU kernels."""
     return mock.patch.dict(os.environ, VARESTORER_CPU_KERNELS="off")
 
 
 def plain_tile(networks, device, stages):
-    """Return the function that restores one tile (T, T, 3) of 8 bits."""
+    """Return a function that restores one 8-bit tile (T, T, 3)."""
     model, tokenizer, schedule = networks.transformer, networks.tokenizer, networks.schedule
 
     @plain_layers()
@@ -44,7 +44,7 @@ def plain_tile(networks, device, stages):
 
 @torch.inference_mode()
 def restore_plainly(networks, picture, device, stages):
-    """Restore a picture (H, W, 3) of 8 bits at its own size."""
+    """Restore an 8-bit picture (H, W, 3) at its own size."""
     tile = networks.tile
     work = plain_tile(networks, device, stages)
     whole = stages.timed("all", restore_official)
@@ -56,7 +56,7 @@ def restore_plainly(networks, picture, device, stages):
 
 
 def plain_tile_count(networks, height, width):
-    """Return how many tiles the reference implementation needs for a picture."""
+    """Return the number of tiles of the reference implementation for a picture."""
     tile, ring = networks.tile, networks.tile // 4
     sides = [len(tile_positions(side + 2 * ring, tile, ring)) for side in (height, width)]
     return sides[0] * sides[1]

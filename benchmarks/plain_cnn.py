@@ -1,4 +1,4 @@
-"""A plain convolutional restorer as a control: what the same pictures and the same time do without tokens.
+"""A convolutional restorer as a baseline, trained on the same pictures for the same time, without tokens.
 
     python benchmarks/plain_cnn.py train --squares RUN/squares.npy --minutes 480 --out cnn
     python benchmarks/plain_cnn.py evaluate test/kodak test/cid22 test/clic --preset social --scale 2 --out cnn
@@ -47,7 +47,7 @@ class PlainCNN(nn.Module):
             for _ in range(blocks)
         )
         self.last = nn.Conv2d(width, 12, 3, padding=1)
-        # It starts as the identity.
+        # Initially the identity.
         for conv in (self.last, *(block[2] for block in self.blocks)):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
@@ -60,7 +60,7 @@ class PlainCNN(nn.Module):
 
 
 def train(args: argparse.Namespace) -> dict:
-    """Train until the processor time is used up; return what was done."""
+    """Train until the processor time is used up, and return a summary."""
     squares = Squares(np.load(args.squares, mmap_mode="r"))
     draw = Draw(args.batch, 128, parse_mix(args.degradation))
     torch.manual_seed(args.seed)
@@ -108,7 +108,7 @@ def _save(path, network, optimizer, step, seconds):
 
 @torch.inference_mode()
 def evaluate(args: argparse.Namespace) -> dict:
-    """Measure it and the enlargements on photographs."""
+    """Evaluate the network and the enlargements on photographs."""
     network = PlainCNN().eval().to(memory_format=torch.channels_last)
     state = torch.load(args.out / "state.pt", weights_only=True, map_location="cpu")
     network.load_state_dict(state["network"])
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     training.add_argument("--minutes", type=float, required=True, help="in all")
     training.add_argument("--degradation", default="mild@2,social@2")
     training.add_argument("--batch", type=int, default=8)
-    training.add_argument("--steps", type=int, help="stop after these in any case")
+    training.add_argument("--steps", type=int, help="maximum number of steps")
     training.add_argument("--save-every", type=int, default=200)
     training.add_argument("--device", default="cpu")
     training.add_argument("--workers", type=int, default=0, help="processes that draw pictures")

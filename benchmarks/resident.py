@@ -1,4 +1,4 @@
-"""Resident memory of a process as Linux tells it, files that are mapped included."""
+"""Resident memory of a process on Linux, including mapped files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def resident_bytes(process="self"):
-    """Return what is resident now."""
+    """Return the current resident memory."""
     return _status(process, "VmRSS")
 
 
 def peak_bytes(process="self"):
-    """Return the most that was resident since `reset_peak`, else since the process began."""
+    """Return the peak of resident memory since `reset_peak`, or since the process started."""
     return _status(process, "VmHWM")
 
 
 def reset_peak():
-    """Let the peak of this process count from now on."""
+    """Reset the peak of this process."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -24,4 +24,4 @@ def _status(process, name):
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise SystemExit(f"the process {process} has ended.")
+    raise SystemExit(f"The process {process} has ended.")

@@ -1,12 +1,12 @@
-"""Kill restore, convert and distill at random moments, and look at what they leave.
+"""Kill restore, convert and distill at random moments, and check the files they leave.
 
     python benchmarks/signals.py                # 50 signals for each of the three commands
     python benchmarks/signals.py --count 5 --seed 1 --only convert
 
-After every signal the target is absent or whole, never half written; once the command has then run to its end, no
-temporary file is left and the result is that of a run that was never disturbed. A training run continues from its last
-state. The moments are drawn from a seed over the time that an undisturbed run takes; SIGKILL, SIGTERM and SIGINT take
-turns. The last line of the output is one JSON document.
+After every signal, the target is absent or complete, never partial; after the command has then run to its end, no
+temporary file is left and the result is that of an undisturbed run. A training run continues from its last state. The
+moments are drawn from a seed over the duration of an undisturbed run; SIGKILL, SIGTERM and SIGINT alternate. The last
+line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LONGEST = 1800
 
 
 class Command:
-    """The command in a process of its own, as a shell in the foreground starts it."""
+    """The command in a separate process, as started by a shell in the foreground."""
 
     def __init__(self, arguments: list[str], log: Path):
         self._log = log.open("wb")
-        # A shell lets what it starts in the background ignore SIGINT, and that would be inherited from here.
+        # A shell makes background processes ignore SIGINT, which would be inherited from here.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             self._process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Command:
             signal.signal(signal.SIGINT, before)
 
     def wait(self, timeout: float) -> int | None:
-        """Return the exit code, None if the process still runs after so many seconds."""
+        """Return the exit code; None if the process still runs after `timeout` seconds."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -68,7 +68,7 @@ class Command:
 
 
 def digest(path: Path) -> str:
-    """Return what decides whether two results are equal: bytes, or a training state's tensors."""
+    """Return a hash of a result: of its bytes, or of a training state's tensors."""
     if path.suffix != ".pt":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     state = torch.load(path, weights_only=True)
@@ -80,7 +80,7 @@ def digest(path: Path) -> str:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether a result can be read to its end."""
+    """Return whether a result can be read to its end."""
     from PIL import Image
 
     if path.suffix == ".png":
@@ -94,7 +94,7 @@ def is_whole(path: Path) -> bool:
 
 
 def command_of(name: str, folder: Path) -> tuple[list[str], Path]:
-    """Return the arguments of a command that works in a folder, and the file that it writes."""
+    """Return the arguments of a command in a folder, and the file that it writes."""
     if name == "restore":
         target = folder / "out.png"
         return ["restore", str(asset_path(DEMO_LQ)), "-o", str(target), "--upscale", "1"], target
@@ -128,7 +128,7 @@ def command_of(name: str, folder: Path) -> tuple[list[str], Path]:
 
 
 def campaign(name: str, count: int, seed: int, place: Path) -> dict[str, object]:
-    """Disturb one command so many times and return what was found."""
+    """Interrupt one command `count` times and return the counts of outcomes."""
     chance = random.Random(f"{seed} {name}")
     reference, log = place / name / "reference", place / f"{name}.log"
     reference.mkdir(parents=True)
@@ -148,7 +148,7 @@ def campaign(name: str, count: int, seed: int, place: Path) -> dict[str, object]
         if process.wait(whole_run * chance.uniform(0.02, 1.0)) is None:
             process.send(kind)
             begun = time.perf_counter()
-            # A machine under load needs longer, for the run as for its end.
+            # A machine under load needs longer, both for the run and for its end.
             code = process.wait(120 + 5 * whole_run)
             if code is None:
                 process.send(signal.SIGKILL)
@@ -163,7 +163,7 @@ def campaign(name: str, count: int, seed: int, place: Path) -> dict[str, object]
             found["nothing left"] += 1
         elif is_whole(target):
             found["a whole file left"] += 1
-        # Then to the end, in the folder as it was left.
+        # Then run to the end in the same folder.
         if Command(arguments, log).wait(_LONGEST) != 0:
             found["could not be finished"] += 1
             continue
@@ -176,7 +176,7 @@ def campaign(name: str, count: int, seed: int, place: Path) -> dict[str, object]
 
 
 def _end(code: int) -> str:
-    """Return the signal that ended a process, or the number that it ended with."""
+    """Return the signal that ended a process, or its exit code."""
     return signal.Signals(-code).name if code < 0 else str(code)
 
 

@@ -5,10 +5,10 @@
     python benchmarks/make_full_size.py FOLDER
     python benchmarks/suite.py --size full --folder FOLDER --dtype bf16 --only tile,baseline
 
-Per stage: seconds, cost (seconds times the machine's matrix rate, measured before and after in the same type)
-and the share of that rate. On a CPU seconds are of the processor. The cleaner needs spandrel, and adapters that a host
-patches need a ComfyUI (--comfyui or COMFYUI_PATH); without, their rows say what was missing. The last line of the
-output is one JSON document.
+Per stage: seconds, cost (seconds times the machine's matrix rate, measured before and after in the same dtype) and the
+fraction of that rate. On a CPU, seconds are processor time. The cleaner needs spandrel, and adapters patched by a host
+need a ComfyUI (--comfyui or COMFYUI_PATH); otherwise their rows say what is missing. The last line of the output is one
+JSON document.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ CASES = (
 
 
 def skipped(case, reason):
-    """Say that a case is left out, and why; return its row."""
-    print(f"{case}: left out, {reason}")
+    """Print that a case is skipped, with the reason; return its row."""
+    print(f"{case}: skipped, {reason}")
     return {"case": case, "skipped": reason}
 
 
@@ -67,7 +67,7 @@ def run_tile(args, load):
 
 
 def run_cleaner(args, load):
-    """One tile with the cleaner before it, of the official shape whatever the networks' size."""
+    """Measure one tile with a cleaner of the official shape, regardless of the networks' size."""
     try:
         from swinir import random_cleaner
 
@@ -122,7 +122,7 @@ def run_dtypes(args, load):
 
 def run_lora(args, load):
     if args.size == "tiny":
-        return [skipped("lora", "the bundled model has no adapters: take --size narrow or full")]
+        return [skipped("lora", "the bundled model has no adapters: use --size narrow or full")]
     rows = []
     for lora in ("merged", "unmerged"):
         networks = load(lora=lora)
@@ -131,7 +131,7 @@ def run_lora(args, load):
         work()
         rows.append(row(f"adapters {lora}", args, networks, work))
     if not args.comfyui:
-        reason = "no ComfyUI is given: set --comfyui or COMFYUI_PATH to its folder"
+        reason = "no ComfyUI was specified: set --comfyui or COMFYUI_PATH to its folder"
         return [*rows, skipped(PATCHED, reason)]
     dtype = "bf16" if args.dtype == "bf16" else "fp32"
     for host in args.comfyui.split(os.pathsep):
@@ -159,7 +159,7 @@ def run_compile(args, load):
 
 
 def run_baseline(args, load):
-    """Ours and the reference implementation on 1800 x 1200; at full size one tile of each times the counts."""
+    """Compare with the reference implementation on 1800 x 1200; at full size, one tile of each times their counts."""
     height, width = 1200, 1800
     ours = load()
     tiles = len(plan_tiles(height, width, ours.tile, ours.tile // 8))
@@ -216,25 +216,29 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--size", choices=("tiny", "narrow", "full"), default="tiny")
-    parser.add_argument("--folder", help="of the full-size files, by make_full_size.py")
+    parser.add_argument("--folder", help="folder of the full-size files, by make_full_size.py")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--only", default="", help=f"of {', '.join(CASES)}; default all")
+    parser.add_argument("--only", default="", help=f"cases, of {', '.join(CASES)}; default all")
     parser.add_argument(
         "--comfyui",
         default=os.environ.get("COMFYUI_PATH", ""),
-        help="folders of a ComfyUI for the case `lora`; default COMFYUI_PATH",
+        help="ComfyUI folders for the case `lora`; default COMFYUI_PATH",
     )
-    parser.add_argument("--no-warm-up", action="store_true", help="of the case `tile`")
     parser.add_argument(
-        "--whole", action="store_true", help="the case `baseline` at full size on the whole picture"
+        "--no-warm-up", action="store_true", help="skip the warm-up of the case `tile`"
+    )
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="run the case `baseline` at full size on the whole picture",
     )
     args = parser.parse_args()
     if args.size == "full" and not args.folder:
         parser.error("--size full needs --folder")
     wanted = args.only.split(",") if args.only else CASES
     if unknown := set(wanted) - set(CASES):
-        parser.error(f"--only knows {', '.join(CASES)}, got {', '.join(sorted(unknown))}")
+        parser.error(f"--only must be of {', '.join(CASES)}, got {', '.join(sorted(unknown))}")
 
     def load(*, dtype=args.dtype, lora="merged"):
         weights = torch.float8_e4m3fn if dtype == "fp8" else DTYPES[dtype]

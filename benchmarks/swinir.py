@@ -21,10 +21,10 @@ OFFICIAL = {
 
 
 def random_cleaner(device, compute_dtype=None, **changes):
-    """Return a cleaner of the official shape, or one changed by spandrel's arguments of SwinIR.
+    """Return a cleaner of the official shape, with optional changes to spandrel's arguments of SwinIR.
 
     Args:
-        compute_dtype: in which it multiplies, see `Cleaner`.
+        compute_dtype: dtype of the computation, see `Cleaner`.
 
     Raises:
         ImportError: if spandrel is not installed.
@@ -33,7 +33,7 @@ def random_cleaner(device, compute_dtype=None, **changes):
 
     torch.manual_seed(0)
     tensors = SwinIR(**{**OFFICIAL, **changes}).state_dict()
-    # The file's name for the convolution behind the unshuffling, by which spandrel knows it.
+    # The file's name for the convolution after the unshuffling, which spandrel expects.
     for leaf in ("weight", "bias"):
         tensors[f"conv_first.1.{leaf}"] = tensors.pop(f"conv_first.{leaf}")
     return load_cleaner(tensors, name="a random SwinIR", compute_dtype=compute_dtype, device=device)

@@ -1,4 +1,4 @@
-"""A restoration stage by stage under clocks, and what it cost as a row of a report."""
+"""A timed restoration, stage by stage, and its cost as a row of a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from varestorer_core.settings import RestoreSettings
 
 
 class TimedTransformer:
-    """A transformer as `restore_codes` calls it, with a clock."""
+    """A transformer for `restore_codes`, with a timer."""
 
     def __init__(self, model, stages, call=None):
         self.config = model.config
@@ -23,7 +23,7 @@ class TimedTransformer:
 
 @torch.inference_mode()
 def restore(networks, pictures, args, *, batch=1, call=None, cleaner=None):
-    """Restore pictures stage by stage; return the stages' clock, the tiles and the results."""
+    """Restore pictures stage by stage; return the stages' times, the number of tiles and the results."""
     device, stages = args.device, Stages(args.device)
     text = stages.timed("prompt", networks.transformer.encode_text)()
     pyramid = stages.timed("pyramid", encode_pyramid)(
@@ -55,7 +55,7 @@ def restore(networks, pictures, args, *, batch=1, call=None, cleaner=None):
 
 
 def row(name, args, networks, work):
-    """Measure one case; `work` returns (stages, tiles, ...). Print a line, return a dictionary."""
+    """Measure one case, print a line and return a dictionary; `work` returns (stages, tiles, ...)."""
     dtype = DTYPES.get(args.dtype, torch.bfloat16)
     before = matrix_rate(args.device, dtype)
     resident = resident_memory()

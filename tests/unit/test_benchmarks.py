@@ -81,7 +81,7 @@ def test_adapters_are_merged_apart_and_with_a_host_patched(load, monkeypatch, ca
     row = load("patched").patched_row(tmp_path, "narrow", None, "fp32")
     assert row == {
         "case": "adapters patched by the host",
-        "skipped": f"{tmp_path.resolve()} holds no ComfyUI: expected main.py in it",
+        "skipped": f"{tmp_path.resolve()} is not a ComfyUI folder: expected main.py in it",
     }
 
 
