@@ -127,7 +127,9 @@ def test_a_result_of_another_size_is_named(folders, capsys):
     Image.new("RGB", (32, 32)).save(folders / "bad" / "two_bad.png")
     assert run(folders) == 1
     printed = capsys.readouterr()
-    assert "bad: two_bad.png left out: it has 32 x 32 pixels, two.png 64 x 64" in printed.err
+    assert (
+        "bad: two_bad.png left out: it has 32 x 32 pixels, but two.png has 64 x 64" in printed.err
+    )
     assert json.loads(printed.out.splitlines()[-1])["pictures"] == 2
 
 
@@ -188,7 +190,7 @@ def test_wrong_usage(folders, capsys, more, words):
 
 def test_methods_need_names_of_their_own(folders, capsys):
     assert run(folders, methods=("bad", "bad")) == 2
-    assert "needs a name of its own" in capsys.readouterr().err
+    assert "needs a unique name" in capsys.readouterr().err
 
 
 def test_the_tables_of_the_paper_in_the_docs_are_those_of_the_data():

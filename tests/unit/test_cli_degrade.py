@@ -143,7 +143,7 @@ def test_a_set_is_continued(tmp_path, capsys):
     next(iter(before)).unlink()
     capsys.readouterr()
     assert main(arguments) == 0
-    assert "1 degraded, 3 were there already" in capsys.readouterr().out
+    assert "1 degraded, 3 already done" in capsys.readouterr().out
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.png")} == before
     assert main([*arguments, "--seed", "1"]) == 0
     assert "4 degraded" in capsys.readouterr().out

@@ -127,7 +127,7 @@ def test_photographs_that_cannot_be_measured_are_named(photos, tmp_path, capsys)
 def test_nothing_left(tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
     assert run(tmp_path, "-o", tmp_path / "x" / "x.png") == 1
-    assert "none of the photographs" in capsys.readouterr().err
+    assert "None of the photographs" in capsys.readouterr().err
 
 
 def test_scikit_image(tmp_path, capsys):
@@ -142,7 +142,7 @@ def test_missing_photographs_are_said(tmp_path, capsys, photos, monkeypatch):
     some = [photos / "a.png"], ["rocket.jpg"]
     monkeypatch.setattr("varestorer_core.evaluate.scikit_image_photographs", lambda: some)
     assert run("--scikit-image", "-o", tmp_path / "x.png", "--size", 32) == 0
-    assert "comes without rocket.jpg; measuring on the other 1" in capsys.readouterr().err
+    assert "does not contain rocket.jpg; using the other 1" in capsys.readouterr().err
 
 
 def test_multi_step(photos, tmp_path, capsys, monkeypatch, make_transformer, make_tokenizer):
@@ -156,19 +156,19 @@ def test_multi_step(photos, tmp_path, capsys, monkeypatch, make_transformer, mak
     assert list(result["mean"]) == ["bicubic", "lanczos", *names, *ceiling]
     assert list(result["transformer_seconds_per_tile"]) == names
     assert result["transformer_times_the_one_pass"]["restored"] == 1
-    assert sum("s a tile in the transformer" in line for line in lines) == 3
+    assert sum("s per tile in the transformer" in line for line in lines) == 3
     assert Image.open(sheet).size[0] == 6 * 64 + 5 * 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give either photographs"),
-        (["photos", "--scikit-image"], "give either photographs"),
+        ([], "Specify either photographs"),
+        (["photos", "--scikit-image"], "Specify either photographs"),
         (["nowhere"], "no such file or folder"),
         (["empty"], "no pictures in empty"),
         (["photos", "--size", "34"], "must be a multiple of --scale 4"),
-        (["photos", "--multi-step", "--detail", "1"], "takes the most likely bits"),
+        (["photos", "--multi-step", "--detail", "1"], "uses the most likely bits"),
         (["photos", "-o", "sheet.xyz"], "the name must end in"),
         (["photos", "-o", "photos/a.png"], "one of the inputs"),
         (["photos", "--model", "nothing.pth"], "--model nothing.pth: no such file"),

@@ -70,12 +70,12 @@ def test_a_folder_that_looks_like_a_file_is_a_folder(photos, tmp_path):
         (["photos/deeper"], "photos/deeper", "is the folder of c.png itself"),
         (["photos/a.png"], "photos", "is the folder of a.png itself"),
         (["photos/a.png"], "photos/a.png", "would be overwritten"),
-        (["photos"], "out.png", "3 pictures cannot all become"),
-        (["photos/a.png"], "out.gif", ".gif files are not written"),
-        (["photos/a.png"], "photos/notes.txt", ".txt files are not written"),
+        (["photos"], "out.png", "3 pictures cannot all be written"),
+        (["photos/a.png"], "out.gif", ".gif files cannot be written"),
+        (["photos/a.png"], "photos/notes.txt", ".txt files cannot be written"),
         (["empty"], "out", "no pictures in"),
-        (["photos/a.png"], "out.pdf", ".pdf files are not written"),
-        (["photos/a.png"], "out.jxl", ".jxl files are not written"),
+        (["photos/a.png"], "out.pdf", ".pdf files cannot be written"),
+        (["photos/a.png"], "out.jxl", ".jxl files cannot be written"),
         ([""], "out", "is empty"),
         (["photos/a.png"], "", "is empty"),
     ],
@@ -127,7 +127,7 @@ def test_files_that_look_like_pictures_are_named(photos, tmp_path, capsys):
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     plan_jobs([str(photos)], str(tmp_path / "out"))
     told = capsys.readouterr().err
-    assert "logo.svg is vector graphics, which is not read" in told
+    assert "logo.svg is vector graphics, which is not supported" in told
     assert "gone.png is a broken link" in told
 
 

@@ -125,4 +125,4 @@ def test_memory_that_runs_out_while_loading_is_a_sentence(tmp_path, monkeypatch,
             main.main(arguments)
         return
     assert main.main(arguments) == 1
-    assert "there is not enough memory on the device" in capsys.readouterr().err
+    assert "There is not enough memory on the device" in capsys.readouterr().err

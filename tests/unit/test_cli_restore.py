@@ -133,7 +133,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path, capsys):
     with (tmp_path / "deep.png").open("wb") as file:
         png16.encode(file, np.zeros((4, 4, 3), np.uint16))
     assert run(tmp_path / "deep.png", "-o", tmp_path / "b.webp") == 0
-    assert "16 bits per channel, written as WEBP with 8" in capsys.readouterr().err
+    assert "16 bits per channel, but WEBP is written with 8" in capsys.readouterr().err
 
 
 def test_profile_is_passed_on(tmp_path):

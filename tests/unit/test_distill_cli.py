@@ -98,8 +98,11 @@ def test_ablations_by_their_names(tmp_path):
         (["student", "--pixel-class", "0.06M"], "only together with --base"),
         (["student", "--prompt", "a dog"], "--prompt and --text-encoder belong together"),
         (["teacher", "--accelerate"], "--accelerate trains the student only"),
-        (["ablation", "--no-kl"], "the ablation trains every variant itself"),
-        (["ablation", "--seeds", "1,x"], "--seeds must be whole numbers with commas, got '1,x'"),
+        (["ablation", "--no-kl"], "The ablation trains every variant itself"),
+        (
+            ["ablation", "--seeds", "1,x"],
+            "--seeds must be comma-separated whole numbers, got '1,x'",
+        ),
         (["ablation", "--seeds=-1"], "--seeds must be 0 or more"),
     ],
 )
@@ -186,7 +189,7 @@ def assert_refused(arguments):
         ("export --recommend detail=x", "expected a number"),
         ("export --recommend detail=7", "detail must be"),
         ("export --recommend seed=1", "can recommend color_match, detail, fidelity"),
-        ("student --task rain", "go with the stage export"),
+        ("student --task rain", "only in the stages export"),
     ],
 )
 def test_recommendations_are_checked_before_any_work(tmp_path, capsys, arguments, words):

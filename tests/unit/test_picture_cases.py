@@ -315,7 +315,7 @@ def test_postscript_is_never_opened(tmp_path):
     (tmp_path / "a.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(ImageError, match="not a picture that can be read"):
+    with pytest.raises(ImageError, match="not a picture in a supported format"):
         read_picture(tmp_path / "a.png")
 
 

@@ -125,7 +125,7 @@ def _measured(
         picture = enlarge_bicubic(picture, (reference.shape[-2], reference.shape[-1]))
     if picture.shape != reference.shape:
         raise ImageError(
-            f"it has {picture.shape[-1]} x {picture.shape[-2]} pixels, but {reference_file.name} "
+            f"it has {picture.shape[-1]} x {picture.shape[-2]} pixels, but {reference_file.name} has "
             f"{reference.shape[-1]} x {reference.shape[-2]}. Results must have the size of the reference."
         )
     try:

@@ -1,6 +1,6 @@
 """The `varestorer` command. One module per subcommand, each with `add_parser`.
 
-No module imports torch before its subcommand runs: `varestorer --help` must be instant.
+No module imports torch before its subcommand runs, so that `varestorer --help` is instant.
 """
 
 from __future__ import annotations
@@ -9,4 +9,4 @@ from ..errors import VARestorerError
 
 
 class UsageError(VARestorerError):
-    """The command was called with arguments that cannot work; ends it with exit code 2."""
+    """Invalid arguments; the command exits with code 2."""

@@ -1,4 +1,4 @@
-"""`python -m varestorer_core.cli` is the `varestorer` command, for where scripts are not on the path."""
+"""`python -m varestorer_core.cli` runs the `varestorer` command if scripts are not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Many pictures, read, worked on and written side by side: what each became is told, and none ends the others."""
+"""Batch runs: pictures are read, processed and written in parallel, and a failure of one does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _ENDS_THE_RUN = (KeyboardInterrupt, SystemExit, GeneratorExit, StoppedError)
 
 @dataclass
 class Task:
-    """A picture on its way through the steps."""
+    """A picture and its state during a run."""
 
     job: Job
     index: int
-    """Its number in the run, from 0."""
+    """Index in the run, from 0."""
     record: Record
     picture: Picture | None = None
     result: Any = None
@@ -41,16 +41,16 @@ class Task:
     error: BaseException | None = None
     trace: str = ""
     kept: bool = False
-    """Whether its result was there already."""
+    """Whether its result already existed."""
     seconds: float = 0.0
-    """Spent on it, without waiting for its turn."""
+    """Processing time, without waiting."""
     on_encoded: Callable[[Task, memoryview, tuple[int, int]], None] | None = None
     bar: RunBar | None = field(default=None, repr=False)
     quiet: bool = False
-    """Whether notes are only recorded."""
+    """Whether notes are recorded but not printed."""
 
     def note(self, text: str) -> None:
-        """Record something about the picture and tell it on stderr."""
+        """Record a note about the picture and print it on stderr."""
         self.record.notes.append(text)
         if not self.quiet:
             self.say(text)
@@ -61,43 +61,43 @@ class Task:
         print_line(self.bar, f"varestorer: note: {text}", error=True)
 
     def will_write(self, content: memoryview, size: tuple[int, int]) -> None:
-        """Record the content that the result is about to have; see `manifest` for why before."""
+        """Record the content of the result before it is written; see `manifest` for the reason."""
         self.record.height, self.record.width = size
         if self.on_encoded is not None:
             self.on_encoded(self, content, size)
 
     def step(self, done: int, total: int) -> None:
-        """Show how far the work is."""
+        """Show the progress."""
         if self.bar is not None:
             self.bar.step(self.job.source.name, done, total)
 
 
 class Steps(Protocol):
-    """What is done with each picture."""
+    """Reading and writing of the pictures of a run."""
 
     def read(self, task: Task) -> int:
-        """Read the picture of a task; return how many pixels its result will have."""
+        """Read the picture of a task and return the number of pixels of its result."""
         ...
 
     def write(self, task: Task) -> tuple[int, int]:
-        """Write the result of a task; return its (height, width)."""
+        """Write the result of a task and return its (height, width)."""
         ...
 
 
 Worker = Callable[[Sequence[Task]], None]
-"""Makes the results of tasks whose pictures were read, on one device."""
+"""Processes tasks whose pictures were read, on one device."""
 
 
 @dataclass
 class Batch:
-    """How pictures are worked on, and what became of them."""
+    """Options and outcomes of a run."""
 
     verb: str
     """Past participle for the summary, such as "restored"."""
     settings: dict[str, Any]
-    """All that decides the results, for the records."""
+    """Everything that determines the results, for the records."""
     numbered: bool = False
-    """Whether a result depends on the picture's number in the run, too."""
+    """Whether a result also depends on the picture's index in the run."""
     manifest: Manifest | None = None
     skip_existing: bool = False
     json_lines: bool = False
@@ -105,20 +105,20 @@ class Batch:
     done: int = 0
     failed: int = 0
     kept: int = 0
-    """Pictures whose results were there already."""
+    """Number of pictures whose results already existed."""
     waited: float = 0.0
-    """Share of the run, from 0 to 1, that the workers waited for files."""
+    """Fraction of the run that the workers waited for files."""
     stop: Event = field(default_factory=Event)
-    """Set when the run is to end: work under way may raise `StoppedError`."""
+    """Set to stop the run: unfinished work may raise `StoppedError`."""
 
     def run(
         self, jobs: Sequence[Job], steps: Steps, workers: Sequence[Worker], group_pixels: int = 0
     ) -> None:
-        """Do every job.
+        """Process every job.
 
         Args:
             workers: one for each device.
-            group_pixels: small pictures go to a worker together up to so many pixels.
+            group_pixels: small pictures are passed to a worker together up to this number of pixels.
         """
         with run_bar(len(jobs)) as bar:
             tasks = [self.task(job, index, bar) for index, job in enumerate(jobs)]
@@ -138,7 +138,7 @@ class Batch:
                 self.waited = flow.waited / max(whole, 1e-9)
 
     def task(self, job: Job, index: int, bar: RunBar | None = None) -> Task:
-        """Return the task of a job."""
+        """Return a task for a job."""
         settings = {**self.settings, "number": index} if self.numbered else self.settings
         record = Record(str(job.source), settings, str(job.target))
         return Task(job, index, record, on_encoded=self._record_result, bar=bar)
@@ -159,7 +159,7 @@ class Batch:
         return 0
 
     def finish(self, task: Task, steps: Steps) -> None:
-        """Write a result, and tell what became of the picture."""
+        """Write a result and report the outcome."""
         self.write(task, steps)
         self.tell(task)
 
@@ -176,12 +176,12 @@ class Batch:
         task.picture = task.result = None
 
     def reason(self, task: Task) -> str:
-        """Return the failure of a picture as a sentence."""
+        """Return the error of a picture as a sentence."""
         assert task.error is not None
         return _reason(task.error)
 
     def tell(self, task: Task) -> None:
-        """Count, record and print what became of a picture."""
+        """Count, record and print the outcome of a picture."""
         record, bar = task.record, task.bar
         record.seconds = round(task.seconds, 3)
         if task.kept:
@@ -206,14 +206,14 @@ class Batch:
             bar.finished(task.job.source.name, (record.width or 0) * (record.height or 0))
 
     def summary(self, skipped: int, end: str = "", **further: Any) -> None:
-        """Print what was done, in words or as the last JSON line."""
+        """Print a summary, in words or as the last JSON line."""
         if self.json_lines:
             counts = {"done": self.done, "failed": self.failed, "kept": self.kept}
             print(json.dumps({**counts, "skipped": skipped, **further}), flush=True)
             return
         counts = [f"{self.done} {self.verb}"]
         counts += [f"{self.failed} failed"] * bool(self.failed)
-        counts += [f"{self.kept} were there already"] * bool(self.kept)
+        counts += [f"{self.kept} already done"] * bool(self.kept)
         counts += [f"{skipped} other files skipped"] * bool(skipped)
         print(", ".join(counts) + end)
 
@@ -232,7 +232,7 @@ class Batch:
 
 
 def _work(group: list[Task], worker: Worker) -> None:
-    """Work on pictures together; where that fails, on each alone, so that a failure costs one picture."""
+    """Process pictures together; if that fails, one at a time, so that a failure affects only one picture."""
     if len(group) > 1:
         started = time.perf_counter()
         try:
@@ -257,7 +257,7 @@ def failure_kept(task: Task) -> Iterator[None]:
         yield
     except _ENDS_THE_RUN:
         raise
-    except BaseException as error:  # decoders in other languages raise more than Exception
+    except BaseException as error:  # extension modules may raise more than Exception
         task.error, task.trace = error, traceback.format_exc()
         task.picture = task.result = None
     finally:
@@ -265,7 +265,7 @@ def failure_kept(task: Task) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return a sentence; of an unexpected error with its class."""
+    """Return an error as a sentence, with its class if it is unexpected."""
     from ..tiles.batching import is_out_of_memory
 
     if isinstance(error, MemoryError) or is_out_of_memory(error):
@@ -277,10 +277,10 @@ def _reason(error: BaseException) -> str:
 
 def _check_regular(path: Path) -> None:
     if path.exists() and not path.is_file():
-        raise ImageError(f"{path} is a folder, a pipe or a device, a picture file was expected.")
+        raise ImageError(f"{path} is a folder, a pipe or a device; expected a picture file.")
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse, before any work, a result in the place of a write-protected file."""
+    """Raise an error before any work if a result would replace a write-protected file."""
     if path.exists() and not path.stat().st_mode & 0o222:
         raise ImageError(f"{path} is write-protected and was not replaced.")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _JOURNAL = "scores.jsonl"
 _EPILOG = """\
-A result belongs to the reference whose name it has, alone or followed by _, -, . or a space and
-more: 0801.png and 0801_x4_out.png belong to 0801.png. Marks such as _HR or _GT of references and
-_LR4 or _LQ of the others do not count. Every file without a counterpart is named.
+A result belongs to the reference with the same name, alone or followed by _, -, . or a space and a
+suffix: 0801.png and 0801_x4_out.png belong to 0801.png. Suffixes such as _HR or _GT of references
+and _LR4 or _LQ of the others are ignored. Files without a counterpart are listed.
 
   varestorer benchmark --reference HQ --lq LQ bicubic=out/bicubic ours=out/ours -o report
 
@@ -36,8 +36,8 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "benchmark",
         help="compare the results of methods",
-        description="Measure folders of results of any number of methods against a folder of "
-        "references, and write tables, plots and a page. A stopped run continues.",
+        description="Compare folders of results of any number of methods with a folder of "
+        "references, and write tables, plots and a page. An interrupted run continues.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         "methods",
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="results of a method; without a name it is called like its folder",
+        help="results of a method; its name is that of the folder by default",
     )
     parser.add_argument(
         "--reference", type=Path, required=True, metavar="DIR", help="the original pictures"
@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
         "--lq",
         type=Path,
         metavar="DIR",
-        help="the degraded pictures: a line of the table (enlarged bicubically), and shown in the page",
+        help="the degraded pictures: a row of the table (enlarged bicubically), and shown in the page",
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("benchmark"), metavar="DIR",
@@ -64,19 +64,19 @@ def add_parser(subparsers: Any) -> None:
         "--measures",
         metavar="NAMES",
         help="comma-separated; those of pyiqa are lpips, dists, maniqa, musiq, clipiqa, liqe, qalign and "
-        "fid (default: the built-in ones, and pyiqa's where it is installed)",
+        "fid (default: the built-in ones, and pyiqa's if it is installed)",
     )
     parser.add_argument(
         "--crop",
         type=integer(0, 256),
         default=0,
         metavar="PIXELS",
-        help="cut off every side of results and references first (default: %(default)s)",
+        help="pixels to remove at every side of results and references first (default: %(default)s)",
     )
     parser.add_argument(
         "--against",
         metavar="NAME",
-        help="method whose paired differences to all others are listed (default: the last one)",
+        help="method to compare with all others in paired differences (default: the last one)",
     )
     parser.add_argument(
         "--paper",
@@ -88,22 +88,22 @@ def add_parser(subparsers: Any) -> None:
         type=integer(0, None),
         default=12,
         metavar="N",
-        help="pictures in the page at most, spread over all (default: %(default)s)",
+        help="maximum number of pictures in the page, evenly selected (default: %(default)s)",
     )
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of pyiqa's weights (default: its cache)"
     )
     parser.add_argument(
-        "--download", action="store_true", help="let pyiqa download weights that are missing"
+        "--download", action="store_true", help="let pyiqa download missing weights"
     )
     parser.add_argument(
-        "--device", default="cpu", help="of pyiqa's networks (default: %(default)s)"
+        "--device", default="cpu", help="device of pyiqa's networks (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and write the report; return 1 if a result could not be measured."""
+    """Compute the metrics and write the report; return 1 if a result could not be measured."""
     from tqdm import tqdm
 
     from ..benchmark import MEASURES, Scorer, pair_folders, score_all
@@ -152,7 +152,7 @@ def _methods(given: list[str]) -> dict[str, Path]:
             name, folder = Path(text).resolve().name, text
         if not name or name in methods or name == "LQ":
             raise UsageError(
-                f"{text}: every method needs a name of its own, other than LQ. Give it as NAME=FOLDER."
+                f"{text}: every method needs a unique name other than LQ. Specify it as NAME=FOLDER."
             )
         methods[name] = Path(folder)
     return methods
@@ -164,7 +164,7 @@ def _check_against(args: argparse.Namespace, methods: dict[str, Path]) -> None:
 
 
 def _names(given: str | None) -> list[str]:
-    """Return the measures to list."""
+    """Return the metrics to list."""
     from ..benchmark.measures import BUILT_IN, MEASURES, PYIQA
 
     if given is None:
@@ -205,4 +205,4 @@ def _iqa(args: argparse.Namespace, names: list[str]) -> Iqa | None:
 
 def _check_output(output: Path, inputs: list[Path | None]) -> None:
     if output.resolve() in {path.resolve() for path in inputs if path is not None}:
-        raise UsageError(f"{output} is one of the folders of pictures. Give another -o.")
+        raise UsageError(f"{output} is one of the folders of pictures. Choose another -o.")

@@ -1,4 +1,4 @@
-"""What `varestorer benchmark` writes."""
+"""Output files of `varestorer benchmark`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..pictures import read_picture
 
 _STANDARD = (
     "PSNR (Y) and SSIM (Y): ITU-R BT.601 luma in studio range, not rounded; SSIM with an 11 x 11 Gaussian window; "
-    "{crop} pixels cut off every side. In parentheses: standard error of the mean."
+    "{crop} pixels removed at every side. In parentheses: standard error of the mean."
 )
 
 
 class Report:
-    """Everything that is written about one comparison."""
+    """Report of one comparison."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Report:
         self.against = args.against or list(pairing.methods)[-1]
 
     def add_sets(self, iqa: Iqa | None, names: list[str]) -> None:
-        """Measure what has one value for a whole set of results."""
+        """Compute the metrics that have one value for a whole set of results."""
         references = {key: self.pairing.references[key] for key in self.keys}
         for name in names:
             assert iqa is not None
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def differences(self) -> list[Summary]:
-        """Paired differences of one method to every other."""
+        """Return the paired differences between one method and every other."""
         one = [row.values for row in self.rows[self.against]]
         return [
             paired(one, [row.values for row in rows], self.names, f"{self.against} - {method}")
@@ -78,7 +78,7 @@ class Report:
         ]
 
     def write(self) -> list[Path]:
-        """Write all files; return their paths."""
+        """Write all files and return their paths."""
         own = [row for rows in self.rows.values() for row in rows]
         summaries = [*self.own, *self.paper]
         standard = _STANDARD.format(crop=self.args.crop)
@@ -100,7 +100,7 @@ class Report:
         page = self.folder / "index.html"
         notes = [f"{count} pictures. {standard}"]
         if self.paper:
-            notes.append("Lines marked (paper) are the paper's own values, on its own pictures.")
+            notes.append("Rows marked (paper) are the paper's own values, on its own pictures.")
         write_page(page, "Benchmark", summaries, self.names, self._shown(), own, notes)
         return [*written, page]
 
@@ -149,7 +149,7 @@ class Report:
         return [fmean(ring) for ring in zip(*spectra, strict=True)]
 
     def _shown(self) -> dict[str, dict[str, Path]]:
-        """Return the pictures of the page: at most so many, spread over all."""
+        """Return the pictures of the page: at most `--samples`, evenly selected."""
         count = min(self.args.page_pictures, len(self.keys))
         keys = [self.keys[index * len(self.keys) // count] for index in range(count)]
         shown = {}

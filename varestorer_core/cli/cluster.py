@@ -27,7 +27,7 @@ from .remote import Staging
 
 _MOST_IN_A_GROUP = 64
 _GROUPS_FOR_EACH = 16
-"""Groups that an actor gets in a run, at least, so that all of them end at about the same time."""
+"""Minimum number of groups per actor, so that all of them end at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ def run_on_cluster(
     jobs: Sequence[Job],
     batch: Batch,
 ) -> int:
-    """Do every job on a cluster, and tell what became of each; return the number of actors.
+    """Process every job on a cluster and report the outcomes; return the number of actors.
 
     Args:
-        cluster: what `connected` returned.
-        workers: actors; None is one for each GPU of the cluster, or for each CPU where there are none.
+        cluster: the result of `connected`.
+        workers: number of actors; None means one for each GPU of the cluster, or for each CPU if there are none.
 
     Raises:
-        VARestorerError: if the actors cannot work at all.
+        VARestorerError: if the actors cannot run.
     """
     ray = cluster
     data = import_module("ray.data")
@@ -143,7 +143,7 @@ def run_on_cluster(
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise VARestorerError(
             f"The cluster ended the run: {lines[-1].strip() if lines else type(error).__name__}. "
-            "What was recorded is done; --skip-existing continues."
+            "Recorded pictures are done; --skip-existing continues."
         ) from error
     finally:
         ray.shutdown()
@@ -151,7 +151,7 @@ def run_on_cluster(
 
 
 def cluster_device(ray: Any, wanted: str) -> str:
-    """Return the kind of device that actors use: that of --device, where auto is a GPU if the cluster has any."""
+    """Return the kind of device of the actors: that of --device, where auto is a GPU if the cluster has any."""
     if wanted == "auto":
         return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
     return wanted.split(":")[0]
@@ -173,7 +173,7 @@ def _row(job: Job, number: int, batch: Batch) -> dict[str, Any]:
 
 
 def _told(batch: Batch, task: Task, found: dict[str, Any]) -> None:
-    """Record and tell what an actor did, under the names that the user gave."""
+    """Record and print the outcome of an actor's task, with the user's own file names."""
     record = Record(**found["record"])
     record.input, record.result, record.settings = (
         task.record.input,
@@ -211,7 +211,7 @@ def connected(address: str) -> Any:
     """Return Ray, connected.
 
     Args:
-        address: "auto" is the running cluster, or one that is started on this machine; else a Ray address.
+        address: a Ray address, or "auto" for the running cluster or, if there is none, a new one on this machine.
 
     Raises:
         UsageError: without Ray, or if the cluster cannot be reached.

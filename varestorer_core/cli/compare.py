@@ -14,7 +14,7 @@ def side_by_side(panels: list[tuple[str, Tensor]]) -> Tensor:
     """Join pictures (3, H, W) in [0, 1] of one size from left to right.
 
     Args:
-        panels: (label, picture) each; a label that is too wide for its picture is cut off.
+        panels: pairs (label, picture); a label that is too wide for its picture is truncated.
 
     Returns:
         (3, H + label, total width) in [0, 1], on white.
@@ -22,7 +22,7 @@ def side_by_side(panels: list[tuple[str, Tensor]]) -> Tensor:
     import torch
 
     _, height, width = panels[0][1].shape
-    # Readable when the whole is fitted to a screen, and no smaller than any screen can show.
+    # Readable when the whole picture is scaled to a screen, and never smaller than legible.
     text_height = max(12, (width * len(panels)) // 80)
     strip = 2 * text_height
     total = len(panels) * (width + _GAP) - _GAP

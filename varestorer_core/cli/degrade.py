@@ -1,4 +1,4 @@
-"""`varestorer degrade`: good pictures in, low-quality test pictures out."""
+"""`varestorer degrade`: create low-quality test pictures from good ones."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PRESETS = (
     "heavy_jpeg",
     "motion_blur",
 )
-"""As in `degradation`, which imports torch; help must not."""
+"""Copied from `degradation`, which imports torch, unlike the help text."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "degrade",
-        help="make low-quality test pictures",
+        help="create low-quality test pictures",
         description="Degrade pictures with a preset. The same seed and picture produce the same "
         "result; every picture of a run uses different random numbers.",
     )
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Degrading:
-    """The steps of `degrade`; see `batch.Steps`."""
+    """Steps of `degrade`; see `batch.Steps`."""
 
     preset: str
     seed: int
@@ -135,7 +135,7 @@ class Degrading:
         return self.work
 
     def work(self, tasks: Sequence[Task]) -> None:
-        """Degrade the pictures of tasks, each by the seed and its number."""
+        """Degrade the pictures of tasks, each with the seed and its index."""
         from ..degradation import degrade, picture_generator
 
         for task in tasks:

@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         "demo",
         help="restore a bundled picture with the bundled model",
         description="Restore the bundled degraded picture with the bundled tiny model on the CPU, "
-        "write the result and a side-by-side, and print how close both are to the original.",
+        "write the result and a side-by-side picture, and print how close input and result are to the original.",
     )
     parser.add_argument(
         "-o", "--output", default="demo", metavar="DIR", help="folder (default: %(default)s)"

@@ -1,4 +1,4 @@
-"""Device, number type and memory as the user names them."""
+"""Device, dtype and memory in terms of the command line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """Return what --device and --dtype stand for.
+    """Return the device and dtype for --device and --dtype.
 
     Raises:
-        UsageError: if there is no such device here.
+        UsageError: if this machine has no such device.
     """
     from ..devices import choose_device, choose_dtype
 
@@ -30,12 +30,12 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
 
 
 def peak_memory(device: torch.device) -> str:
-    """Return the most memory that was in use so far, such as "1.2 GB" or "2.0 GB, GPU 5.1 GB"."""
+    """Return the peak memory so far, such as "1.2 GB" or "2.0 GB, GPU 5.1 GB"."""
     parts = []
     try:
         import resource
     except ImportError:
-        pass  # Windows counts it elsewhere; the line then has no main memory
+        pass  # not available on Windows: main memory is omitted
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -40,24 +40,24 @@ _STAGES = (
     "ablation",
 )
 _MOST_THREADS = 1024
-"""More than any machine has cores; a system that runs out of threads ends the process."""
+"""More than the cores of any machine; the process ends if the system runs out of threads."""
 _EPILOG = """\
 Stages build on each other and share one folder: tokenizer, teacher, encoder (the tokenizer's,
-fine-tuned on degraded pictures; may be left out), student, export. "all" does the five in turn;
---steps then counts the tokenizer's, the other stages in proportion. Sample sheets appear in
-OUT/<stage>/sheets while a stage runs: look at them.
+fine-tuned on degraded pictures; optional), student, export. "all" runs all five; --steps is then
+the number of the tokenizer's steps, and the other stages are scaled in proportion. Sample sheets
+appear in OUT/<stage>/sheets while a stage runs: look at them.
 
-Three more stages fine-tune the decoder, and are not in "all": decoder, on the bits of the encoder,
-before the student; student_decoder, on those of the student; crisp_decoder, from there with a
-discriminator, exported as a tokenizer of its own.
+Three more stages fine-tune the decoder and are not part of "all": decoder, on the bits of the
+encoder, before the student; student_decoder, on those of the student; crisp_decoder, from there
+with a discriminator, exported as a separate tokenizer.
 
-With --base and --vae the first two stages come from files and the student is adapters on the base:
+With --base and --vae, files replace the first two stages, and the student is adapters on the base:
   varestorer distill student --base infinity_2b_reg.pth --vae infinity_vae_d32reg.pth \
       --data PHOTOS --rank 32 --device cuda --out RUN
   varestorer distill export --out RUN
 
-"ablation" trains the student as it is, without distillation, without cross-scale attention and
-without the KL, from the teacher of the run, and compares them on photographs.
+"ablation" trains four students from the teacher of the run (complete, without distillation, without
+cross-scale attention, and without the KL divergence) and compares them on photographs.
 """
 
 
@@ -70,7 +70,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=_STAGES, help="what to do")
+    parser.add_argument("stage", choices=_STAGES, help="stage to run")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add_data_options(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
@@ -82,37 +82,40 @@ def add_parser(subparsers: Any) -> None:
         "--minutes",
         type=above_zero,
         metavar="N",
-        help="save and stop after so many minutes; --resume continues",
+        help="save and stop after this many minutes; --resume continues",
     )
     parser.add_argument(
-        "--save-every", type=integer(1, None), metavar="STEPS", help="save so often (default: 200)"
+        "--save-every",
+        type=integer(1, None),
+        metavar="STEPS",
+        help="steps between saved states (default: 200)",
     )
     parser.add_argument(
         "--evaluate-every",
         type=integer(1, None),
         metavar="STEPS",
-        help="measure on the validation pictures so often (default: 200)",
+        help="steps between validations (default: 200)",
     )
-    parser.add_argument("--batch", type=integer(1, None), help="pictures a step")
+    parser.add_argument("--batch", type=integer(1, None), help="pictures per step")
     parser.add_argument("--learning-rate", type=above_zero, help="peak learning rate")
     parser.add_argument(
         "--warmup",
         type=integer(0, None),
         metavar="STEPS",
-        help="over which the learning rate rises to its peak (default: 50)",
+        help="steps over which the learning rate rises to its peak (default: 50)",
     )
     parser.add_argument(
         "--amp",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bfloat16 autocast on devices that are faster in it; --no-amp: float32 everywhere",
+        help="bfloat16 autocast on devices that are faster with it; --no-amp: float32 everywhere",
     )
     parser.add_argument(
         "--accumulate",
         type=integer(1, None),
         default=1,
         metavar="N",
-        help="batches that a step adds up: a larger batch in the same memory",
+        help="batches per step whose gradients are accumulated: a larger batch in the same memory",
     )
     parser.add_argument(
         "--ema",
@@ -136,8 +139,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--allow-changes",
         action="store_true",
-        help="continue with other settings than the stage's own, which are noted; export a state that is not the "
-        "run's last",
+        help="continue with other settings than the stage was started with, which is recorded; export a state that is "
+        "not the run's last",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
@@ -146,7 +149,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--threads", type=integer(1, _MOST_THREADS), metavar="N", help="CPU threads"
     )
-    parser.add_argument("--note", default="", help="kept in the exported files' metadata")
+    parser.add_argument("--note", default="", help="text for the exported files' metadata")
     add_tokenizer_options(parser)
     add_student_options(parser)
     add_full_size_options(parser)
@@ -164,17 +167,17 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     settings = settings_from(args)
-    recommendation(args)  # whether it can be kept; not only after hours of training
+    recommendation(args)  # checked before hours of training
     show_log()
     with Bars() as report:
         if args.stage == "ablation":
             return run_and_print(args, settings, report)
         for stage in STAGES:
-            # The first two stages of a run on files are the files.
+            # In a run on files, the files replace the first two stages.
             wanted = args.stage == "all" and stage not in OPTIONAL
             wanted = wanted and (settings.base is None or stage == "student")
             if (args.stage == stage or wanted) and not run_stage(stage, settings, report):
-                return 0  # paused: what follows needs it whole
+                return 0  # paused: later stages need a finished one
     if not settings.processes.first:
         return 0
     if args.stage in ("export", "all"):
@@ -185,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_from(args: argparse.Namespace) -> RunSettings:
-    """Turn the arguments into settings; what was not given keeps its default."""
+    """Convert the arguments to settings; options that were not given keep their defaults."""
     import dataclasses
 
     from ..distill.processes import ALONE, accelerate_processes

@@ -1,4 +1,4 @@
-"""`varestorer distill ablation`: train the student's variants alike and compare them."""
+"""`varestorer distill ablation`: train variants of the student under equal conditions and compare them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def add_ablation_options(parser: argparse.ArgumentParser) -> None:
-    """Add what only the ablation reads."""
+    """Add the options of the ablation."""
     group = parser.add_argument_group("ablation")
     group.add_argument(
         "--seeds",
         default="0",
         metavar="N,...",
-        help="comma-separated seeds of training; with several the spread is over them, else over the "
+        help="comma-separated seeds of training; with several, the standard error is over them, else over the "
         "photographs (default: %(default)s)",
     )
     group.add_argument(
         "--photographs",
         metavar="DIR",
-        help="to measure on, at least 256 pixels a side (default: the ten inside scikit-image)",
+        help="photographs for the comparison, at least 256 pixels a side (default: the ten of scikit-image)",
     )
 
 
@@ -35,12 +35,12 @@ def seeds_from(text: str) -> tuple[int, ...]:
     """Return the seeds of a comma-separated list.
 
     Raises:
-        UsageError: if it is no such list.
+        UsageError: if it is not such a list.
     """
     try:
         seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
-        raise UsageError(f"--seeds must be whole numbers with commas, got {text!r}.") from error
+        raise UsageError(f"--seeds must be comma-separated whole numbers, got {text!r}.") from error
     if min(seeds) < 0:
         raise UsageError(f"--seeds must be 0 or more, got {text!r}.")
     return seeds
@@ -52,7 +52,7 @@ def run_and_print(args: argparse.Namespace, settings: RunSettings, report: Repor
 
     if args.no_distill or args.no_kl or args.causal:
         raise UsageError(
-            "the ablation trains every variant itself: leave out --no-distill, --no-kl and "
+            "The ablation trains every variant itself: leave out --no-distill, --no-kl and "
             "--no-cross-scale."
         )
     ablation = AblationSettings(seeds=seeds_from(args.seeds))
@@ -74,7 +74,7 @@ def _photographs(folder: str | None) -> list[Path]:
     found, missing = scikit_image_photographs()
     if missing:
         print(
-            f"varestorer: this scikit-image comes without {', '.join(missing)}; measuring on the "
+            f"varestorer: this version of scikit-image does not contain {', '.join(missing)}; using the "
             f"other {len(found)}",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Options of `varestorer distill` for the pictures that a run trains and measures on."""
+"""Options of `varestorer distill` for the training and validation pictures of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_MEASURED = 10_000  # they stay in memory
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add where pictures come from, how many, and how many processes draw them."""
+    """Add the options for the source and number of pictures, and the processes that draw them."""
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="training pictures (default: procedural ones)"
     )
@@ -22,41 +22,41 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--validation",
         type=Path,
         metavar="DIR",
-        help="pictures to measure on (default: procedural)",
+        help="validation pictures (default: procedural)",
     )
     parser.add_argument(
         "--pictures",
         type=integer(1, _MOST_PICTURES),
         default=5000,
         metavar="N",
-        help="procedural pictures to make (default: %(default)s)",
+        help="number of procedural pictures to generate (default: %(default)s)",
     )
     parser.add_argument(
         "--squares",
         type=integer(1, None),
         metavar="N",
-        help="with --data: cut every picture into up to N squares once and add --pictures procedural "
-        "ones (kept in OUT/squares.npy); suits a few hundred photographs",
+        help="with --data: crop every picture to up to N squares once and add --pictures procedural "
+        "ones (stored in OUT/squares.npy); suits a few hundred photographs",
     )
     parser.add_argument(
         "--validation-pictures",
         type=integer(1, _MOST_MEASURED),
         default=80,
         metavar="N",
-        help="pictures to measure on at most (default: %(default)s)",
+        help="maximum number of validation pictures (default: %(default)s)",
     )
     parser.add_argument(
         "--workers",
         type=integer(0, _MOST_WORKERS),
         default=2,
         metavar="N",
-        help="processes that generate pictures, and that draw, decode and degrade them ahead of the training step; 0: "
-        "the training process does (default: %(default)s)",
+        help="processes that generate pictures, and that draw, decode and degrade them ahead of the training step; 0 "
+        "uses the training process (default: %(default)s)",
     )
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Refuse, before anything is made or drawn, folders that cannot be what they are given as."""
+    """Raise an error for folders that do not exist or cannot be written, before any work."""
     for option, folder in (("--data", args.data), ("--validation", args.validation)):
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{option} {folder}: no such folder of pictures.")

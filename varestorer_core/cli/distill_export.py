@@ -1,4 +1,4 @@
-"""The options of `varestorer distill export` for adapters: what they tell those who restore with them."""
+"""Options of `varestorer distill export` for the recommendations of adapters."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def add_export_options(parser: argparse.ArgumentParser) -> None:
-    """Add what an exported adapter says of itself."""
+    """Add the options for the recommendations of an exported adapter."""
     group = parser.add_argument_group("export of adapters")
     group.add_argument("--task", default="", metavar="NAME", help="what it restores, such as rain")
     group.add_argument(
         "--recommend",
         default="",
         metavar="NAME=VALUE,...",
-        help="settings that suit it, of color_match, detail and fidelity, such as color_match=none; restoring takes "
-        "them unless told otherwise",
+        help="recommended values of color_match, detail and fidelity, such as color_match=none; used as defaults when "
+        "restoring with the adapter",
     )
 
 
 def recommendation(args: argparse.Namespace) -> Recommended | None:
-    """Return what the adapter is to carry; None if nothing was given.
+    """Return the recommendations of the adapter; None if none were given.
 
     Raises:
-        UsageError: for settings or values that there are not, or another stage than the export.
+        UsageError: for unknown settings, values out of range, or a stage other than the export.
     """
     from ..errors import SettingError
     from ..lora.recommended import Recommended, checked
@@ -37,7 +37,7 @@ def recommendation(args: argparse.Namespace) -> Recommended | None:
     if not args.task and not args.recommend:
         return None
     if args.stage not in ("export", "all"):
-        raise UsageError("--task and --recommend go with the stage export or all.")
+        raise UsageError("--task and --recommend have an effect only in the stages export and all.")
     settings: dict[str, Any] = {}
     for part in filter(None, args.recommend.split(",")):
         name, _, value = (text.strip() for text in part.partition("="))

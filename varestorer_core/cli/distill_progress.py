@@ -1,4 +1,4 @@
-"""What `varestorer distill` shows while it runs: a bar for each stage, and what training says about itself."""
+"""Output of `varestorer distill` while it runs: a progress bar for each stage, and the log of the training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def show_log() -> None:
-    """Let what training says about itself reach stderr."""
+    """Print the log of the training on stderr."""
     import logging
 
     logging.basicConfig(format="varestorer: %(message)s")
@@ -17,7 +17,7 @@ def show_log() -> None:
 
 
 class Bars:
-    """One progress bar at a time, named after what is going on."""
+    """One progress bar at a time, named after the current work."""
 
     def __init__(self) -> None:
         self._bar: Any = None

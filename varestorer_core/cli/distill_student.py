@@ -1,4 +1,4 @@
-"""The options of `varestorer distill` for the student: its losses, its ablations, and starting from files."""
+"""Options of `varestorer distill` for the student: its losses, its ablations, and starting from files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _WEIGHT = between(0, 1e6)
 
 
 def add_student_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how the student trains."""
+    """Add the training options of the student."""
     group = parser.add_argument_group("encoder and student")
     group.add_argument(
         "--degradation",
         metavar="PRESETS",
-        help="comma-separated; each training picture draws one (default: x4,mild; with --base: "
-        "official); NAME@S makes it S times smaller and enlarges it again, as restoring at scale S "
-        "does; of " + ", ".join(PRESETS),
+        help="comma-separated presets, one of which is drawn for each training picture (default: x4,mild; with "
+        "--base: official); NAME@S reduces it S times and enlarges it again, as in restoring at scale S; presets: "
+        + ", ".join(PRESETS),
     )
     group.add_argument(
         "--rank",
@@ -45,10 +45,12 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         "--encoder-rank",
         type=integer(0, None),
         default=0,
-        help="encoder: train only corrections of this rank, one on each convolution; 0 trains every "
+        help="encoder: train only a low-rank correction of this rank for each convolution; 0 trains every "
         "weight (default: %(default)s)",
     )
-    group.add_argument("--kl", type=_WEIGHT, help="weight of the KL to the teacher (default: 0.1)")
+    group.add_argument(
+        "--kl", type=_WEIGHT, help="weight of the KL divergence from the teacher (default: 0.1)"
+    )
     group.add_argument(
         "--mse", type=_WEIGHT, help="weight of the picture's squared error (default: 0.25)"
     )
@@ -76,32 +78,32 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cross-entropy",
         type=_WEIGHT,
-        help="weight of the clean bits (default: 0, as in the paper)",
+        help="weight of the cross entropy of the clean bits (default: 0, as in the paper)",
     )
     group.add_argument(
         "--adversarial",
         type=between(0, 1e6),
         metavar="WEIGHT",
-        help="of what a discriminator says of the picture (default: 0; crisp_decoder: 0.05)",
+        help="weight of the adversarial loss (default: 0; crisp_decoder: 0.05)",
     )
-    ablations = parser.add_argument_group("student, what the paper leaves out to compare")
+    ablations = parser.add_argument_group("student, ablations of the paper")
     ablations.add_argument(
         "--no-distill",
         action="store_true",
-        help="no teacher and no picture losses: cross entropy of the clean picture's tokens alone",
+        help="no teacher and no picture losses: only the cross entropy of the clean picture's tokens",
     )
     ablations.add_argument(
         "--no-cross-scale",
         "--causal",
         dest="causal",
         action="store_true",
-        help="the student sees no finer scale than its own",
+        help="no scale of the student attends to a finer one",
     )
-    ablations.add_argument("--no-kl", action="store_true", help="no teacher; other losses stay")
+    ablations.add_argument("--no-kl", action="store_true", help="no teacher; other losses remain")
 
 
 def add_full_size_options(parser: argparse.ArgumentParser) -> None:
-    """Add what training adapters on a base from a file needs."""
+    """Add the options for training adapters on a base from a file."""
     from ..schedule import PIXEL_CLASSES
 
     group = parser.add_argument_group("full size: encoder and student on files")
@@ -121,7 +123,7 @@ def add_full_size_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--checkpointing",
         action=argparse.BooleanOptionalAction,
-        help="compute the inside of each block again in the backward pass instead of keeping it: "
+        help="recompute the activations of each block in the backward pass instead of storing them: "
         "less memory, a third slower (default: only with --base)",
     )
     group.add_argument(
@@ -129,12 +131,14 @@ def add_full_size_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train on all processes that `accelerate launch` started (needs the package)",
     )
-    group.add_argument("--prompt", metavar="TEXT", help="of every picture; see --text-encoder")
+    group.add_argument(
+        "--prompt", metavar="TEXT", help="prompt for all pictures; see --text-encoder"
+    )
     group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")
 
 
 def student_settings(args: argparse.Namespace, default: StudentSettings) -> StudentSettings:
-    """Return the student's settings as given; what was not keeps its default.
+    """Return the student's settings; options that were not given keep their defaults.
 
     Raises:
         UsageError: for options that contradict each other.
@@ -150,7 +154,7 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
     if full_size:
         default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=_FULL_SIZE_BATCH)
     if full_size and given.get("lora_rank") == 0:
-        raise UsageError("--base trains adapters only: give a --rank of at least 1.")
+        raise UsageError("--base trains adapters only: specify a --rank of at least 1.")
     checkpointing = full_size if args.checkpointing is None else args.checkpointing
     settings = replace(
         default,
@@ -192,7 +196,7 @@ def base_files(args: argparse.Namespace) -> BaseFiles | None:
             raise UsageError("--pixel-class has an effect only together with --base and --vae.")
         return None
     if args.base is None or args.vae is None:
-        raise UsageError("--base and --vae belong together: give both, or neither.")
+        raise UsageError("--base and --vae belong together: specify both, or neither.")
     for option, path in (("--base", args.base), ("--vae", args.vae)):
         if not Path(path).is_file():
             raise UsageError(f"{option} {path}: no such file.")
@@ -204,7 +208,7 @@ def base_files(args: argparse.Namespace) -> BaseFiles | None:
 def encode_prompt(args: argparse.Namespace, settings: RunSettings) -> Tensor | None:
     """Return the prompt's features (1, T, text_channels) on the training device; None without a prompt."""
     if (args.prompt is None) != (args.text_encoder is None):
-        raise UsageError("--prompt and --text-encoder belong together: give both, or neither.")
+        raise UsageError("--prompt and --text-encoder belong together: specify both, or neither.")
     if args.prompt is None:
         return None
     import torch

@@ -1,4 +1,4 @@
-"""The options of `varestorer distill` for the tokenizer: where it starts, and its losses."""
+"""Options of `varestorer distill` for the tokenizer: its initialisation and its losses."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from .options import between
 
 
 def add_tokenizer_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how the tokenizer trains."""
+    """Add the training options of the tokenizer."""
     group = parser.add_argument_group("tokenizer")
     group.add_argument(
         "--init",
         type=Path,
         metavar="FILE",
-        help="start from this tokenizer instead of from nothing: same bits and widths, and as many "
-        "residual blocks a level or fewer",
+        help="initialise from this tokenizer, with the same bits and widths, and as many "
+        "residual blocks per level or fewer",
     )
     group.add_argument(
         "--commitment",
         type=between(0, 1e6),
         metavar="WEIGHT",
-        help="of keeping features near their codes",
+        help="weight of the commitment loss",
     )
     group.add_argument(
         "--entropy",
         type=between(0, 1e6),
         metavar="WEIGHT",
-        help="of bits that are decided and used both ways (default: 0, not shown to help)",
+        help="weight of the entropy loss, for confident bits with both values in use (default: 0; no benefit was "
+        "found)",
     )
 
 
 def check_init(args: argparse.Namespace) -> None:
-    """Refuse --init where it has no effect, and a file that is not there.
+    """Raise an error for --init if it has no effect, or if the file does not exist.
 
     Raises:
-        UsageError: saying which of the two.
+        UsageError: in either case.
     """
     if args.init is None:
         return
     if args.stage not in ("tokenizer", "all") or args.base is not None:
         raise UsageError(
-            "--init names what the tokenizer starts from: give it with the stage tokenizer or all, "
-            "and without --base."
+            "--init has an effect only in the stages tokenizer and all, without --base."
         )
     if not args.init.is_file():
         raise UsageError(f"--init {args.init}: no such file.")

@@ -101,7 +101,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--multi-step",
         action="store_true",
-        help="also restore scale by scale with the same weights, and compare quality and seconds",
+        help="also restore scale by scale with the same weights, and compare quality and time",
     )
     add_model_options(parser)
     add_sampling_options(parser, seed_of="the degradations and of the sampling noise")
@@ -110,13 +110,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure every photograph; return 1 if one of them could not be."""
+    """Evaluate every photograph; return 1 if one of them failed."""
     from .device import device_and_dtype
 
     started = time.perf_counter()
     if args.multi_step and (args.detail or args.fidelity):
         raise UsageError(
-            "--multi-step takes the most likely bits: leave out --detail and --fidelity."
+            "--multi-step uses the most likely bits: leave out --detail and --fidelity."
         )
     if args.size % args.scale:
         raise UsageError(f"--size {args.size} must be a multiple of --scale {args.scale}.")
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     sources = _sources(args)
     sheet = _sheet_path(args.output, sources)
     settings = settings_from(args, recommended_settings(files), upscale=float(args.scale))
-    args.seed = settings.seed  # the degradations share it
+    args.seed = settings.seed  # also of the degradations
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
     say_if_bundled(files)
@@ -140,12 +140,14 @@ def run(args: argparse.Namespace) -> int:
             text = shown(f"{source.name} left out: {error}", LONGEST_SENTENCE)
             print(f"varestorer: {text}", file=sys.stderr)
     if not results:
-        raise VARestorerError("none of the photographs could be measured.")
+        raise VARestorerError("None of the photographs could be evaluated.")
     write_sheet(sheet, results, args.rows)
     print_table(results, args)
     speed = _speed(watches)
     for name, (tile, ratio) in speed.items():
-        print(f"{name:20} {tile:8.3f} s a tile in the transformer, {ratio:.2f} times the one pass")
+        print(
+            f"{name:20} {tile:8.3f} s per tile in the transformer, {ratio:.2f} times the one pass"
+        )
     print(f"wrote {sheet}")
     seconds = time.perf_counter() - started
     print(json.dumps(document(results, args, files, settings, seconds, speed)))
@@ -154,21 +156,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _sources(args: argparse.Namespace) -> list[Path]:
     if bool(args.input) == args.scikit_image:
-        raise UsageError("give either photographs (files or folders) or --scikit-image.")
+        raise UsageError("Specify either photographs (files or folders) or --scikit-image.")
     if args.scikit_image:
         from ..evaluate import scikit_image_photographs
 
         sources, missing = scikit_image_photographs()
         if missing:
             print(
-                f"varestorer: this scikit-image comes without {', '.join(missing)}; measuring on "
+                f"varestorer: this version of scikit-image does not contain {', '.join(missing)}; using "
                 f"the other {len(sources)}",
                 file=sys.stderr,
             )
         return sources
     sources, skipped = collect_pictures(args.input)
     if not sources:
-        raise UsageError(f"there are no pictures in {', '.join(args.input)}.")
+        raise UsageError(f"There are no pictures in {', '.join(args.input)}.")
     if skipped:
         print(f"varestorer: {skipped} other files skipped", file=sys.stderr)
     return sources
@@ -183,12 +185,12 @@ def _sheet_path(name: str, sources: list[Path]) -> Path:
     except ImageError as error:
         raise UsageError(str(error)) from error
     if path.is_dir() or path.resolve() in {source.resolve() for source in sources}:
-        raise UsageError(f"{path} is a folder or one of the inputs. Give another -o.")
+        raise UsageError(f"{path} is a folder or one of the inputs. Choose another -o.")
     return path
 
 
 def _ways(restorer: Restorer) -> tuple[dict[str, Restorer], dict[str, Timed]]:
-    """Return restorers by the ways to run the transformer, and the stopwatches on these."""
+    """Return a restorer for each way to run the transformer, and the timers of these."""
     from ..evaluate import CachedSteps, Pass, RefedSteps, Timed
     from ..loaded import LoadedStages
     from ..restorer import Restorer
@@ -199,13 +201,13 @@ def _ways(restorer: Restorer) -> tuple[dict[str, Restorer], dict[str, Timed]]:
     watches = {name: Timed(kind(loaded.transformer)) for name, kind in kinds.items()}
     ways = {}
     for name, watch in watches.items():
-        transformer: Any = watch  # is called as the transformer is
+        transformer: Any = watch  # called like the transformer
         ways[name] = Restorer(replace(loaded, transformer=transformer))
     return ways, watches
 
 
 def _speed(watches: dict[str, Timed]) -> dict[str, tuple[float, float]]:
-    """Return seconds a tile in the transformer, and their ratio to those of the one pass."""
+    """Return the transformer's seconds per tile, and their ratio to those of the one pass."""
     tiles = {name: watch.seconds_per_tile for name, watch in watches.items()}
     return {name: (tile, tile / tiles[RESTORED]) for name, tile in tiles.items()}
 

@@ -1,4 +1,4 @@
-"""What `varestorer evaluate` shows: a contact sheet, a table of means, and a JSON document."""
+"""Output of `varestorer evaluate`: a contact sheet, a table of means, and a JSON document."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from ..evaluate import Scores
 
 RESTORED = "restored"
-"""Name of the one pass, which the others are compared with."""
+"""Name of the one pass, with which the others are compared."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One photograph."""
+    """Results for one photograph."""
 
     name: str
     scores: dict[str, Scores]
-    """By method."""
+    """Scores by method."""
     panels: list[tuple[str, Tensor]]
-    """Its row of the contact sheet."""
+    """Row of the contact sheet."""
 
 
 def write_sheet(path: Path, results: list[Measured], most: int) -> None:
-    """Write the contact sheet, a row a photograph; of more than `most` photographs, that many evenly spread."""
+    """Write the contact sheet with one row per photograph, of at most `most` evenly selected ones."""
     import torch
     import torch.nn.functional as F
 
@@ -65,7 +65,7 @@ def print_table(results: list[Measured], args: argparse.Namespace) -> None:
     gain, error = _gain(results)
     print(_row("restored - bicubic", gain, sign="+"))
     print(_row("  standard error", error))
-    print("higher is better, but GMSD: lower; gradient energy: nearer to 1, the original's")
+    print("higher is better, except GMSD: lower; gradient energy: closer to 1, the original's")
 
 
 def _row(label: str, values: Scores, sign: str = "") -> str:
@@ -93,7 +93,7 @@ def document(
     seconds: float,
     speed: dict[str, tuple[float, float]],
 ) -> dict[str, Any]:
-    """Return everything that was measured, and with what."""
+    """Return all measurements and the settings they were made with."""
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
     from ..checkpoint.save import sha256
 

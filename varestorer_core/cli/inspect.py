@@ -1,4 +1,4 @@
-"""`varestorer inspect`: what a checkpoint is, and what is wrong with it."""
+"""`varestorer inspect`: identify a checkpoint and list its problems."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..wording import LONGEST, shown
 if TYPE_CHECKING:
     from ..checkpoint.examine import Report
 
-_PROBLEM = 1000  # characters: sentences of ours may be longer than texts of files
+_PROBLEM = 1000  # characters: our sentences may be longer than texts of files
 _SHOWN = ("format", "varestorer.config", "varestorer.kind", "varestorer.v_bias")
-"""Metadata that the report has in other words."""
+"""Metadata that the report shows in other words."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -72,7 +72,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 
 def as_text(report: Report) -> str:
-    """Return the report for people."""
+    """Return the report as text."""
     facts = as_dict(report)
     parameters = f"{facts['parameters']:,}"
     if facts["lora_parameters"]:
@@ -91,7 +91,7 @@ def as_text(report: Report) -> str:
         *([] if facts["problems"] else [("problems", "none found")]),
     ]
     width = max(len(shown(key)) for key, _ in rows)
-    # Metadata and names are a stranger's: a terminal must not obey them.
+    # Metadata and names are untrusted: control sequences are escaped.
     return "\n".join(
         f"{shown(key):<{width}}  {shown(value, _PROBLEM if key == 'problem' else LONGEST)}"
         for key, value in rows

@@ -1,4 +1,4 @@
-"""Which pictures to restore, and where each result goes. No picture is opened here."""
+"""The pictures to restore and the path of each result. No picture is opened here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from . import UsageError
 from .remote import RemotePath, check_reachable, path_of, walk
 
 ENDING = ".png"
-"""Of results in a folder, unless another is asked for: the only format that keeps every bit,
-transparency and 16 bits."""
+"""Default extension of results in a folder: the only format that is lossless and holds transparency and 16 bits."""
 
 _LONGEST_NAME = 255  # bytes, on the usual file systems
 _UNREAD = {
@@ -38,7 +37,7 @@ class Job:
     source: Path
     target: Path
     compare: Path | None
-    """Where the side-by-side goes, if one is wanted."""
+    """Path of the side-by-side picture, if requested."""
 
 
 def plan_jobs(
@@ -51,25 +50,25 @@ def plan_jobs(
     suffix: str = "",
     remote: bool = False,
 ) -> tuple[list[Job], int]:
-    """Expand files and folders and give each picture a name of its own in the output.
+    """Expand files and folders, and assign each picture a unique name in the output.
 
-    Subfolders are searched where `recursive` says so, and appear in the output again. Files of folders that look like
-    pictures but are not read are named on stderr. `output` is a file if it ends like a picture file and
-    there is one input picture, else a folder, where results are called like their source with the
-    given ending; where two sources share that name, the later ones get their old ending appended. `suffix` is added to
-    every name before its ending.
+    With `recursive`, subfolders are searched and reproduced in the output. Files in folders that look like pictures but
+    are not supported are listed on stderr. `output` is a file if it has the extension of a picture file and there is
+    one input picture, else a folder, where results have the name of their source with the extension `ending`; if two
+    sources share that name, the old extension is appended to the later ones. `suffix` is added to every name before its
+    extension.
 
     Args:
         remote: whether inputs and output may be URIs of object stores.
 
     Returns:
-        The jobs, and how many files of the folders were left out because they are not pictures.
+        The jobs, and the number of files in folders that were skipped because they are not pictures.
 
     Raises:
-        UsageError: if there is nothing to do, or a result would replace or join its originals.
+        UsageError: if there is nothing to do, or a result would replace its source or go to its folder.
     """
     if any(sign in suffix for sign in '/\\:*?"<>|\0'):
-        raise UsageError(f"--suffix {suffix} is no part of a file name.")
+        raise UsageError(f"--suffix {suffix} is not valid in a file name.")
     if not all([*inputs, output]):
         raise UsageError("an input or output is empty. Give the name of a file or folder.")
     target = path_of(output)
@@ -81,11 +80,11 @@ def plan_jobs(
         print(f"varestorer: note: {shown(reason, LONGEST_SENTENCE)}", file=sys.stderr)
     if not sources:
         left_out = f" ({skipped} other files)" if skipped else ""
-        raise UsageError(f"there are no pictures in {', '.join(inputs)}{left_out}.")
+        raise UsageError(f"There are no pictures in {', '.join(inputs)}{left_out}.")
     if _is_file_name(target):
         if len(sources) > 1:
             raise UsageError(
-                f"{len(sources)} pictures cannot all become {target}. Give a folder after -o."
+                f"{len(sources)} pictures cannot all be written to {target}. Specify a folder after -o."
             )
         extra = target.with_name(f"{target.stem}_compare.png") if compare else None
         jobs = [Job(sources[0], target, extra)]
@@ -97,7 +96,7 @@ def plan_jobs(
 
 
 def check_format(wanted: str | None, target: Path) -> None:
-    """Refuse a --format that does not agree with the file name of a result.
+    """Raise an error if --format does not agree with the file name of a result.
 
     Raises:
         UsageError: if it does not.
@@ -105,12 +104,12 @@ def check_format(wanted: str | None, target: Path) -> None:
     endings = {"jpg": (".jpg", ".jpeg"), "tif": (".tif", ".tiff")}
     if wanted is not None and target.suffix.lower() not in endings.get(wanted, (f".{wanted}",)):
         raise UsageError(
-            f"--format {wanted} does not agree with {target}. Leave it out: the name decides."
+            f"--format {wanted} does not agree with {target}. Leave it out: the name determines the format."
         )
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that a folder exists and that files can be created in it.
+    """Create a folder if necessary and check that files can be created in it.
 
     Raises:
         UsageError: if not.
@@ -131,7 +130,7 @@ def check_writable(folder: Path) -> None:
 def collect_pictures(
     inputs: Iterable[str], *, recursive: bool = False, without: Path | None = None
 ) -> tuple[list[Path], int]:
-    """Return the picture files behind the inputs, each once, and the number of other files.
+    """Return the picture files of the inputs, each once, and the number of other files.
 
     Raises:
         UsageError: if an input does not exist or cannot be listed.
@@ -142,13 +141,13 @@ def collect_pictures(
 
 @dataclass
 class _Found:
-    """What the inputs hold."""
+    """Files found in the inputs."""
 
     pictures: dict[Path, Path] = field(default_factory=dict)
-    """Each picture, and where its result goes below the output folder."""
+    """Each picture with the subfolder of its result in the output folder."""
     skipped: int = 0
     unsupported: list[str] = field(default_factory=list)
-    """Files that look like pictures but are not read, with the reason."""
+    """Files that look like pictures but are not supported, with the reason."""
 
 
 def _find(
@@ -194,11 +193,13 @@ def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path, regular: b
     elif ending in READABLE and regular:
         _add(found, seen, entry, below)
     elif ending in READABLE:
-        found.unsupported.append(f"{entry} is a broken link, or no regular file: skipped")
+        found.unsupported.append(f"{entry} is a broken link, or not a regular file: skipped")
         found.skipped += 1
     else:
         if ending in _UNREAD:
-            found.unsupported.append(f"{entry} is {_UNREAD[ending]}, which is not read: skipped")
+            found.unsupported.append(
+                f"{entry} is {_UNREAD[ending]}, which is not supported: skipped"
+            )
         found.skipped += 1
 
 
@@ -233,10 +234,10 @@ def _is_file_name(target: Path) -> bool:
         return True
     if ending in READABLE or ending in _UNREAD or ending in _DOCUMENTS:
         raise UsageError(
-            f"{target}: {ending} files are not written. Use one of {', '.join(sorted(FORMATS))}."
+            f"{target}: {ending} files cannot be written. Use one of {', '.join(sorted(FORMATS))}."
         )
     if target.exists():
-        raise UsageError(f"{target} is a file. Give a folder or the name of a picture after -o.")
+        raise UsageError(f"{target} is a file. Specify a folder or the name of a picture after -o.")
     return False
 
 
@@ -249,7 +250,7 @@ def _jobs_in_folder(
         place = folder / below
         if place.resolve() in (source.resolve().parent, source.parent.resolve()):
             raise UsageError(
-                f"{place} is the folder of {source.name} itself. Give another folder after -o, "
+                f"{place} is the folder of {source.name} itself. Specify another folder after -o, "
                 "or the name of a file."
             )
         stem = _free_stem(source, taken.setdefault(place, set()), compare) + suffix
@@ -268,9 +269,9 @@ def _check_names(jobs: list[Job]) -> None:
 
 
 def _free_stem(source: Path, taken: set[str], compare: bool) -> str:
-    """Return a stem whose files are not taken yet, and take them.
+    """Return a stem whose file names are still free, and reserve them.
 
-    Names that differ only in case, or in how an accent is encoded, count as equal, as they are on Windows and macOS.
+    Names that differ only in case, or in the encoding of accents, count as equal, as on Windows and macOS.
     """
     ending = source.suffix.lstrip(".")
     stem, number = source.stem, 1

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: the program's own); return the exit code."""
     with guarded_output() as stdout:
         code = _run(argv)
-    # Results that a full disk did not take are a failure; a reader that went away is none.
+    # Output lost on a full disk is a failure; a reader that closed its pipe is not.
     return 1 if code == 0 and stdout is not None and stdout.lost else code
 
 
@@ -40,7 +40,7 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"varestorer: error: {shown(error, LONGEST_SENTENCE)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # Folders that may not be looked into, names that are too long, links in a circle: whatever asked for them.
+        # Folders without permission, names that are too long, circular links.
         if debug:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
@@ -60,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands."""
-    # Here, so that Ctrl-C while they are imported ends in the same way as later.
+    # Imported here, so that Ctrl-C during the import has the same effect as later.
     from . import benchmark, convert, degrade, demo, distill, evaluate, inspect, profile, restore
 
     parser = argparse.ArgumentParser(
@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command.add_parser(commands)
     for subparser in commands.choices.values():
-        # Also after the command's name; suppressed so that it does not undo one given before it.
+        # Also accepted after the command's name; suppressed so that it does not override one before it.
         subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP
         )
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 _OUT_OF_MEMORY = (
-    "there is not enough memory on the device. Close other programs that use it, choose a smaller type (--dtype bf16) "
+    "There is not enough memory on the device. Close other programs that use it, choose a smaller type (--dtype bf16) "
     "or batch, or run with --device cpu."
 )
 _DEBUG_HELP = "show where an error comes from"

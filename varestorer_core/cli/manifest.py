@@ -1,10 +1,10 @@
-"""The record of a run, one JSON line a picture: what was made of what, by which settings, or why not.
+"""The manifest of a run, one JSON line per picture: source, settings and result, or the error.
 
-A line is appended before its result takes its final name, so a run that is killed at any moment can be continued: a
-picture is done if a line has its content, the same settings and the same result, and the result has the content that
-the line says. Nothing goes by names or dates alone.
+A line is appended before its result is renamed to its final name, so a run that is killed at any moment can be
+continued: a picture is done if a line has its content, the same settings and the same result, and the result has the
+content recorded in the line. Names and dates alone are never trusted.
 
-Fields: `input` (path), `hash` (SHA-256 of its content), `settings` (all that decides the pixels), `result` (path),
+Fields: `input` (path), `hash` (SHA-256 of its content), `settings` (all that determines the pixels), `result` (path),
 `result_hash`, `width`, `height`, `seconds`, `error` (null, or a sentence), `notes`.
 """
 
@@ -24,13 +24,13 @@ from . import UsageError
 from .remote import RemotePath, is_uri, path_of
 
 FILE_NAME = ".varestorer-manifest.jsonl"
-"""In the folder of the results, unless another file is asked for."""
+"""Default name, in the folder of the results."""
 _BLOCK = 1 << 20
 
 
 @dataclass
 class Record:
-    """One picture of a run; see the module for the fields."""
+    """Record of one picture; see the module for the fields."""
 
     input: str
     settings: dict[str, Any]
@@ -44,7 +44,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """Return the record as JSON, in ASCII whatever the names are."""
+        """Return the record as JSON in ASCII."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -52,7 +52,7 @@ class Manifest:
     """A file of records, read once and appended to."""
 
     def __init__(self, path: Path) -> None:
-        """Read what an earlier run recorded; a last line that was cut off counts as not there.
+        """Read the records of earlier runs; an incomplete last line is ignored.
 
         Raises:
             VARestorerError: if the file cannot be read.
@@ -73,7 +73,7 @@ class Manifest:
                 continue
 
     def is_done(self, record: Record) -> bool:
-        """Tell whether the result of a record, whose `hash` is known, is there already."""
+        """Return whether the result of a record with a `hash` already exists."""
         wanted = self._done.get(self._key(asdict(record)))
         if wanted is None:
             return False
@@ -83,7 +83,7 @@ class Manifest:
             return False
 
     def known(self, record: Record) -> dict[str, str]:
-        """Return the result hashes that are recorded for the settings and the result of a record, by source hash."""
+        """Return the recorded result hashes for the settings and the result of a record, by source hash."""
         if self._by_result is None:
             self._by_result = {}
             for (source, *rest), result in self._done.items():
@@ -92,7 +92,7 @@ class Manifest:
         return self._by_result.get(tuple(rest), {})
 
     def append(self, record: Record) -> None:
-        """Add a record and bring it to the disk.
+        """Append a record and sync it to the disk.
 
         Raises:
             VARestorerError: if that fails.
@@ -121,7 +121,7 @@ class Manifest:
 
 
 def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
-    """Return the record that the options of a run ask for; to skip what is done, one is needed.
+    """Return the manifest for the options of a run; --skip-existing always uses one.
 
     Args:
         first: the first result.
@@ -152,7 +152,7 @@ def file_hash(path: Path) -> str:
 
 
 def file_mark(path: str | Path | None) -> str | None:
-    """Return what tells a large file from another without reading all of it: of its size, start, middle and end."""
+    """Return a fingerprint of a large file from its size, start, middle and end."""
     if path is None:
         return None
     path = Path(path)

@@ -1,4 +1,4 @@
-"""The networks of a run, from the files that the user named or the bundled ones."""
+"""Loading of the networks of a run, from the user's files or the bundled ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Paths as given on the command line; None takes the bundled file, or does without."""
+    """Paths from the command line; None means the bundled file, or none."""
 
     model: str | None = None
     vae: str | None = None
@@ -29,14 +29,14 @@ class ModelFiles:
     prompt: str | None = None
     cleaner: str | None = None
     adapters: tuple[tuple[str, float], ...] = ()
-    """Files and their strengths."""
+    """Pairs (file, strength)."""
     verify: bool = False
     """Compare the files with their checksums before they are loaded."""
     tile: int | None = None
     """Side of a tile in pixels; None is the model's own."""
 
     def absolute(self) -> ModelFiles:
-        """Return the files by paths that mean the same in every working directory."""
+        """Return the files with absolute paths."""
 
         def whole(path: str | None) -> str | None:
             return None if path is None else str(Path(path).absolute())
@@ -54,7 +54,7 @@ class ModelFiles:
 
 
 def model_files(args: argparse.Namespace) -> ModelFiles:
-    """Return the files that were named, if they exist and belong together.
+    """Return the files of the options, if they exist and belong together.
 
     Raises:
         UsageError: if not.
@@ -91,12 +91,12 @@ def load_models(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    compile: bool = False,  # noqa: A002 (the name of torch's own)
+    compile: bool = False,  # noqa: A002 (named like torch.compile)
 ) -> Restorer:
-    """Return the restorer of the files that were named; see `loading.load_restorer`.
+    """Return a restorer for the files; see `loading.load_restorer`.
 
     Raises:
-        CheckpointError: for a file that is not what it should be.
+        CheckpointError: for a file of another kind, or a damaged one.
         UsageError: for files that do not belong together.
     """
     from ..loading import load_restorer
@@ -120,17 +120,17 @@ def load_models(
 
 
 def say_if_bundled(files: ModelFiles) -> None:
-    """Tell on stderr that the tiny bundled model is at work, and what that means."""
+    """Print a note on stderr if the tiny bundled model is used."""
     if files.model is None:
         print(
-            "varestorer: using the bundled tiny model, made for trying out. "
-            "Give --model and --vae for the official one.",
+            "varestorer: using the bundled tiny model, which is meant for trying out. "
+            "Use --model and --vae for the official one.",
             file=sys.stderr,
         )
 
 
 def recommended_settings(files: ModelFiles) -> dict[str, Any]:
-    """Return the settings that the adapters recommend, the last one's where they differ, and tell them on stderr.
+    """Return the settings that the adapters recommend, and print them on stderr. The last adapter takes precedence.
 
     Raises:
         CheckpointError: for a file that is not a checkpoint, or whose recommendation is damaged.

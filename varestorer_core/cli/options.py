@@ -1,4 +1,4 @@
-"""The options of `varestorer restore`, which other commands share. Settings come from `settings.py`."""
+"""Options of `varestorer restore` that other commands share. Settings come from `settings.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="also write NAME_compare.png: input (bicubic) and result side by side",
+        help="also write NAME_compare.png with input (bicubic) and result side by side",
     )
     add_model_options(parser)
     add_sampling_options(parser)
@@ -35,7 +35,7 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         metavar="N,N",
-        help="restore on several GPUs at once, such as 0,1; in place of --device",
+        help="restore on several GPUs at once, such as 0,1; replaces --device",
     )
     add_cluster_options(parser)
     parser.add_argument(
@@ -60,19 +60,19 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=integer(1, None),
         metavar="N",
-        help="actors on the cluster (default: one for each GPU, or for each CPU where there are none)",
+        help="number of actors (default: one for each GPU, or for each CPU if there are none)",
     )
     group.add_argument(
         "--threads",
         type=integer(1, None),
         default=1,
         metavar="N",
-        help="CPU threads of each actor that has no GPU (default: %(default)d)",
+        help="CPU threads of each actor without a GPU (default: %(default)d)",
     )
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add which files are taken, what of them is kept, and how results are named and told."""
+    """Add the options for files: metadata, formats and names of results."""
     group = add_run_options(parser)
     group.add_argument(
         "--strip", action="store_true", help="drop resolution, EXIF, XMP and IPTC of the pictures"
@@ -80,18 +80,18 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--neutral",
         action="store_true",
-        help="write grey results for colour files without colour, as for grey files",
+        help="write grey results for colour files without colour",
     )
     group.add_argument(
         "--format",
         choices=("png", "jpg", "webp", "tif", "bmp"),
-        help="of the results in a folder (default: png)",
+        help="format of the results in a folder (default: png)",
     )
     group.add_argument(
         "--quality",
         type=integer(1, 100),
         metavar="N",
-        help="of JPEG and WebP results, 1 to 100 (default: 95)",
+        help="quality of JPEG and WebP results, 1 to 100 (default: 95)",
     )
     group.add_argument(
         "--suffix",
@@ -102,7 +102,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add what every run over many files has; return the group."""
+    """Add the options of every run over many files, and return the group."""
     group = parser.add_argument_group("files")
     group.add_argument("--recursive", action="store_true", help="also search subfolders")
     group.add_argument(
@@ -115,7 +115,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--manifest",
         metavar="FILE",
         help=(
-            "write a JSON line for every picture to this file; --skip-existing has one in the "
+            "write a JSON line for every picture to this file; with --skip-existing, the default is a file in the "
             "folder of the results"
         ),
     )
@@ -126,7 +126,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the files of the networks; `models.model_files` reads them."""
+    """Add the options for the files of the networks; `models.model_files` reads them."""
     group = parser.add_argument_group("models (default: the bundled tiny pair)")
     group.add_argument("--model", metavar="FILE", help="transformer, such as varestorer.pth")
     group.add_argument(
@@ -142,7 +142,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=between(0.0, 2.0),
         default=1.0,
         metavar="STRENGTH",
-        help="of adapters without a strength of their own, 0 (the transformer as it is) to 2; default: %(default)g",
+        help="strength of adapters without their own, from 0 (off) to 2; default: %(default)g",
     )
     group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
     group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
@@ -156,7 +156,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
-    """Return file and strength of `FILE` or `FILE:STRENGTH`; a file that is called so comes first.
+    """Return file and strength of `FILE` or `FILE:STRENGTH`; an existing file of that name takes precedence.
 
     Raises:
         UsageError: for a strength that is not from 0 to 2.
@@ -167,7 +167,7 @@ def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
     try:
         float(strength)
     except ValueError:
-        return text, usual  # a drive's colon, or a file that is not there, which is said later
+        return text, usual  # the colon of a drive, or a missing file, which raises an error later
     try:
         return path, between(0.0, 2.0)(strength)
     except argparse.ArgumentTypeError as error:
@@ -175,10 +175,10 @@ def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None = None) -> None:
-    """Add what decides the pixels besides the size.
+    """Add the options that affect the pixels besides the size.
 
     Args:
-        seed_of: what the seed decides, where that is more than the sampling noise.
+        seed_of: what the seed is for, if it is more than the sampling noise.
     """
     group = parser.add_argument_group("restoration")
     add_setting(group, "detail", metavar="STRENGTH")
@@ -225,7 +225,7 @@ def add_setting(
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Add where and how fast to compute."""
+    """Add the options for device, dtype and speed."""
     group = parser.add_argument_group("speed and memory")
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"
@@ -245,7 +245,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
 
     def parse(text: str) -> float:
         value = float(text)
-        if not low <= value <= high:  # also refuses "nan"
+        if not low <= value <= high:  # also rejects "nan"
             raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g}, got {text}")
         return value
 
@@ -256,13 +256,13 @@ def between(low: float, high: float) -> Callable[[str], float]:
 def above_zero(text: str) -> float:
     """Parse a finite number above 0."""
     value = float(text)
-    if not 0 < value < float("inf"):  # also refuses "nan"
+    if not 0 < value < float("inf"):  # also rejects "nan"
         raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text}")
     return value
 
 
 def integer(low: int, high: int | None) -> Callable[[str], int]:
-    """Return a parser of whole numbers from `low` to `high`, None without end."""
+    """Return a parser of whole numbers from `low` to `high`; None means no limit."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -278,10 +278,10 @@ def integer(low: int, high: int | None) -> Callable[[str], int]:
 def settings_from(
     args: argparse.Namespace, recommended: Mapping[str, Any] | None = None, **given: Any
 ) -> RestoreSettings:
-    """Return the settings that were given, those by keyword in place of options.
+    """Return the settings of the options; keyword arguments replace them.
 
     Args:
-        recommended: by the adapters, for what was not given.
+        recommended: settings recommended by the adapters, for options that were not given.
     """
     options = {name: getattr(args, name) for name in SETTINGS if hasattr(args, name)}
     options = {name: value for name, value in options.items() if value is not None}

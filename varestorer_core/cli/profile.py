@@ -1,4 +1,4 @@
-"""`varestorer profile`: parameters and computation of a model."""
+"""`varestorer profile`: parameters and computational cost of a model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def add_parser(subparsers: Any) -> None:
 
     parser = subparsers.add_parser(
         "profile",
-        help="count and time what a model costs",
+        help="measure the cost of a model",
         description="Print parameters, GFLOPs and multiply-adds of one tile by stage, seconds and peak "
         "memory, a markdown row in the paper's form, and as the last line one JSON document.",
     )
     parser.add_argument(
         "--count-only",
         action="store_true",
-        help="count from the shapes and run nothing: no seconds, no memory",
+        help="count from shapes alone, without running: no seconds, no memory",
     )
     parser.add_argument(
         "--official",
         action="store_true",
-        help="count the released model by its shapes, without its files; implies --count-only",
+        help="count the released model from its shapes, without its files; implies --count-only",
     )
     parser.add_argument(
         "--pixel-class",
@@ -46,14 +46,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--multi-step",
         action="store_true",
-        help="scale by scale with a key/value cache, as the teacher predicts, instead of in one pass",
+        help="predict scale by scale with a key/value cache, like the teacher, instead of in one pass",
     )
     parser.add_argument(
         "--repeats",
         type=integer(1, 1000),
         default=3,
         metavar="N",
-        help="timed runs of every stage, of which the median counts (default: %(default)s)",
+        help="timed runs of every stage; the median is reported (default: %(default)s)",
     )
     add_model_options(parser)
     add_device_options(parser)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, TransformerConfig]:
-    """Return the name and the shapes of the files that were named."""
+    """Return the name and the shapes of the files."""
     from pathlib import Path
 
     from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
@@ -122,7 +122,7 @@ def _schedule(args: argparse.Namespace, transformer: TransformerConfig) -> Any:
 
 
 def _loaded(args: argparse.Namespace, schedule: Any) -> Any:
-    """Return the loaded networks, on tiles of the schedule."""
+    """Return the loaded networks, for tiles of the schedule."""
     from dataclasses import replace
 
     from .device import device_and_dtype

@@ -1,4 +1,4 @@
-"""One bar for a whole run: pictures, megapixels a second and the time that is left."""
+"""Progress bar for a whole run: pictures, megapixels per second and the remaining time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FORMAT = (
 
 
 class RunBar:
-    """Shows how far a run is; pictures under way count by their steps."""
+    """Shows the progress of a run, including the steps of unfinished pictures."""
 
     def __init__(self, total: int) -> None:
-        # disable=None: a file or a pipe has no use for a bar.
+        # disable=None: no bar in a file or a pipe.
         self._bar = tqdm(
             total=total, leave=False, bar_format=_FORMAT, mininterval=0.2, disable=None
         )
@@ -31,7 +31,7 @@ class RunBar:
         self._started = time.perf_counter()
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Show how far a picture is."""
+        """Show the progress of a picture."""
         self._parts[name] = done / max(total, 1)
         self._bar.set_description_str(f"{shown(name)}: ", refresh=False)
         self._show()
@@ -55,7 +55,7 @@ class RunBar:
         self._bar.close()
 
     def _show(self) -> None:
-        # Threads of several devices come here at once.
+        # Called from the threads of several devices.
         now = self._done + sum(list(self._parts.values()))
         with self._bar.get_lock():
             self._bar.update(max(0, min(now, self._bar.total) - self._bar.n))

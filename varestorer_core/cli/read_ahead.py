@@ -1,7 +1,7 @@
-"""Reading ahead and writing behind, so that the device that restores waits for no file.
+"""Reading ahead and writing in the background, so that the device never waits for files.
 
-One thread reads for each worker, one writes; outcomes come in the order in which pictures were finished. What is read
-ahead is limited in pictures and in pixels, so memory does not grow with the folder.
+One thread per worker reads and one thread writes; outcomes are reported in the order in which pictures were finished.
+Reading ahead is limited in pictures and in pixels, so memory does not grow with the folder.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 AHEAD = 2
-"""Pictures that are read ahead, and that wait to be written, for each worker."""
+"""Maximum number of pictures per worker that are read ahead, and that wait to be written."""
 MAX_PIXELS_AHEAD = 2**25
-"""Pixels of results from which on nothing more is read ahead."""
+"""Maximum number of pixels of results that are read ahead."""
 _SHORT = 0.2  # seconds
 
 
 class StoppedError(BaseException):
-    """Raised in the work on a picture when the run is to end; no failure of the picture."""
+    """Raised while processing a picture when the run is stopped; not a failure of the picture."""
 
 
 class ReadAhead(Generic[T]):
@@ -38,14 +38,14 @@ class ReadAhead(Generic[T]):
         group_pixels: int = 0,
         stop: threading.Event | None = None,
     ) -> None:
-        """Take the steps, none of which may raise for what is wrong with an item.
+        """Create the pipeline. The steps must not raise exceptions for problems of an item.
 
         Args:
-            read: returns the pixels of the item's result; 0 for one that needs no work.
-            workers: each restores a list of items; the first one runs in the calling thread if it is alone.
+            read: returns the number of pixels of the item's result; 0 for one that needs no work.
+            workers: each restores a list of items; a single one runs in the calling thread.
             finish: writes an item and reports it, in a thread of its own.
-            group_pixels: items that were read already are worked on together up to so many pixels.
-            stop: set when the run is to end; a worker may then raise StoppedError.
+            group_pixels: items that have been read are processed together up to this number of pixels.
+            stop: set to stop the run; a worker may then raise StoppedError.
         """
         self._items, self._read, self._finish = deque(items), read, finish
         self._workers = workers
@@ -59,11 +59,10 @@ class ReadAhead(Generic[T]):
         """Seconds that workers waited for files to be read."""
 
     def run(self) -> None:
-        """Pass all items through.
+        """Process all items.
 
         Raises:
-            BaseException: what a step raised after all, such as KeyboardInterrupt; the items under way are finished
-                or dropped.
+            BaseException: an exception of a step, such as KeyboardInterrupt; unfinished items are finished or dropped.
         """
         readers = ThreadPoolExecutor(len(self._workers), "read")
         writer = ThreadPoolExecutor(1, "write")
@@ -93,7 +92,7 @@ class ReadAhead(Generic[T]):
         try:
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(_SHORT)  # in short turns, or Ctrl-C would wait on some systems
+                    thread.join(_SHORT)  # with a timeout, because Ctrl-C would wait on some systems
         except BaseException:
             self._stop.set()
             for thread in threads:
@@ -132,7 +131,7 @@ class ReadAhead(Generic[T]):
             self._stop.set()
 
     def _next_group(self, readers: ThreadPoolExecutor) -> list[tuple[T, int]]:
-        """Return the next item, with those after it that may share its batch; none at the end."""
+        """Return the next item and those after it that may share its batch; empty at the end."""
         with self._lock:
             self._read_ahead(readers)
             if not self._ahead:
@@ -151,7 +150,7 @@ class ReadAhead(Generic[T]):
         return group
 
     def _read_ahead(self, readers: ThreadPoolExecutor) -> None:
-        """Have further items read, as far as there is room; a size is known only once an item was read."""
+        """Start reading further items as long as there is room; an item's size is only known after it was read."""
         most = AHEAD * len(self._workers) * (4 if self._group_pixels else 1)
         while self._items and len(self._ahead) < most and not self._stop.is_set():
             unread = sum(not future.done() for _, future in self._ahead)

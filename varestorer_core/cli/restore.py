@@ -1,4 +1,4 @@
-"""`varestorer restore`: pictures in, restored pictures of exactly the requested size out."""
+"""`varestorer restore`: restore pictures to exactly the requested size."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _on_cluster(
     jobs: Sequence[Job],
     batch: Batch,
 ) -> int:
-    """Do every job by actors of a cluster; return how many there were."""
+    """Process every job on a cluster and return the number of actors."""
     from .cluster import ActorSettings, run_on_cluster
 
     device, dtype = batch.settings["device"], batch.settings["dtype"]
@@ -154,10 +154,10 @@ def _actor_worker(
 
 
 def devices_and_dtype(args: argparse.Namespace) -> tuple[list[torch.device], torch.dtype]:
-    """Return the devices of --devices, or the one of --device, and the type, which is that of the first device.
+    """Return the devices of --devices, or the one of --device, and the dtype for the first of them.
 
     Raises:
-        UsageError: for a device that is not there, or devices of several kinds, whose results would differ.
+        UsageError: for a device that does not exist, or devices of several kinds, whose results would differ.
     """
     from .device import device_and_dtype
 
@@ -181,7 +181,7 @@ def recorded(
     device: str,
     dtype: str,
 ) -> dict[str, Any]:
-    """Return all that decides the results' bytes, for the records. The tile batch does not."""
+    """Return everything that determines the results' bytes, for the manifest. The tile batch does not."""
     values = {name: value for name, value in asdict(settings).items() if name != "tile_batch"}
     named = {name: file_mark(getattr(files, name)) for name in _MODEL_FILES}
     return {
@@ -200,7 +200,7 @@ def recorded(
 
 
 def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name: str) -> Tensor:
-    """Return the restored picture (3, H', W') of one (3, H, W), under a progress bar."""
+    """Restore a picture (3, H, W) to (3, H', W') and show a progress bar."""
     with _progress_bar(name) as on_progress:
         return restorer.restore(rgb, settings, on_progress=on_progress)
 
@@ -209,7 +209,7 @@ def restore_rgb(rgb: Tensor, restorer: Restorer, settings: RestoreSettings, name
 def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
-    # Three steps a tile: encode, restore, decode. disable=None: on terminals only.
+    # Three steps per tile: encode, restore, decode. disable=None: on terminals only.
     with tqdm(desc=name, unit="step", leave=False, disable=None) as bar:
 
         def show(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The steps of a restoration: read a picture, restore it on a device, write the result with what its source had."""
+"""Steps of a restoration: read a picture, restore it on a device, write the result with the source's metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..settings import RestoreSettings
 
 GROUP_PIXELS = 2**22
-"""Pixels of results whose tiles share batches on a GPU."""
+"""Maximum number of pixels of results whose tiles share batches on a GPU."""
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Restoring:
     strip: bool = False
     """Drop resolution, EXIF, XMP and IPTC."""
     neutral: bool = False
-    """Make grey results of colour files without colour."""
+    """Write grey results for colour files without colour."""
     quality: int | None = None
-    """Of JPEG and WebP, 1 to 100; None is 95."""
+    """Quality of JPEG and WebP, 1 to 100; None means 95."""
 
     def read(self, task: Task) -> int:
         """See `Steps.read`."""
@@ -50,7 +50,7 @@ class Restoring:
     def worker(
         self, restorer: Restorer, stop: Event | None = None
     ) -> Callable[[Sequence[Task]], None]:
-        """Return the work of one device."""
+        """Return a worker for one device."""
 
         def work(tasks: Sequence[Task]) -> None:
             def show(done: int, total: int) -> None:
@@ -98,12 +98,12 @@ class Restoring:
 
 
 def is_neutral(rgb: Tensor) -> bool:
-    """Tell whether a picture (3, H, W) in [0, 1] has no colour: its channels are equal to 1 / 255."""
+    """Return whether a picture (3, H, W) in [0, 1] has no colour: its channels differ by at most 1 / 255."""
     return bool((rgb.amax(0) - rgb.amin(0)).max() <= 1.001 / 255)
 
 
 def write_result(task: Task, picture: Picture, *, quality: int | None = None) -> None:
-    """Write a result with what its source had and its format can hold; say what is left out."""
+    """Write a result with the source's properties as far as its format can hold them, and note the others."""
     from ..pictures import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, write_picture
     from ..resize import resize_lanczos
 
@@ -112,10 +112,10 @@ def write_result(task: Task, picture: Picture, *, quality: int | None = None) ->
     size = restored.shape[-2], restored.shape[-1]
     alpha, bit_depth = picture.alpha, picture.bit_depth
     if alpha is not None and file_format not in ALPHA_FORMATS:
-        task.note(f"has transparency, which {file_format} cannot hold: left out")
+        task.note(f"has transparency, which {file_format} cannot hold, so it is dropped")
         alpha = None
     if bit_depth != 8 and file_format not in DEEP_FORMATS:
-        task.note(f"has {bit_depth} bits per channel, written as {file_format} with 8")
+        task.note(f"has {bit_depth} bits per channel, but {file_format} is written with 8")
         bit_depth = 8
     if picture.icc_profile is not None and file_format == "BMP":
         task.note("has a colour profile, which BMP cannot hold: colours will look different")

@@ -1,7 +1,7 @@
-"""Output streams that never stop a run: closed, full, of any encoding.
+"""Output streams that never stop a run, whether closed, full or of any encoding.
 
-A batch is worth more than its messages. What cannot be encoded is escaped; once a stream cannot be written to, its
-messages are dropped.
+A batch is worth more than its messages. Characters that cannot be encoded are escaped; once a stream cannot be written
+to, its messages are dropped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 _QUIET = (errno.EPIPE, errno.EBADF)
-"""The reader went away, or the stream was closed: nothing to tell, and nobody to tell it to."""
+"""The reader closed its pipe, or the stream was closed, so no output is expected."""
 
 
 class GuardedStream(io.TextIOBase):
-    """Writes to a stream until that fails, then drops what comes."""
+    """Writes to a stream until that fails, then drops further output."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -30,11 +30,11 @@ class GuardedStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Of the stream; tqdm chooses its characters by it."""
+        """Encoding of the stream, by which tqdm chooses its characters."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write, or drop, text."""
+        """Write or drop text."""
         if self.error is None:
             try:
                 self._stream.write(text)
@@ -53,25 +53,25 @@ class GuardedStream(io.TextIOBase):
                 self.error = error
 
     def isatty(self) -> bool:
-        """Tell whether a person watches."""
+        """Return whether the stream is a terminal."""
         try:
             return self._stream.isatty()
         except ValueError:  # closed
             return False
 
     def fileno(self) -> int:
-        """Return the descriptor; tqdm asks for the width of the terminal."""
+        """Return the descriptor, by which tqdm finds the width of the terminal."""
         return self._stream.fileno()
 
     @property
     def lost(self) -> bool:
-        """Whether output was lost that somebody waits for, as on a full disk."""
+        """Whether output was lost that the user expects, as on a full disk."""
         return isinstance(self.error, OSError) and self.error.errno not in _QUIET
 
 
 @contextmanager
 def guarded_output() -> Iterator[GuardedStream | None]:
-    """Put guards before stdout and stderr; yield that of stdout, None where there is no stdout."""
+    """Guard stdout and stderr; yield the guard of stdout, None if there is no stdout."""
     kept = sys.stdout, sys.stderr
     guards = [None if stream is None else GuardedStream(stream) for stream in kept]
     sys.stdout, sys.stderr = guards  # pyright: ignore
@@ -87,7 +87,7 @@ def guarded_output() -> Iterator[GuardedStream | None]:
 
 
 def _silence(stream: TextIO) -> None:
-    """Point a broken stream nowhere, or the interpreter would complain about it when it ends."""
+    """Redirect a broken stream to the null device, or the interpreter would report it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
