@@ -147,3 +147,20 @@ def micro_run():
         return RunSettings(out=out, **{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Replace the networks of `varestorer restore` by a stand-in, and return it."""
+    from restore_command import StandIn
+
+    from varestorer_core.cli import restore
+
+    stand_in = StandIn()
+
+    def load_models(files, **others):
+        stand_in.loaded.append({"files": files, **others})
+        return stand_in
+
+    monkeypatch.setattr(restore, "load_models", load_models)
+    return stand_in
