@@ -104,7 +104,7 @@ def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]
             "A prompt needs the package transformers, which is not installed. "
             "Run: pip install 'varestorer[text]'"
         ) from error
-    # No code and no pickled object of the folder is run, and nobody is asked whether it may be.
+    # No code and no pickled object of the folder is run, and the user is not asked to allow it.
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_config(folder, config, channels)
     tokenizer = AutoTokenizer.from_pretrained(
@@ -125,7 +125,7 @@ def _empty_model(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> An
         if key != _TIED and (stored is None or stored.shape != like.shape):
             found = "lacks it" if stored is None else f"has it with shape {tuple(stored.shape)}"
             raise CheckpointError(
-                f"{folder} does not fit its config.json: {key} is {tuple(like.shape)}, the file "
+                f"{folder} does not fit its config.json: {key} must be {tuple(like.shape)}, but the file "
                 f"{found}. {_ADVICE}"
             )
     return model
@@ -155,7 +155,7 @@ def _fill(
 
 
 def _check_shapes(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a config.json that asks for another network than the weights are, before it is built."""
+    """Reject a config.json that describes another network than the weights, before it is built."""
     names = {
         f"encoder.block.{index}.layer.0.SelfAttention.q.weight" for index in range(len(tensors))
     }

@@ -43,7 +43,7 @@ def read_checkpoint(
         path: a safetensors file, a PyTorch pickle (opened with `weights_only`), the folder or
             index file of a Hugging Face text encoder, of which the encoder part is read, or the folder of an adapter
             that PEFT saved, whose configuration is added to the metadata.
-        kind: "transformer" or "tokenizer", to choose where a file holds both.
+        kind: "transformer" or "tokenizer", to choose if a file holds both.
 
     Raises:
         CheckpointError: if there is no such file or it is not a checkpoint.
@@ -158,7 +158,7 @@ def _shard_names(index: Path) -> dict[str, str]:
     """Return the file name of each tensor of an index."""
     try:
         weight_map = dict(json_text.read(index)["weight_map"])
-        # The index is data from elsewhere: it may only name its neighbours.
+        # The index is untrusted: it may only name files in its own folder.
         names = {str(key): Path(str(file)).name for key, file in weight_map.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

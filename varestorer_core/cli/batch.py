@@ -56,7 +56,7 @@ class Task:
             self.say(text)
 
     def say(self, text: str) -> None:
-        """Tell on stderr something about the picture."""
+        """Print a note about the picture on stderr."""
         text = shown(f"{self.job.source.name} {text}", LONGEST_SENTENCE)
         print_line(self.bar, f"varestorer: note: {text}", error=True)
 
@@ -144,7 +144,7 @@ class Batch:
         return Task(job, index, record, on_encoded=self._record_result, bar=bar)
 
     def read(self, task: Task, steps: Steps) -> int:
-        """Read a picture, unless its result is there; return its result's pixels, 0 if there is nothing to do."""
+        """Read a picture, unless its result exists; return the pixels of its result, 0 if there is nothing to do."""
         with failure_kept(task):
             if self.manifest is not None:
                 _check_regular(task.job.source)
@@ -164,7 +164,7 @@ class Batch:
         self.tell(task)
 
     def work(self, task: Task, worker: Worker) -> None:
-        """Make the result of one picture."""
+        """Process one picture."""
         with failure_kept(task):
             worker([task])
 
@@ -251,7 +251,7 @@ def _work(group: list[Task], worker: Worker) -> None:
 
 @contextmanager
 def failure_kept(task: Task) -> Iterator[None]:
-    """Keep what a step raises as the failure of its picture, and count its seconds."""
+    """Record an exception in a step as the failure of its picture, and add up its seconds."""
     started = time.perf_counter()
     try:
         yield

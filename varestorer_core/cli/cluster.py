@@ -52,7 +52,7 @@ class PictureActor:
         self._work = given.make_worker()
 
     def __call__(self, group: dict[str, Any]) -> dict[str, list[str]]:
-        """Take rows of JSON and return a record for each, as JSON."""
+        """Process rows of JSON and return a record for each, as JSON."""
         return {"record": [self._done(json.loads(row)) for row in group["row"]]}
 
     def _done(self, row: dict[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _keep_hash(task: Task, content: memoryview, _: tuple[int, int]) -> None:
 
 
 def _is_kept(task: Task, known: dict[str, str], staging: Staging) -> bool:
-    """Hash the source of a task; tell whether its result, by what the manifest says of it, is there."""
+    """Hash the source of a task, and return whether its result exists according to the manifest."""
     try:
         task.record.hash = file_hash(task.job.source) if task.job.source.is_file() else None
         wanted = known.get(task.record.hash or "")
@@ -218,7 +218,7 @@ def connected(address: str) -> Any:
     """
     check_ray()
     ray = import_module("ray")
-    # Ray Data logs by loggers of its own, whatever `ray.init` is told.
+    # Ray Data uses its own loggers, regardless of the options of `ray.init`.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -70,7 +70,7 @@ def plan_jobs(
     if any(sign in suffix for sign in '/\\:*?"<>|\0'):
         raise UsageError(f"--suffix {suffix} is not valid in a file name.")
     if not all([*inputs, output]):
-        raise UsageError("an input or output is empty. Give the name of a file or folder.")
+        raise UsageError("An input or output is empty. Specify the name of a file or folder.")
     target = path_of(output)
     if isinstance(target, RemotePath) and not remote:
         raise _only_on_a_cluster(target)
@@ -153,7 +153,7 @@ class _Found:
 def _find(
     inputs: Iterable[str], recursive: bool, without: Path | None, remote: bool = False
 ) -> _Found:
-    """Look into files and folders. Links to folders are not followed, so no loop is endless."""
+    """Search files and folders. Links to folders are not followed, so that no loop is endless."""
     paths = [path_of(name) for name in inputs]
     missing = [str(p) for p in paths if not isinstance(p, RemotePath) and not p.exists()]
     if missing:
@@ -183,7 +183,7 @@ def _find(
 
 
 def _sort_in(found: _Found, seen: set[str], entry: Path, below: Path, regular: bool) -> None:
-    """Take a file of a folder as a picture, or count it as another."""
+    """Add a file of a folder as a picture, or count it as another file."""
     from ..pictures import READABLE
 
     ending = entry.suffix.lower()

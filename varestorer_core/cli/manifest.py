@@ -113,7 +113,7 @@ class Manifest:
             ) from error
 
     def _key(self, record: dict[str, Any]) -> tuple[str, str, str]:
-        """Return what a result depends on; results are named from the manifest, so that a folder may move."""
+        """Return what a result depends on; paths are relative to the manifest, so that the folder can be moved."""
         result = record["result"]
         if not is_uri(result):
             result = os.path.relpath(result, self.path.parent)

@@ -123,7 +123,7 @@ class Staging:
         return local
 
     def fetch(self, local: Path) -> None:
-        """Copy an object to its local path; one that is not there is left out.
+        """Copy an object to its local path; one that does not exist is skipped.
 
         Raises:
             ImageError: if the store refuses.

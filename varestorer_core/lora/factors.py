@@ -168,7 +168,7 @@ def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
         owner = name.rsplit(".lora_", 1)[0]
         down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
         if down is None or up is None:
-            return [f"the adapter has only one of the two factors of {owner}."]
+            return [f"The adapter has only one of the two factors of {owner}."]
         if down.ndim < 2 or up.ndim != down.ndim or down.shape[0] != up.shape[1]:
             return [
                 f"the adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "

@@ -5,8 +5,8 @@
     kohya           lora_unet_X_with_underscores.lora_down.weight, and X.alpha
     ComfyUI         diffusion_model.X.lora_down.weight
 
-A lora_A is our lora_down. An alpha, of the file or of `scaling`, means a factor alpha / rank, which ours do not have:
-it goes into lora_up.
+Their lora_A is our lora_down. An alpha, of the file or of `scaling`, stands for a factor alpha / rank, which ours do
+not have; it is multiplied into lora_up.
 """
 
 from __future__ import annotations
