@@ -52,3 +52,14 @@ def test_values_that_overflow_name_their_network(make_transformer, make_tokenize
     restorer = Restorer(LoadedStages(transformer, tokenizer))
     with pytest.raises(VARestorerError, match=rf"The {network} returned NaN.*fp16.*bf16 or fp32"):
         restorer.restore([torch.rand(3, 40, 40)], upscale=1.0)
+
+
+def test_a_cleaner_that_overflows_is_named(make_transformer, make_tokenizer):
+    """On the canvas, the host loads it, whatever its values are."""
+
+    def clean(tiles):
+        return tiles * float("nan")
+
+    stages = LoadedStages(make_transformer(lq_prior=True), make_tokenizer(), clean)
+    with pytest.raises(VARestorerError, match="The cleaner returned NaN"):
+        Restorer(stages).restore([torch.rand(3, 40, 40)], upscale=1.0)
