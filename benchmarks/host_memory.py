@@ -2,7 +2,7 @@
 
     python benchmarks/host_memory.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0
 
-Each host is started as in the host tests (tests/host, so pytest must be installed) and restores the bundled picture
+Each host is started as in the host tests (tests/support/comfy_host.py) and restores the bundled picture
 repeatedly with the bundled model, each time with another seed and some detail, so that nothing comes from its cache.
 After every run, the resident memory of the host's process is read from /proc, so this needs Linux. The last line of the
 output is one JSON document.
@@ -11,7 +11,6 @@ output is one JSON document.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from resident import resident_bytes
 
-CONFTEST = Path(__file__).resolve().parents[1] / "tests" / "host" / "conftest.py"
+SUPPORT = Path(__file__).resolve().parents[1] / "tests" / "support"
 SETTLED = 3
 """The run after which memory must not grow: the first ones load the models and fill memory pools."""
 LIMIT = 1.02
@@ -27,10 +26,10 @@ LIMIT = 1.02
 
 def host_class():
     """Return the class that starts a host in the tests."""
-    spec = importlib.util.spec_from_file_location("host_conftest", CONFTEST)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Host
+    sys.path.insert(0, str(SUPPORT))
+    from comfy_host import Host
+
+    return Host
 
 
 def restore_repeatedly(host, runs, upscale, overlap):

@@ -2,7 +2,7 @@
 
     python benchmarks/load_image.py ~/comfy/ComfyUI ~/comfy/ComfyUI-0.33.0 [--pictures FOLDER]
 
-Each host is started as in the host tests (tests/host, so pytest must be installed) and loads every picture of a folder,
+Each host is started as in the host tests (tests/support/comfy_host.py) and loads every picture of a folder,
 and so does the command's own reader. Prints a Markdown table: the size that each reads, or its error message or class,
 and the mean difference of the host's pixels from those of the command, in units of 1/255. The last line of the output
 is one JSON document.

@@ -1,13 +1,6 @@
-"""For all tiers of tests."""
+"""Options of all tests."""
 
-import importlib.util
-from pathlib import Path
-
-_spec = importlib.util.spec_from_file_location(
-    "varestorer_child", Path(__file__).with_name("child.py")
-)
-child = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(child)
+import child
 
 
 def pytest_configure(config):
@@ -15,8 +8,8 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    """Add what the tests of tests/fuzz understand."""
+    """Add the options of tests/fuzz."""
     parser.addoption(
-        "--long", action="store_true", help="fuzz with 20,000 inputs, not some hundred"
+        "--long", action="store_true", help="fuzz with 20,000 inputs instead of some hundred"
     )
-    parser.addoption("--fuzz-seed", type=int, default=0, help="of the inputs of the fuzz tests")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="seed of the fuzz tests' inputs")

@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+import comfy_host
 import pytest
 
 PACK = Path(__file__).parents[2]
@@ -44,7 +45,6 @@ def _load(name: str):
     return module
 
 
-HOST_TESTS = _load("conftest")  # knows how to boot a host
 FILES = _load("workflow_files")
 
 # Boxes [title, left, top, right, bottom] of all nodes, where they are drawn.
@@ -96,7 +96,7 @@ def browser():
 
 @pytest.fixture(
     scope="package",
-    params=HOST_TESTS.find_hosts() or [None],
+    params=comfy_host.find_hosts() or [None],
     ids=lambda p: p.name if p else "no-host",
 )
 def host(browser, request, tmp_path_factory):
@@ -105,7 +105,7 @@ def host(browser, request, tmp_path_factory):
         pytest.skip(
             "no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy/ComfyUI"
         )
-    running = HOST_TESTS.Host(request.param, tmp_path_factory.mktemp("host"))
+    running = comfy_host.Host(request.param, tmp_path_factory.mktemp("host"))
     yield running
     running.stop()
 
@@ -223,7 +223,7 @@ class Canvas:
         self.page.evaluate("app.graph.clear()")
         self.page.get_by_role("button", name="Templates").first.click()
         dialog = self.page.get_by_role("dialog")
-        dialog.get_by_text(HOST_TESTS.PACK_FOLDER, exact=True).first.click()
+        dialog.get_by_text(comfy_host.PACK_FOLDER, exact=True).first.click()
         card = dialog.get_by_test_id(f"template-workflow-{name}")
         card.click()
         card.wait_for(state="detached")

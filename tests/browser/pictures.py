@@ -1,14 +1,15 @@
-"""Draws the thumbnails in workflows/ and the screenshots in docs/images anew.
+"""Draws the thumbnails in workflows/ and the screenshots in docs/images again.
 
     .venv/bin/python tests/browser/pictures.py
 
-For after a change of the bundled model, of a workflow or of how a node looks. Needs what the browser
-tests need; of the hosts that are found, the first draws in the classic renderer and the last in
-Nodes 2.0. Where a workflow needs files of third parties, the tests' small ones stand in.
+Run it after a change of the bundled model, of a workflow or of a node's appearance. It has the requirements of
+the browser tests; the first host found draws in the classic renderer and the last one in Nodes 2.0. Small files
+of the tests replace those of third parties.
 """
 
 import importlib.util
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ BOX_OF_GROUPS = """() => {
 
 
 def load_conftest():
+    sys.path.insert(0, str(PACK / "tests" / "support"))  # as pytest does
     path = Path(__file__).with_name("conftest.py")
     spec = importlib.util.spec_from_file_location("varestorer_browser_tests", path)
     module = importlib.util.module_from_spec(spec)
@@ -237,7 +239,7 @@ def show_first_session(host, renderer: str) -> None:
 
         canvas.page.get_by_role("button", name="Templates").first.click()
         dialog = canvas.page.get_by_role("dialog")
-        dialog.get_by_text(TESTS.HOST_TESTS.PACK_FOLDER, exact=True).first.click()
+        dialog.get_by_text(TESTS.comfy_host.PACK_FOLDER, exact=True).first.click()
         dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").wait_for()
         record(1, "templates")
         dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").click()
@@ -254,12 +256,12 @@ def show_first_session(host, renderer: str) -> None:
 
 
 def main() -> None:
-    folders = TESTS.HOST_TESTS.find_hosts()
+    folders = TESTS.comfy_host.find_hosts()
     if not folders:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
-    TESTS.HOST_TESTS.PACK_FOLDER = "varestorer"  # stands on every node in Nodes 2.0
+    TESTS.comfy_host.PACK_FOLDER = "varestorer"  # stands on every node in Nodes 2.0
     base = Path(tempfile.mkdtemp())
-    hosts = [TESTS.HOST_TESTS.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
+    hosts = [TESTS.comfy_host.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
     old, new = hosts[0], hosts[-1]
     try:
         draw_thumbnails(new)

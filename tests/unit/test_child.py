@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CHILD = Path(__file__).parents[1] / "child.py"
+CHILD = Path(__file__).parents[1] / "support" / "child.py"
 RUN = """
 import importlib.util, signal, sys, time
 # A test run that a script starts in the background ignores it, and so would this process.
