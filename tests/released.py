@@ -1,4 +1,4 @@
-"""Small files of exactly the structures that the released ones have.
+"""Small files with exactly the structure of the released ones.
 
 Loaded by path from the unit tests and the host tests.
 """
@@ -14,14 +14,14 @@ from varestorer_core.models.transformer import VARTransformer
 
 
 def as_rebuilt(tensor):
-    """Return a tensor that is pickled through `_rebuild_from_type_v2`, as those of infinity_2b_reg.pth."""
+    """Return a tensor that is pickled with `_rebuild_from_type_v2`, like those of infinity_2b_reg.pth."""
     tensor = tensor.clone()
     tensor.marker = 1
     return tensor
 
 
 def released_tokenizer(tokenizer):
-    """Return what infinity_vae_d32reg.pth holds: the tokenizer beside all that it was trained with."""
+    """Return the content of infinity_vae_d32reg.pth: the tokenizer beside the other parts of its training."""
     state = {
         apply_renames(name, TOKENIZER_TO_OFFICIAL): tensor
         for name, tensor in tokenizer.state_dict().items()
@@ -41,7 +41,7 @@ def released_tokenizer(tokenizer):
 
 
 def released_transformer(transformer):
-    """Return what infinity_2b_reg.pth holds: flat, float32, rebuilt tensors, key biases that are zero."""
+    """Return the content of infinity_2b_reg.pth: flat names, float32, rebuilt tensors, key biases of zero."""
     state = {
         chunk_blocks(name, 1): as_rebuilt(tensor)
         for name, tensor in transformer.state_dict().items()

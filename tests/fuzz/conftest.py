@@ -1,4 +1,4 @@
-"""How long to fuzz, and the counts at the end."""
+"""The number of inputs, and the counts of outcomes at the end."""
 
 import sys
 from collections import Counter
@@ -17,7 +17,7 @@ COUNTS: dict[str, Counter] = {}
 
 @pytest.fixture
 def inputs(request):
-    """Return how many inputs each of the targets gets, and the seed."""
+    """Return the number of inputs for each target, and the seed."""
     config = request.config
     return (2500 if config.getoption("--long") else 40), config.getoption("--fuzz-seed")
 

@@ -1,4 +1,4 @@
-"""Damaging inputs: the same seed damages alike on every machine."""
+"""Damaging of inputs, reproducible from a seed on every machine."""
 
 import copy
 import json
@@ -6,7 +6,7 @@ import random
 
 
 def damaged(data, random_state):
-    """Return bytes that were changed as transfers, disks and people who mean harm change them."""
+    """Return bytes with changes as from transfers, disks and attackers."""
     data = bytearray(data)
     for _ in range(random_state.choice((1, 1, 2, 5))):
         if not data:
@@ -64,5 +64,5 @@ def damaged_values(values, random_state):
 
 
 def generator(seed, target):
-    """Return the source of chance of one target."""
+    """Return the random generator of one target."""
     return random.Random(f"{seed} {target}")

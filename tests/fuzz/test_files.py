@@ -1,6 +1,6 @@
-"""Whatever a file holds, the outcome is a result or one sentence: no traceback, no hang, no code that ran.
+"""For any file, the outcome is a result or one sentence: no traceback, no hang, no code that ran.
 
-Run the short form as any test; the long one is `pytest tests/fuzz --long` (see docs/reliability.md).
+The short form runs like any test; the long one is `pytest tests/fuzz --long` (see docs/reliability.md).
 """
 
 import io
@@ -82,7 +82,7 @@ def state(transformer):
 
 
 def load_file(path):
-    """Do what the command does with a model file."""
+    """Load a model file like the command."""
     examine(path)
     tensors, metadata = read_checkpoint(path)
     load = {"transformer": load_transformer, "tokenizer": load_tokenizer}
@@ -197,7 +197,7 @@ def test_training_states(tmp_path, inputs, count):
 
 
 def test_values_of_settings(inputs, count):
-    """What /prompt and scripts give for the settings of a restoration."""
+    """Settings of a restoration, as sent by /prompt and scripts."""
     fields = ("upscale", "seed", "detail", "fidelity", "overlap", "color_match", "tile_batch")
 
     def make(chance):

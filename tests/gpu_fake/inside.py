@@ -1,4 +1,4 @@
-"""Run pytest in a process whose PyTorch believes in a CUDA device: `python inside.py LIBRARY ARGUMENTS...`."""
+"""Run pytest in a process whose PyTorch has a pretended CUDA device: `python inside.py LIBRARY ARGUMENTS...`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _without_gradients(mode=True):
 
 
 def _attention(query, key, value, attn_mask=None, *args, **kwargs):
-    """Refuse what the fused kernels of a GPU refuse, and the CPU's do not."""
+    """Reject inputs that the fused kernels of a GPU reject, unlike the CPU's."""
     import torch
 
     kind = query.device.type

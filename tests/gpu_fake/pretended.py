@@ -1,4 +1,4 @@
-"""A device that is not there: tensors that say they are on a GPU, and hold their values in main memory.
+"""A pretended device: tensors that report a GPU as their device but have their values in main memory.
 
 Every operator runs on the values, so results are those of the CPU, and what a GPU would refuse or wait for is recorded:
 tensors of two devices in one operator, values that the host reads, copies between host and device, operators run.
@@ -60,7 +60,7 @@ class PretendedTensor(torch.Tensor):
 
 
 class PretendedDevice(TorchDispatchMode):
-    """While it is active, tensors can be on the device, and it records what happens there."""
+    """While it is active, tensors can be on the device, and operations there are recorded."""
 
     def __init__(self, kind: str = "cuda"):
         super().__init__()
@@ -81,7 +81,7 @@ class PretendedDevice(TorchDispatchMode):
         return super().__exit__(*error)
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Clear the record."""
         for counter in (self.reads, self.copies, self.operators, self.dtypes):
             counter.clear()
 

@@ -1,6 +1,6 @@
-"""Runs the walks of this folder in processes of their own, whose PyTorch believes in a GPU.
+"""Runs the walks of this folder in separate processes, whose PyTorch has a pretended GPU.
 
-The library is built at test time against the installed PyTorch, into a temporary folder that later runs find again.
+The library is built at test time against the installed PyTorch, in a temporary folder that later runs reuse.
 """
 
 import hashlib

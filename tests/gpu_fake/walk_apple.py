@@ -1,4 +1,4 @@
-"""Restoring on a pretended Apple GPU: only operators that PyTorch has there, on sizes that they take."""
+"""Restoring on a pretended Apple GPU: only operators and sizes that PyTorch supports there."""
 
 import small_networks as small
 import torch

@@ -1,4 +1,4 @@
-"""Nodes that the host tests put beside the pack: odd pictures, and sinks that keep what they get."""
+"""Nodes that the host tests install beside the pack: unusual pictures, and sinks that store their inputs."""
 
 import copy
 import logging
@@ -95,7 +95,7 @@ class TestMask:
 
 
 class TestKeep:
-    """Output node: writes a tensor to a file and says where."""
+    """Output node that writes a tensor to a file and returns its path."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ()
@@ -116,7 +116,7 @@ class TestKeep:
 
 
 class TestSink:
-    """Output node: makes whatever is connected to it run."""
+    """Output node that makes any connected node run."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ()
@@ -151,7 +151,7 @@ class TestBreakLatent:
 
 
 class TestKeepText:
-    """Output node: writes the features of a conditioning to a file and says where."""
+    """Output node that writes the features of a conditioning to a file and returns its path."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ()
@@ -183,7 +183,7 @@ class TestNarrowText:
 
 
 class TestText:
-    """A random conditioning with padding, as a text encoder would give it."""
+    """A random conditioning with padding, like that of a text encoder."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ("CONDITIONING",)
@@ -239,7 +239,7 @@ class TestOffload:
 
 
 class TestWeights:
-    """Writes to the log how many bytes of each number type a model's weights are."""
+    """Logs the bytes of a model's weights by dtype."""
 
     CATEGORY = "tests"
     RETURN_TYPES = ("VARESTORER_MODEL",)

@@ -98,7 +98,7 @@ def pixels(host, model: str, *adapters: tuple[str, float], **settings) -> np.nda
 
 
 def offloaded(host, *adapters: tuple[str, float], **settings) -> np.ndarray:
-    """Return what the base gives with all weights off the device."""
+    """Return the base's result with all weights off the device."""
     made = prompt(host, BASE, *adapters, **settings)
     inputs = {"model": made["restore"]["inputs"]["model"], "vae": ["vae", 0], "share": 0.0}
     made["offload"] = {"class_type": "TestOffload", "inputs": inputs}

@@ -1,4 +1,4 @@
-"""Text to picture: the core's numbers, every ratio, seeds, prompts, progress and cancel."""
+"""Text to picture: the core's values, every ratio, seeds, prompts, progress and cancelling."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""The pack as the host sees it at start: loads quietly, frozen schemas, help pages, templates."""
+"""The pack when the host starts: no warnings, frozen schemas, help pages, templates."""
 
 import ast
 import copy

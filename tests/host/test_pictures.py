@@ -70,7 +70,7 @@ def test_seed_matters_with_detail_and_only_then(host):
 
 
 def test_full_fidelity_returns_the_input_as_the_tokenizer_sees_it(host):
-    """Whatever the model and its noise want: two seeds then agree, which they do not at 0."""
+    """Independent of the model and its noise: two seeds then agree, unlike at 0."""
     kept = [
         host.arrays(host.run(chain_of(host, "gradient", seed=seed, detail=1.0, fidelity=20.0)))
         for seed in (1, 2)

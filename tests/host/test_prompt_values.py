@@ -1,4 +1,4 @@
-"""Whatever a script sends to /prompt: a picture, a refusal before work, or one sentence of ours.
+"""Any values sent to /prompt result in a picture, a rejection before any work, or one sentence of ours.
 
 `pytest tests/host/test_prompt_values.py --long` sends 2,500 prompts instead of 60.
 """
@@ -76,7 +76,7 @@ def damaged_prompt(prompt, chance):
 
 
 def outcome(host, prompt):
-    """Return what became of a prompt: "picture", "refused" or "sentence"; anything else is wrong."""
+    """Return the outcome of a prompt: "picture", "refused" or "sentence"; anything else is an error."""
     try:
         record = host.history(host.queue(prompt))
     except type(host).Error:

@@ -1,4 +1,4 @@
-"""Files of the structures that the released ones have: in the nodes as in the command, and converted on the canvas."""
+"""Files with the structure of the released ones: equal results of nodes and command, and conversion on the canvas."""
 
 import importlib.util
 import os

@@ -1,5 +1,5 @@
-"""The same picture gives the same pixels, to the last bit: whatever the tile batch, the place in a batch, the
-order of runs, and however few of the weights the host keeps on the device. On the CPU, where rounding is fixed.
+"""The same picture has bitwise the same result, regardless of the tile batch, the position in a batch, the order of
+runs, and the weights that the host keeps on the device. On the CPU, where rounding is deterministic.
 """
 
 import re

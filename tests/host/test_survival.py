@@ -1,4 +1,4 @@
-"""What used to hang or end the host: it says one sentence and restores the next picture."""
+"""Cases that used to hang or end the host: it reports one sentence and restores the next picture."""
 
 import json
 import os

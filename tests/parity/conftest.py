@@ -1,10 +1,10 @@
-"""Numbers recorded from the official code, and our networks with the weights that made them.
+"""Values recorded from the official code, and our networks with the same weights.
 
 The set is the folder VARESTORER_GOLDENS, else the complete one beside the project, else the part
 kept under tests/parity/goldens. Nothing about a set is known here: widths, ratios, bit counts and
 file names come from its index.json and its tensor names.
 
-Every test runs twice: with the CPU kernels, and with the plain networks, which are what other devices run.
+Every test runs twice: with the CPU kernels, and with the plain networks that other devices run.
 """
 
 import json

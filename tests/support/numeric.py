@@ -23,7 +23,7 @@ def check(
     at: torch.Tensor,
     entries: int = 40,
 ) -> None:
-    """Compare value and gradient at a point; of many entries, some by chance."""
+    """Compare value and gradient at a point; of many entries, a random selection."""
     at = at.clone().requires_grad_(True)
     value = loss(at)
     value.backward()

@@ -23,7 +23,7 @@ def _seed():
 
 @pytest.fixture(autouse=True)
 def _every_cpu_kernel(monkeypatch):
-    """Run all kernels of the CPU layer: a test must not depend on which are faster on this machine."""
+    """Run all kernels of the CPU layer, so that tests do not depend on which are faster on this machine."""
     monkeypatch.setenv("VARESTORER_CPU_KERNELS", "all")
 
 
@@ -71,7 +71,7 @@ def make_tokenizer():
 
 @pytest.fixture(scope="session")
 def bundled():
-    """Return the restorer of the bundled model, as loaded: leave it as it is."""
+    """Return the restorer of the bundled model, which tests must not modify."""
     files = ((load_transformer, TINY_TRANSFORMER), (load_tokenizer, TINY_TOKENIZER))
     networks = (load(*read_checkpoint(asset_path(n)), name=n) for load, n in files)
     return Restorer(LoadedStages(*networks))
@@ -111,7 +111,7 @@ class PeakBytes(TorchDispatchMode):
 
 @pytest.fixture
 def peak_bytes():
-    """Return a function: the peak of tensor bytes that calling its argument has alive at once."""
+    """Return a function that returns the peak of tensor bytes during a call of its argument."""
 
     def peak_of(work):
         gc.collect()

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and what writing them leaves of the file that was there."""
+"""Files that are complete or absent, and properties of the replaced file that are kept."""
 
 import os
 import signal

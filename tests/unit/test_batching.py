@@ -11,7 +11,7 @@ from varestorer_core.tiles.batching import is_out_of_memory, run_batched, tiles_
 
 
 def limited(limit, log, error=torch.OutOfMemoryError):
-    """Return a run function that has memory for `limit` items."""
+    """Return a run function with memory for `limit` items."""
 
     def run(start, stop):
         if stop - start > limit:

@@ -83,7 +83,7 @@ def test_the_bands_share_the_whole_error():
 
 @pytest.mark.parametrize(("cycles", "band"), [(4, "low"), (16, "middle"), (48, "high")])
 def test_a_wave_is_in_its_band(cycles, band):
-    """Over 128 pixels: 1/32, 1/8 and 3/8 cycles a pixel."""
+    """Over 128 pixels: 1/32, 1/8 and 3/8 cycles per pixel."""
     wave = 0.1 * torch.sin(2 * math.pi * cycles * torch.arange(128) / 128).expand(3, 128, 128)
     grey = torch.full((3, 128, 128), 0.5)
     bands = band_psnr(grey + wave, grey)

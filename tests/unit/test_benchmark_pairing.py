@@ -1,4 +1,4 @@
-"""Which result belongs to which reference."""
+"""Pairing of results with references."""
 
 import pytest
 

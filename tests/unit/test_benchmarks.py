@@ -1,4 +1,4 @@
-"""What the benchmarks report of the bundled networks, and that the reference has the official layout."""
+"""Reports of the benchmarks for the bundled networks, and the official tile layout of the reference implementation."""
 
 import importlib
 import json
@@ -92,7 +92,7 @@ def test_cases_that_do_not_exist_are_refused(load, monkeypatch, capsys):
     assert "got nothing" in capsys.readouterr().err
 
 
-def test_the_plain_way_takes_the_official_tiles_one_by_one(load, monkeypatch):
+def test_the_reference_implementation_restores_official_tiles_one_by_one(load, monkeypatch):
     measure, networks, plain = (load(name) for name in ("measure", "networks", "plain"))
     device = torch.device("cpu")
     bundled = networks.load_networks("tiny", None, device, torch.float32)
@@ -113,7 +113,7 @@ def test_the_plain_way_takes_the_official_tiles_one_by_one(load, monkeypatch):
 
 
 def test_the_plain_way_computes_the_same_with_layers_as_they_are(load, monkeypatch):
-    """The plain layers must be slower alone, not other networks."""
+    """The reference layers must only be slower, not compute something else."""
     plain, networks = load("plain"), load("networks")
     bundled = networks.load_networks("tiny", None, torch.device("cpu"), torch.float32)
     picture = torch.rand(1, 3, bundled.tile, bundled.tile) * 2 - 1

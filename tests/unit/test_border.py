@@ -31,7 +31,7 @@ def test_the_border_is_at_most_twice_as_far_off_as_the_inside(bundled, name):
 
 @pytest.mark.parametrize("side", [60, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_picture_of_about_one_tile(bundled, side):
-    """64 pixels are exactly a tile at twice their size; 60 are the most that one tile restores.
+    """64 pixels are exactly one tile at twice the size; 60 are the most that are restored in one tile.
 
     So little is inside that chance decides about the largest error of one picture: all three count together.
     """

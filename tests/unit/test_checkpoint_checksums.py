@@ -1,4 +1,4 @@
-"""Checksums: every safetensors file of ours carries one, and what differs from it is told."""
+"""Checksums: every safetensors file of ours contains one, and differences from it are reported."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def metadata_of(path):
 
 
 def with_another_bit(path, value):
-    """Change the last bit of a value in the file: it stays a number."""
+    """Change the last bit of a value in the file, which stays finite."""
     raw = bytearray(path.read_bytes())
     place = raw.find(value.numpy().tobytes())
     assert place > 0

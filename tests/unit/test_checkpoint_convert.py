@@ -73,7 +73,7 @@ def test_what_is_computed_in_float32_stays(tmp_path, transformer_file):
     for name, like in expected_parameters(TRANSFORMER, torch.bfloat16).items():
         assert tensors[name].dtype == like.dtype, name
     assert tensors["blocks.0.sa.proj.lora_up.weight"].dtype == torch.bfloat16
-    # The file holds what loading in bfloat16 computes with: the detour changes nothing.
+    # The file contains the same values as loading in bfloat16: converting first changes nothing.
     direct, _ = read_checkpoint(transformer_file)
     arguments = {"dtype": torch.bfloat16, "merge": False}
     assert_same(

@@ -1,4 +1,4 @@
-"""Files that are made to mislead: marks of other formats, pickles that contain themselves, tensors without values."""
+"""Misleading files: signatures of other formats, pickles that contain themselves, tensors without values."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_a_pickle_is_one_whatever_its_ending(tmp_path, zipped, form):
 
 @pytest.fixture
 def deadline():
-    """End a test that hangs: an endless loop must not stop the others."""
+    """End a test that hangs, so that an endless loop does not stop the others."""
     if not hasattr(signal, "SIGALRM"):
         yield
         return
@@ -68,7 +68,7 @@ def deadline():
 
 
 def loop_of(length):
-    """Return a dictionary that comes back to itself after so many steps."""
+    """Return a dictionary that contains itself after a number of levels."""
     first = OrderedDict()
     last = first
     for _ in range(length - 1):

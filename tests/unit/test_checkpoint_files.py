@@ -1,4 +1,4 @@
-"""Reading files: every format, every kind of damage, and pickles that want to run code."""
+"""Reading of files: every format, every kind of damage, and pickles that would run code."""
 
 import io
 import json
@@ -118,7 +118,7 @@ def test_pickle_with_code_is_refused_and_nothing_runs(tmp_path, form):
 
 
 def test_the_payload_would_have_run(tmp_path):
-    """The test above means something."""
+    """Validates the test above."""
     marker = tmp_path / "ran"
     pickle.loads(pickle.dumps(Payload(marker)))
     assert marker.exists()

@@ -1,4 +1,4 @@
-"""What a checkpoint is, by keys and shapes: every kind, spelling and common stranger."""
+"""Identification of checkpoints by keys and shapes: every kind, every naming convention, common other files."""
 
 import json
 
@@ -38,7 +38,7 @@ def official(config, lora_rank=0):
 
 
 def module_names(tensors):
-    """Return a tokenizer in the official spelling, constants included."""
+    """Return a tokenizer with the official names, including constants."""
     renamed = {apply_renames(name, TOKENIZER_TO_OFFICIAL): t for name, t in tensors.items()}
     mask = torch.empty(4, dtype=torch.int64, device="meta")
     return renamed | {"quantizer.lfq.mask": mask, "quantize.lfq.mask": mask}
@@ -99,7 +99,7 @@ def test_norm_groups_come_from_the_metadata():
 
 
 def inject_convolutions(tensors, extra):
-    """Return names as with adapters in the encoder's convolutions, one inner `.conv` more."""
+    """Return names with adapters in the encoder's convolutions, which add one inner `.conv`."""
     result = {}
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
@@ -250,7 +250,7 @@ def test_is_finite(dtype):
     values = torch.ones(7)
     values[3] = float("nan")
     assert not is_finite(values.to(dtype))
-    if dtype != torch.float8_e4m3fn:  # which has no infinity
+    if dtype != torch.float8_e4m3fn:  # has no infinity
         values[3] = float("-inf")
         assert not is_finite(values.to(dtype))
 

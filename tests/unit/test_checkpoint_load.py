@@ -1,4 +1,4 @@
-"""From state dicts to networks: layouts, types, strictness, memory."""
+"""Loading of networks from state dicts: layouts, dtypes, strictness, memory."""
 
 import gc
 import json
@@ -50,7 +50,7 @@ def test_teacher_layout():
     config = replace(TRANSFORMER, lora_rank=0)
     model = load_transformer({"module." + k: v for k, v in official_transformer(config).items()})
     assert model.config == config
-    # Without adapters, now or once, the bias is in use.
+    # Without adapters, separate or merged, the bias is used.
     assert torch.equal(model.blocks[1].ca.v_bias.data, random_state(config)["blocks.1.ca.v_bias"])
 
 
@@ -70,7 +70,7 @@ def test_tokenizer_spellings_give_equal_tensors(spelling):
 
 
 def test_tokenizer_with_adapters_in_the_encoder():
-    """The names are those of an injected wrapper: one more `.conv`, factors beside it."""
+    """The names are those of an injected wrapper: an additional `.conv`, with the factors beside it."""
     plain = official_tokenizer()
     state = dict(plain)
     owners = ["encoder.conv_in.conv", "encoder.down.0.downsample.conv.conv"]
@@ -99,7 +99,7 @@ def test_types(dtype):
         assert parameter.dtype == (matrix if inside else torch.float32), name
         assert not parameter.is_meta
     assert model.compute_dtype == matrix
-    # Nothing is rounded that stays in float32, whatever the file's own type is.
+    # Parameters that stay in float32 are not rounded, regardless of the file's dtype.
     half = {name: tensor.bfloat16() for name, tensor in official_transformer().items()}
     assert load_transformer(half).head.weight.dtype == torch.float32
 
@@ -129,7 +129,7 @@ def test_operations_and_attention_are_passed_on():
 
 
 def test_layers_that_create_their_weights_on_loading():
-    """Younger hosts have no weight before the state dict comes."""
+    """Newer ComfyUI versions create weights only when the state dict is loaded."""
 
     class LazyLinear(nn.Linear):
         def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
@@ -180,7 +180,7 @@ def test_strictness():
 
 
 def test_what_fits_nothing_is_named_in_the_log(caplog):
-    """The file has everything needed, so it is used."""
+    """The file is complete, so it is used."""
     state = official_tokenizer() | {"encoder.mid.extra.weight": torch.ones(1)}
     with caplog.at_level("WARNING"):
         model = load_tokenizer(state, name="vae.pth")
@@ -251,7 +251,7 @@ def test_in_float8_the_matrices_of_the_blocks_are_stored_and_nothing_else(dtype)
 
 @pytest.mark.parametrize("compute_dtype", [torch.float32, torch.bfloat16])
 def test_float8_multiplies_in_the_wider_type(compute_dtype):
-    """As the network whose weights were rounded to float8 and stored in the wider type."""
+    """Equals the network whose weights were rounded to float8 and stored in the wider dtype."""
     stored = load_transformer(
         official_transformer(),
         dtype=torch.float8_e4m3fn,

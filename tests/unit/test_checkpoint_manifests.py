@@ -1,4 +1,4 @@
-"""Key for key against the full-size manifests of the official files, without memory."""
+"""All keys compared with the full-size manifests of the official files, without memory."""
 
 import importlib.util
 import json

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def resident_kilobytes(path):
-    """Return how much of a mapped file is resident."""
+    """Return the resident size of a mapped file."""
     total, inside = 0, False
     with Path("/proc/self/smaps").open() as file:
         for line in file:
@@ -66,7 +66,7 @@ print("alive")
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_loaded_network_survives_its_file(tmp_path, make_tokenizer, suffix):
-    """Types do not change here, so the weights could stay where the file is mapped."""
+    """Dtypes do not change here, so the weights could stay in the mapped file."""
     path = tmp_path / f"weights{suffix}"
     state = make_tokenizer(base_channels=64).state_dict()
     if suffix == ".pth":

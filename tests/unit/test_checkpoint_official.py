@@ -1,4 +1,4 @@
-"""Small files of exactly the structures that the released ones have."""
+"""Small files with exactly the structure of the released ones."""
 
 import importlib.util
 from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 CHILD = Path(__file__).parents[1] / "support" / "child.py"
 RUN = """
 import importlib.util, signal, sys, time
-# A test run that a script starts in the background ignores it, and so would this process.
+# A background job of a script ignores this signal, and so would this process.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 spec = importlib.util.spec_from_file_location("child", sys.argv[1])
 child = importlib.util.module_from_spec(spec)
@@ -29,7 +29,7 @@ finally:
 
 def is_running(pid):
     try:
-        # A zombie is dead; who adopted it has not looked yet.
+        # A zombie has ended but was not reaped yet.
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False

@@ -72,7 +72,7 @@ def test_strengths(photo, files):
     one = f"{files['adapter']}:0.5"
     assert restore(photo, files, "--adapter", one, "--adapter", one) == twice
     assert restore(photo, files, "--adapter", f"{files['adapter']}:0") == plain
-    # Its own strength comes before the common one.
+    # Its own strength takes precedence over the common one.
     mixed = ("--adapter", one, "--adapter", files["adapter"], "--adapter-strength", 0.5)
     assert restore(photo, files, *mixed) == twice
 
@@ -136,7 +136,7 @@ def test_an_adapter_recommends_settings_which_options_override(photo, files, bas
     assert restore(photo, files, "--adapter", files["adapter"], *named) == taken
     named = ("--color-match", "wavelet", "--fidelity", "0")
     assert restore(photo, files, "--adapter", files["adapter"], *named) != taken
-    # Without effect, it recommends nothing.
+    # At strength 0, its recommendations are not used.
     assert restore(photo, files, "--adapter", f"{files['adapter']}:0") == restore(photo, files)
 
 

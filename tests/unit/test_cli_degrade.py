@@ -91,7 +91,7 @@ def test_damaged_pictures_do_not_stop_the_others(tmp_path, capsys):
     captured = capsys.readouterr()
     assert "a.png failed: " in captured.err
     assert "1 degraded, 1 failed" in captured.out
-    # The second picture keeps the numbers of its place.
+    # The second picture keeps the random numbers of its index.
     wanted = degradation.degrade(
         read_picture(source).rgb, "x4", degradation.picture_generator(0, 1)
     )

@@ -1,4 +1,4 @@
-"""Devices, number types and the memory line."""
+"""Devices, dtypes and the memory line."""
 
 import re
 from contextlib import nullcontext

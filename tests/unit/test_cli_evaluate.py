@@ -17,7 +17,7 @@ from varestorer_core.restorer import Restorer
 
 
 class StandIn:
-    """Restores by Lanczos enlargement."""
+    """Enlarges with a Lanczos filter."""
 
     def restore(self, rgb, settings, *, on_progress):
         on_progress(1, 1)

@@ -1,4 +1,4 @@
-"""`varestorer inspect`: the report for people and for programs."""
+"""`varestorer inspect`: the report as text and as JSON."""
 
 import json
 
@@ -106,7 +106,7 @@ def test_a_damaged_record_of_a_zip_is_found(tmp_path, capsys, make_transformer):
     raw = bytearray(path.read_bytes())
     place = raw.find(state["word_embed.weight"].numpy().tobytes())
     assert place > 0
-    raw[place] ^= 1  # the last bit of a value: still a number
+    raw[place] ^= 1  # the last bit of a value, which stays finite
     path.write_bytes(raw)
     assert main(["inspect", str(path)]) == 1
     assert "does not match its checksum" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Which pictures become which files."""
+"""Input pictures and the paths of their results."""
 
 import errno
 import unicodedata

@@ -1,4 +1,4 @@
-"""`varestorer restore` with real networks, tiny and random: model files good and bad."""
+"""`varestorer restore` with small random networks: valid and invalid model files."""
 
 import pickle
 import sys
@@ -54,7 +54,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def cleaner(tmp_path):
-    """Write a file with the names by which a SwinIR is known, and nothing else."""
+    """Write a file with only the names by which a SwinIR is recognised."""
     names = ("layers.0.residual_group.blocks.0.attn.qkv.weight", "conv_after_body.weight")
     torch.save({name: torch.zeros(6, 2) for name in names}, tmp_path / "swinir.ckpt")
     return str(tmp_path / "swinir.ckpt")
@@ -135,7 +135,7 @@ def test_prompt_and_cleaner_are_used(tmp_path, photo, files, cleaner, monkeypatc
 
 
 def fails(photo, tmp_path, files, capsys, *arguments):
-    """Run, and return the one line of the error and the exit code."""
+    """Run the command and return the one-line error and the exit code."""
     code = run(photo, tmp_path / "out", files, *arguments)
     error = capsys.readouterr().err
     assert error.count("\n") == 1

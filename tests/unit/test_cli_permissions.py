@@ -1,4 +1,4 @@
-"""A folder that may not be looked into: every command says so in one sentence."""
+"""Folders without permission: every command reports them in one sentence."""
 
 import errno
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_a_parent_folder_without_permission_is_one_sentence(tmp_path, monkeypatc
 
     def closing(ask):
         def answer(path, *args, **options):
-            # As the system answers to everybody but root, who may run the tests.
+            # The system's answer to all users but root, who may run the tests.
             if closed in path.parents:
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
             return ask(path, *args, **options)

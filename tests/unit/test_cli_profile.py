@@ -1,4 +1,4 @@
-"""`varestorer profile`: what is counted equals what the networks have."""
+"""`varestorer profile`: the counts agree with the networks."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_the_bundled_model_is_counted_and_timed(capsys, bundled):
 
 
 def test_a_convolution_by_hand(make_tokenizer, make_transformer):
-    """The first convolution of the encoder is its own share of the count."""
+    """The first convolution of the encoder has its part of the count."""
     tokenizer, transformer = make_tokenizer(), make_transformer()
     schedule = get_schedule(1.0, "0.06M")
     wide = make_tokenizer(base_channels=8, num_res_blocks=2)
@@ -44,7 +44,7 @@ def test_a_convolution_by_hand(make_tokenizer, make_transformer):
     )
     side = schedule.pixel_size(8)[0]
     widths = [8, 8, 16, 16]
-    # Another block of two 3 x 3 convolutions a level, at half the resolution each time.
+    # Another block of two 3 x 3 convolutions per level, at half the resolution each time.
     added = sum(2 * 2 * 9 * w * w * (side // 2**i) ** 2 for i, w in enumerate(widths))
     assert two - one == added
 
@@ -63,7 +63,7 @@ def test_scale_by_scale_costs_what_the_cache_leaves(capsys):
     once, _ = run(capsys, "--count-only")
     steps, _ = run(capsys, "--count-only", "--multi-step")
     one, other = (d["stages"]["transformer"]["flop"] for d in (once, steps))
-    # The same tokens in all, but no scale sees finer ones.
+    # The same total number of tokens, but no scale attends to finer ones.
     assert 0.5 * one < other < one
     assert once["stages"]["encode"] == steps["stages"]["encode"]
 

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: order, limits, waiting, failures and stops."""
+"""Reading ahead and writing in the background: order, limits, waiting, failures and stops."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from varestorer_core.cli.read_ahead import AHEAD, MAX_PIXELS_AHEAD, ReadAhead, S
 
 
 class Steps:
-    """Counts what is between reading and the end of the work."""
+    """Counts items between reading and the end of their processing."""
 
     def __init__(self, pixels=1):
         self.pixels, self.lock = pixels, threading.Lock()
@@ -40,7 +40,7 @@ def test_every_item_passes_once_and_in_order():
 
 @pytest.mark.parametrize("group_pixels", [0, 1])
 def test_large_pictures_wait_alone(group_pixels):
-    """One is worked on, one was read and waits, and the next was begun before that one's size was known."""
+    """One item is processed, one was read and waits, and reading the next began before that one's size was known."""
     steps = Steps(MAX_PIXELS_AHEAD + 1)
     slow = lambda group: (time.sleep(0.01), steps.work(group))  # noqa: E731
     ReadAhead(range(10), steps.read, [slow], steps.finish, group_pixels).run()
@@ -57,7 +57,7 @@ def test_small_pictures_share_a_batch_where_that_is_asked_for():
 
 
 def test_the_worker_does_not_wait_for_files_that_were_read_ahead():
-    """Reading takes a third of the work's time, so only the first file is waited for."""
+    """Reading takes a third of the processing time, so the worker only waits for the first file."""
     steps = Steps()
     read = lambda item: (time.sleep(0.01), steps.read(item))[1]  # noqa: E731
     work = lambda group: (time.sleep(0.03), steps.work(group))  # noqa: E731

@@ -78,7 +78,7 @@ def test_debug_shows_where_a_picture_failed(tmp_path, networks, capsys):
 
 
 class Panic(BaseException):
-    """What extensions in Rust raise."""
+    """Like the exceptions of extensions in Rust."""
 
 
 @pytest.mark.parametrize("error", [Panic("x"), RecursionError(), AssertionError(), OSError(5, "x")])
@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_by_content_and_settings(tmp_path, networks):
     assert len(networks.calls) == 3
     before = {path.name: path.read_bytes() for path in out.glob("*.png")}
     with (out / ".varestorer-manifest.jsonl").open("ab") as file:
-        file.write(b'{"input": "cut o')  # killed while it wrote
+        file.write(b'{"input": "cut o')  # killed while writing
     assert run(*arguments) == 0
     assert len(networks.calls) == 3
     (out / "a.png").write_bytes(b"replaced by another program")

@@ -1,4 +1,4 @@
-"""Streams and places that refuse: a run goes on, or ends in one sentence."""
+"""Streams and paths that cannot be written: a run continues, or ends with one sentence."""
 
 import io
 import os

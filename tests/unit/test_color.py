@@ -10,7 +10,7 @@ from varestorer_core.errors import SettingError
 
 
 def picture(seed, height=40, width=56):
-    """Smooth colours with fine noise, away from the ends of the range."""
+    """Return smooth colours with fine noise, away from the ends of the range."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 3, 4, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0]
@@ -43,7 +43,7 @@ def test_wavelet_takes_a_colour_cast_away_and_keeps_detail():
 
 
 def test_wavelet_has_no_border_artefacts():
-    # A constant shift is a pure low frequency: it must vanish in the corners as well.
+    # A constant shift is a pure low frequency, so it must also vanish in the corners.
     source = picture(1, 33, 47)
     matched = match_color(source + 0.1, source, "wavelet")
     assert torch.allclose(matched, source, atol=1e-5)

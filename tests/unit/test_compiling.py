@@ -1,4 +1,4 @@
-"""Compiling: one graph for each part, the same results, and refusals in a sentence."""
+"""Compilation: one graph for each part, the same results, and errors in a sentence."""
 
 import csv
 import dataclasses
@@ -113,7 +113,7 @@ def test_stages_train_compiled(stages, tmp_path, micro_run):
     for stage in stages:
         losses = []
         for run in (plain, within):
-            torch._dynamo.reset()  # graphs of an earlier stage would be used again
+            torch._dynamo.reset()  # graphs of an earlier stage would be reused
             graphs.clear()
             assert run_stage(stage, run)
             with (run.out / stage / "log.csv").open() as file:

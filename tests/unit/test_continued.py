@@ -1,4 +1,4 @@
-"""The short form of `benchmarks/continued.py`: a folder that was killed in between gives the results of one run."""
+"""The short form of `benchmarks/continued.py`: interrupted runs over a folder have the results of a single run."""
 
 import importlib
 import os
@@ -19,7 +19,7 @@ def test_killed_and_continued_is_one_run(tmp_path, monkeypatch):
     continued.fill(source, 60, 0)
 
     def run(target, left):
-        """Run until so many pictures are recorded, then be killed; 0 runs to the end."""
+        """Run until a number of pictures are recorded and be killed then; 0 runs to the end."""
         command = [*continued.ENLARGE_ONLY[:-1], str(left)]
         command += continued.restore_arguments(source, target)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

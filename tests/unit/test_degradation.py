@@ -1,4 +1,4 @@
-"""Degradations: every preset at every size, seeds, chances and orders of steps."""
+"""Degradations: every preset at every size, seeds, probabilities and order of steps."""
 
 import hashlib
 import math
@@ -100,7 +100,7 @@ def test_official_ranges():
 
 
 def test_official_chain_against_plain_calls():
-    """The same numbers drawn by hand, the same operations in the same order."""
+    """The same random numbers, drawn here, and the same operations in the same order."""
     image, rng = picture(), generator(7)
     rng.integers(20, 21)
     first, second, angle = rng.uniform(0.1, 12), rng.uniform(0.1, 12), rng.uniform(0, math.pi)
@@ -120,7 +120,7 @@ def test_official_chain_against_plain_calls():
 
 
 def test_x4_at_scale_4_ends_with_its_compression():
-    """Its small picture is the result: nothing resamples it again."""
+    """Its small picture is the result, without resampling."""
     image = picture(64, 96)
     first, *others = PRESETS["x4"].steps
     rng = generator(1)
@@ -132,7 +132,7 @@ def test_x4_at_scale_4_ends_with_its_compression():
 
 
 class Add:
-    """A step that can be told from others by what it adds."""
+    """A step that is identified by the value it adds."""
 
     def __init__(self, number):
         self.number = number

@@ -1,4 +1,4 @@
-"""Motion blur: straight and shaken paths against what they must be."""
+"""Motion blur: properties of straight and shaken paths."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Each kind of damage against a plain formula."""
+"""Each kind of damage compared with a simple formula."""
 
 import io
 import math
@@ -57,7 +57,7 @@ def test_kernels_keep_the_brightness_and_are_centred(kernel):
 
 def test_gaussian_formula():
     kernel = kernels.gaussian(41, (2.0, 4.0), math.pi / 2)
-    # Turned by a right angle, the first axis is the vertical one.
+    # Rotated by 90 degrees, the first axis is the vertical one.
     assert kernel[22, 20] / kernel[20, 20] == pytest.approx(math.exp(-0.5), rel=1e-5)
     assert kernel[20, 24] / kernel[20, 20] == pytest.approx(math.exp(-0.5), rel=1e-5)
 

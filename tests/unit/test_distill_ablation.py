@@ -1,4 +1,4 @@
-"""The ablation runner on microscopic networks: what differs between variants, resuming, and the table."""
+"""The ablation with tiny networks: differences between variants, resuming, and the table."""
 
 import dataclasses
 import json
@@ -82,7 +82,7 @@ def test_every_variant_is_trained_once_and_measured(settings, photographs, monke
     assert again == document
     assert len(trained) == 4
 
-    # Interrupted: what was finished is kept, what was not is trained on.
+    # Interrupted: finished variants are kept, unfinished ones are continued.
     (folder / "no-KL" / "seed-0" / "result.json").unlink()
     two = dataclasses.replace(SMALL, seeds=(0, 1))
     document = run_ablation(settings, two, photographs)

@@ -1,4 +1,4 @@
-"""The patch discriminator: what it learns, what it leaves alone, and its training state."""
+"""The patch discriminator: its training, gradients and training state."""
 
 import copy
 

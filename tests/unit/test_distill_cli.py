@@ -1,4 +1,4 @@
-"""`varestorer distill` from its arguments to its files."""
+"""`varestorer distill`: arguments and output files."""
 
 import argparse
 import json
@@ -175,7 +175,7 @@ def test_a_run_cannot_be_where_a_file_is(tmp_path, capsys):
 
 
 def assert_refused(arguments):
-    """Check that the command ends with a usage error or a sentence."""
+    """Check that the command ends with a usage error in one sentence."""
     try:
         code = main(arguments)
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""The stages that fine-tune the decoder on the bits that it will get."""
+"""The stages that fine-tune the decoder on bits of degraded or restored pictures."""
 
 import csv
 import dataclasses
@@ -69,7 +69,7 @@ def decoder_of(settings, stage):
 
 
 def test_every_decoder_starts_from_the_one_before(finished):
-    # With so few steps at such rates, a decoder is nearer to its predecessor than to any other.
+    # With so few steps at such rates, a decoder is closer to its predecessor than to any other.
     weights = {stage: decoder_of(finished, stage) for stage in DECODER_STAGES}
     tokenizer = trained_weights(finished.out / "tokenizer" / "state.pt", "tokenizer")
     weights["tokenizer"] = {

@@ -1,4 +1,4 @@
-"""The tokenizer's terms (commitment, entropy of bits) against slow formulas in numpy."""
+"""The tokenizer's losses (commitment, entropy of bits) compared with slow formulas in NumPy."""
 
 import math
 
@@ -19,7 +19,7 @@ WEIGHTS = losses.scale_weights(SCHEDULE).double()
 
 
 def plain_residuals(features: Array, held: Array) -> list[Array]:
-    """Return what each scale has to code; `held` are the features whose codes count as constants."""
+    """Return the residual of each scale; `held` are the features whose codes are constants."""
     found = []
     explained = np.zeros_like(held)
     for side, _ in SCHEDULE.grids:

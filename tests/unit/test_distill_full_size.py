@@ -1,4 +1,4 @@
-"""The student on files: official layouts, refusals, the adapter that comes out. Networks are microscopic."""
+"""The student on files, with tiny networks: official layouts, errors, and the exported adapter."""
 
 import json
 
@@ -227,7 +227,7 @@ def test_pictures_that_cannot_be_used_are_skipped_and_named(photos, caplog):
     (photos / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (31, 90)).save(photos / "small.png")
     good = (photos / "deep" / "0.png").read_bytes()
-    (photos / "deep" / "0.png").write_bytes(good[: len(good) // 2])  # found out when it is drawn
+    (photos / "deep" / "0.png").write_bytes(good[: len(good) // 2])  # detected when it is drawn
     folder = PictureFolder(photos, 32)
     assert len(folder.files) == 2
     assert "2 of 4 pictures skipped" in caplog.text
@@ -244,7 +244,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 
 
 def test_corrections_of_the_encoder_are_exported_as_plain_weights(tmp_path, files, photos, capsys):
-    # The encoder trains on squares in memory, of 192 pixels.
+    # The encoder is trained on squares of 192 pixels in memory.
     pixels = np.random.default_rng(0).integers(0, 256, (200, 210, 3), np.uint8)
     Image.fromarray(pixels).save(photos / "large.png")
     out = tmp_path / "run"

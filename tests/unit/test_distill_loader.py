@@ -1,4 +1,4 @@
-"""Batches from worker processes: the same pictures for any number of workers, and after any of them is killed."""
+"""Batches from worker processes: the same pictures for any number of workers, also if one of them is killed."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""One process per run folder, and room on the disk before a map is written through."""
+"""One process per run folder, and disk space that is allocated before a memory-mapped file is written."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, micro_run):
     finally:
         holder.kill()
         holder.wait()
-    with locked(tmp_path):  # a killed process holds nothing
+    with locked(tmp_path):  # a killed process holds no lock
         pass
 
 

@@ -44,7 +44,7 @@ def test_accumulated_batches_give_the_gradient_of_their_union(tmp_path):
         toy.batches.append(batch["clean"])
         or {"loss": module(batch["clean"][:, 0, 0]).square().mean()}
     )
-    # So slow that the weights stay what they were.
+    # A rate so low that the weights do not change.
     run(tmp_path, toy, steps=1, accumulate=3, clip=1e9, learning_rate=1e-12, weight_decay=0.0)
     assert len(toy.batches) == 3
     module.zero_grad()
@@ -132,7 +132,7 @@ def test_gradients_of_nan_are_never_saved(tmp_path):
     module = linear()
 
     def step(index: int, loss: torch.Tensor) -> torch.Tensor:
-        # The root of 0 is finite, its slope is not.
+        # The square root of 0 is finite, but its slope is not.
         return loss + (0 * module.bias).sum().sqrt() if index == 3 else loss
 
     with pytest.raises(TrainingError, match="gradient's norm became nan at step 3"):
@@ -145,7 +145,7 @@ def test_gradients_of_nan_are_never_saved(tmp_path):
 @pytest.mark.parametrize("ema", [0, 0.9])
 @pytest.mark.parametrize("bad", [1, 4])
 def test_weights_of_nan_are_never_saved(tmp_path, monkeypatch, bad, ema):
-    """A step can ruin weights although loss and gradients were numbers: those are from before it."""
+    """A step can make weights invalid although loss and gradients were finite, since those are from before it."""
     step = torch.optim.AdamW.step
     count = iter(range(10))
 
@@ -155,7 +155,7 @@ def test_weights_of_nan_are_never_saved(tmp_path, monkeypatch, bad, ema):
             self.param_groups[0]["params"][0].data[0, 0] = float("nan")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", ruin)
-    # The last step is the one that nothing after it would notice.
+    # Errors of the last step would not be detected by a later one.
     with pytest.raises(TrainingError, match=r"weights became NaN or infinite by step \d") as caught:
         run(tmp_path, linear(), steps=bad + 1, save_every=2, ema=ema)
     state = tmp_path / "state.pt"
@@ -185,14 +185,14 @@ def test_values_are_read_once_a_logging_interval(tmp_path, monkeypatch):
         monkeypatch.setattr(
             torch.Tensor, name, lambda *_, name=name: pytest.fail(f"a value was read by {name}")
         )
-    # AdamW reads its own counter of steps, which stays on the CPU.
+    # AdamW reads its own step counter, which is on the CPU.
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda _: None)
     toy = Toy(linear())
     batch = {"clean": torch.zeros(4, 3, 4, 4, dtype=torch.uint8)}
     monkeypatch.setattr(loop, "load_batches", lambda *_: (batch for _ in range(9)))
     monkeypatch.setattr(loop, "save_state", lambda *_, **__: None)
     run(tmp_path, toy, steps=9, log_every=4, save_every=100)
-    # Then the weights, once, because they are saved.
+    # Then the weights are read once for saving.
     assert [shape[0] for shape in reads] == [1, 4, 4, 2]
 
 
@@ -200,7 +200,7 @@ def test_logged_figures_are_means_since_the_last_row(tmp_path):
     run(tmp_path, linear(), step=lambda step, loss: 0 * loss + step, steps=5, log_every=2)
     rows = [row.split(",") for row in (tmp_path / "log.csv").read_text().split()]
     losses = {int(step): float(value) for step, name, value in rows[1:] if name == "loss"}
-    # Saving at 2 and 4 steps reads the values, too.
+    # Saving at 2 and 4 steps also reads the values.
     assert losses == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4}
 
 

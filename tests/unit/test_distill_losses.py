@@ -18,7 +18,7 @@ WEIGHTS = losses.scale_weights(SCHEDULE).double()
 
 
 def probabilities(logits: Array) -> Array:
-    """Return the share of the second of two logits."""
+    """Return the probability of the second of two logits."""
     e = np.exp(logits)
     return e[..., 1] / e.sum(-1)
 
@@ -84,7 +84,7 @@ def test_mse_through_straight_through_bits():
     loss = (output - picture).square().mean()
     loss.backward()
 
-    # Forwards: the codes of the likelier bits.
+    # Forward: the codes of the more likely bits.
     p = probabilities(logits.detach().numpy())[0]
     codes = np.where(p > 0.5, 1, -1) / math.sqrt(3)
 
@@ -93,7 +93,7 @@ def test_mse_through_straight_through_bits():
         return float((error**2).mean())
 
     assert float(loss.detach()) == pytest.approx(plain(codes), rel=1e-9)
-    # Backwards: the slope at those codes, as if a code were its expectation (2 p - 1) / sqrt(d).
+    # Backward: the slope at those codes, with the expected code (2 p - 1) / sqrt(d).
     assert logits.grad is not None
     for token in range(SCHEDULE.num_tokens):
         for bit in range(3):

@@ -27,7 +27,7 @@ def test_lpips_without_its_package_says_what_to_do(monkeypatch):
 
 
 class FakePackage:
-    """Stands for lpips: mean absolute difference, per picture."""
+    """Replaces lpips: mean absolute difference per picture."""
 
     class LPIPS(torch.nn.Module):
         def __init__(self, net: str, verbose: bool):

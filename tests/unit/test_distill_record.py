@@ -1,4 +1,4 @@
-"""A run is not overwritten, continued with other settings, or exported too early by mistake."""
+"""Protection of a run against being overwritten, continued with other settings, or exported too early by mistake."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""How a new tokenizer starts: a linear autoencoder that the blocks then join."""
+"""Initialisation of a new tokenizer: a linear autoencoder, to which the blocks are added."""
 
 import dataclasses
 
@@ -58,7 +58,7 @@ def test_blocks_join_without_changing_what_the_skip_path_does(pictures):
         codes = quantize(features, SCHEDULE).summed_codes
         output = skip_decode(tokenizer.decoder, codes)
         join_blocks(tokenizer, images, codes)
-        # Equal but for the share of each picture's own contrast in its groups' standard deviations.
+        # Equal except for the effect of each picture's own contrast on its groups' standard deviations.
         relative = (tokenizer.encoder(images) - features).std() / features.std()
         assert float(relative) < 0.1
         relative = (tokenizer.decoder(codes) - output).std() / output.std()

@@ -1,4 +1,4 @@
-"""Squares of photographs with procedural ones among them."""
+"""Squares of photographs, mixed with procedural ones."""
 
 from dataclasses import replace
 

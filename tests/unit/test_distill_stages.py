@@ -1,4 +1,4 @@
-"""The three stages on microscopic networks: resuming, copying, straight-through gradients, export."""
+"""The three stages with tiny networks: resuming, copying, straight-through gradients, export."""
 
 import csv
 import dataclasses
@@ -76,7 +76,7 @@ def weights_of(folder, part: str = "modules") -> dict[str, torch.Tensor]:
 
 
 def equal(a, b):
-    """Tell whether two parts of a state are the same; an adversary's holds its optimiser, too."""
+    """Return whether two parts of a state are equal; an adversary's includes its optimiser."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):

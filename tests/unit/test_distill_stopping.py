@@ -1,4 +1,4 @@
-"""How training stops, and checkpoints that survive: signals, limits, damage, kills, full disks."""
+"""Early stops of training and its checkpoints: signals, limits, damage, kills, full disks."""
 
 import os
 import signal
@@ -154,7 +154,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on files")
 def test_a_checkpoint_that_the_system_does_not_take_keeps_the_last_one(tmp_path):
-    """Not a mock: the kernel refuses the bytes, in the middle of the file."""
+    """Not a mock: the kernel rejects the bytes in the middle of the file."""
     import resource
 
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)

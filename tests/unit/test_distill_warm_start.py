@@ -1,4 +1,4 @@
-"""A tokenizer that starts from a file: the same function, more blocks, and sentences for what does not fit."""
+"""A tokenizer initialised from a file: the same outputs, more blocks, and errors for files that do not fit."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ TRANSFORMER = TransformerConfig(16, 1, 2, 4, 8, 16, text_rows=2, pixel_class="0.
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a tokenizer with one block a level, and its file (matrices in half precision)."""
+    """Return a tokenizer with one block per level, and its file (matrices in half precision)."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("trained") / "small.safetensors"
     tokenizer = VisualTokenizer(SMALL).eval()
@@ -131,7 +131,7 @@ def test_the_stage_starts_from_the_file_and_notes_it(tmp_path, trained):
         assert float((found - small(images, SCHEDULE)).abs().mean()) < 1e-4
     record = json.loads((tmp_path / "tokenizer" / "settings.json").read_text())["settings"]
     assert record["init"]["file"] == "small.safetensors"
-    # Another start is another run: it is not continued by mistake.
+    # Another initialisation is another run, which is not continued by mistake.
     with pytest.raises(CheckpointError, match="init"):
         run_stage("tokenizer", dataclasses.replace(settings, init=None, resume=True))
 

@@ -1,4 +1,4 @@
-"""Estimates of memory against the peak of tensor bytes, counted on shapes alone."""
+"""Estimates of memory compared with the peak of tensor bytes, counted from shapes alone."""
 
 import dataclasses
 
@@ -59,7 +59,7 @@ def test_a_tile_where_attention_is_not_fused(size, dtype, batch, peak_bytes):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", ["official", "bundled"])
 def test_a_tile_in_the_transformer(size, dtype, stored, batch, peak_bytes):
-    """Also where matrices are stored in float8: a copy in the wider type lives while it multiplies."""
+    """Also for matrices in float8, of which a copy in the wider dtype exists during multiplication."""
     config = VARESTORER_2B if size == "official" else bundled(TINY_TRANSFORMER)
     config = dataclasses.replace(config, lora_rank=0, depth=2)  # blocks come one after the other
     schedule = get_schedule(1.0, config.pixel_class)

@@ -37,7 +37,7 @@ def near(bundled):
 def test_sampled_results_come_nearer_with_every_step(near):
     read, source = near(1.0)
     assert all(low < high for low, high in pairwise(read)), read
-    # The tokenizer's encoder sharpens what it reads: the last bits to follow may lead away again, a little.
+    # The tokenizer's encoder sharpens its input, so the last bits may move the result slightly away again.
     assert all(low < high + 0.1 for low, high in pairwise(source)), source
     assert source[-1] > source[0] + 3
 
@@ -45,6 +45,6 @@ def test_sampled_results_come_nearer_with_every_step(near):
 def test_the_most_likely_result_never_goes_away(near):
     read, _ = near(0.0)
     assert all(low <= high for low, high in pairwise(read)), read
-    # The same bits: what is left is the rounding of float32.
+    # With the same bits, only float32 rounding remains.
     assert read[-1] > 100
     assert read[0] < read[-1]

@@ -19,7 +19,7 @@ CASES = Path(__file__).parents[1] / "data" / "pictures"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, bundled):
-    """Return a function that restores a picture by the command; a tinting cleaner comes first on request."""
+    """Return a function that restores a picture with the command, optionally after a tinting cleaner."""
 
     def restored(source, *options, tint=0.0):
         stages = bundled.stages

@@ -1,4 +1,4 @@
-"""Results that cannot fit are refused before work, with what they need and what to do."""
+"""Results that do not fit into memory are rejected before any work, with their need and what to do."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Work of the host beside a device: when it happens, that nothing is lost, and that results are the same."""
+"""Overlap of CPU work with a device: its order, that nothing is lost, and that results are the same."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from varestorer_core.tiles.interleaving import Interleaved
 
 
 def run(device, count=5, batch=2, limit=99):
-    """Return what happened in a stage on a device, and the numbers that were kept."""
+    """Return the events of a stage on a device, and the stored numbers."""
     log, kept = [], []
 
     def make(start, stop):

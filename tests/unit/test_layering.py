@@ -1,4 +1,4 @@
-"""Who imports whom, read from the source: no host in the core, no files in the models."""
+"""Import rules, checked in the source: no host in the core, no files in the models."""
 
 import ast
 import subprocess
@@ -27,7 +27,7 @@ HOST_MODULES = {
 
 
 def imports(path):
-    """Return the absolute dotted names that a file imports, wherever in it, and the level of each.
+    """Return the absolute dotted names that a file imports anywhere, and the level of each.
 
     A relative import is resolved against the file: `from ..errors import X` in models/ becomes
     `varestorer_core.errors.X`. Level 0 means that it was written as an absolute import.
@@ -51,7 +51,7 @@ def files(folder, *, outside=None):
 
 
 def violations(paths, allowed):
-    """Return `file: import` for every import that `allowed(name, level)` refuses."""
+    """Return `file: import` for every import that `allowed(name, level)` rejects."""
     return [
         f"{path.relative_to(ROOT)}: {name}"
         for path in paths
@@ -61,7 +61,7 @@ def violations(paths, allowed):
 
 
 def within(name, *prefixes):
-    """Tell whether a dotted name is one of the modules or lies inside one."""
+    """Return whether a dotted name is one of the modules or inside one."""
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 
 
@@ -96,7 +96,7 @@ def test_models_import_only_torch_configuration_and_each_other():
 
 
 def test_the_cpu_kernels_have_one_importer():
-    """The layer can be deleted: `kernels` does without it, and nothing else refers to it."""
+    """The layer can be deleted: `kernels` works without it, and nothing else refers to it."""
     layer, door = "varestorer_core.cpu", CORE / "kernels.py"
     paths = [path for path in (*files(CORE, outside=CORE / "cpu"), *files(NODES)) if path != door]
     assert not violations(paths, lambda name, _: not within(name, layer))

@@ -1,4 +1,4 @@
-"""The languages of the nodes: nothing missing, nothing left over, nothing that breaks a message."""
+"""The languages of the nodes: nothing missing, nothing superfluous, nothing that breaks a message."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def test_no_text_holds_what_the_front_end_takes_for_syntax(language):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_translations_keep_the_numbers_and_the_names_of_files_and_choices(language):
-    """A range, a size or a menu entry that a translation loses is wrong whatever the words are."""
+    """A translation must keep every range, size and menu entry."""
     english, words = (leaves(read(name, "nodeDefs.json")) for name in ("en", language))
     choices = {
         (node, "inputs", entry["name"], "tooltip"): set(map(str, entry.get("options", ())))

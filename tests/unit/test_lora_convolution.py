@@ -1,4 +1,4 @@
-"""Fine-tuning the tokenizer's encoder by low-rank corrections."""
+"""Fine-tuning of the tokenizer's encoder by low-rank corrections."""
 
 import copy
 import dataclasses
@@ -28,7 +28,7 @@ def encoder(make_tokenizer):
 
 
 def stir(module):
-    """Give every correction a value."""
+    """Set every correction to a random value."""
     for part in module.modules():
         if isinstance(part, LowRankCorrection):
             nn.init.normal_(part.up, std=0.1)

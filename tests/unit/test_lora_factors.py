@@ -58,7 +58,7 @@ def test_merged_equals_separate():
     assert (separate.config.lora_rank, merged.config.lora_rank) == (3, 0)
     expected = logits(separate)
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=2e-5)
-    # The adapters and the dropped bias matter, so the agreement above says something.
+    # The adapters and the dropped bias have an effect, so the agreement above is meaningful.
     base = load_transformer(split_adapter(state)[0])
     assert (logits(base) - expected).abs().max() > 1e-2
 

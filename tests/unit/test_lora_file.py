@@ -1,4 +1,4 @@
-"""Adapter files for a loaded network: paired, or refused in one sentence."""
+"""Adapter files for a loaded network: paired, or rejected with one sentence."""
 
 import json
 from dataclasses import replace

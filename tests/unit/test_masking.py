@@ -1,4 +1,4 @@
-"""Masks of any size become soft-edged masks of the output's size."""
+"""Conversion of masks of any size to soft-edged masks of the output's size."""
 
 import pytest
 import torch

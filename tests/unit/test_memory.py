@@ -1,4 +1,4 @@
-"""How much memory the stages around the networks take, counted in tensors and not in time or pages."""
+"""Memory of the stages around the networks, counted in bytes of tensors."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_the_stages_take_less_than_four_outputs(masked, monkeypatch, peak_bytes)
 def test_tiles_of_four_pixels_and_64_bits_a_token_take_less_than_three_outputs(
     monkeypatch, peak_bytes
 ):
-    """The bundled model's: bits of a byte each and codes would weigh 2.8 outputs by themselves."""
+    """For the bundled model, bits of one byte each and codes would already take 2.8 outputs."""
     monkeypatch.setattr("varestorer_core.color._BAND", 2**12)
     schedule, d, kept, unpacked = get_schedule(1.0, "0.25M"), 64, [], []
 

@@ -1,4 +1,4 @@
-"""Metrics against scikit-image, and against their definitions written out."""
+"""Metrics compared with scikit-image, and with direct implementations of their definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""No schema names a field that the oldest supported host does not know: it would load no node.
+"""Schemas must not use a field that the oldest supported ComfyUI does not have, or no node would load.
 
 What newer ComfyUI versions added goes through `where_known` and `expert`, which ask the host.
 """

@@ -1,4 +1,4 @@
-"""A file name leads to the repository that publishes the file."""
+"""From a file name to the repository that publishes the file."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The official tile rules on their own; parity/test_tiles.py compares them with recordings."""
+"""The official tiling alone; parity/test_tiles.py compares it with recordings."""
 
 import numpy as np
 import pytest

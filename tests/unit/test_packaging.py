@@ -1,4 +1,4 @@
-"""What is shipped, and under which names: metadata, version, files, help pages."""
+"""The published package: metadata, version, files, help pages."""
 
 import ast
 import importlib
@@ -140,7 +140,7 @@ def test_every_node_has_a_help_page():
 
 
 def test_ci_runs_the_commands_of_the_readme():
-    # .ci/run takes the lines out of the README by how they begin.
+    # .ci/run finds the lines in the README by their beginning.
     commands = [
         line
         for block in re.findall(
@@ -175,7 +175,7 @@ def test_links_between_documents_lead_somewhere():
 
 
 def test_no_machine_paths():
-    # In two pieces, so that this file does not find itself.
+    # In two pieces, so that the search does not find this file.
     machine_path = re.compile(rb"/" + rb"(work|tmp|root|farm|home/[a-z]+)/")
     found = []
     for path in repository_files():

@@ -1,4 +1,4 @@
-"""Other ways to run the one-step weights: what they share with the one pass and where they must differ."""
+"""Other ways to run the one-step weights: agreement with the one pass, and differences from it."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_refed_bits_replace_those_of_the_input(model, bits):
 
 
 def test_cached_steps_equal_a_plain_masked_pass_over_their_own_bits(model, bits):
-    """The cache changes nothing: the same logits come from one pass that is fed what the steps predicted."""
+    """The cache has no effect: one pass on the bits that the steps predicted returns the same logits."""
     logits = call(CachedSteps(model), bits)
     own = logits[..., 1] > logits[..., 0]
     tokens = torch.cat(

@@ -1,4 +1,4 @@
-"""Small picture files that programs in the wild write, and what each must be read as."""
+"""Small picture files as written by other programs, and the pictures that must be read from them."""
 
 import io
 import os
@@ -243,7 +243,7 @@ def test_resolution_and_profile_are_kept(tmp_path, name, depth):
 TAIL = bytes.fromhex(
     "d2f2c2f2ea4b8fecab98bceb681198910c5bc9915141da30f9c01cd7d75e514958fcaa566db3ffd9"
 )
-"""What is missing of trunc_tail.jpg."""
+"""The missing part of trunc_tail.jpg."""
 
 
 def test_a_file_cut_at_its_end_is_read_and_said():
@@ -257,7 +257,7 @@ def test_a_file_cut_at_its_end_is_read_and_said():
 
 
 def test_a_png_that_ends_before_its_last_row_is_refused(tmp_path):
-    """Pillow leaves the rows that are missing black, silently."""
+    """Pillow silently leaves missing rows black."""
     for mode in ("RGB", "RGBA", "L", "P"):
         file = io.BytesIO()
         Image.fromarray(BASE.astype(np.uint8)).convert(mode).save(file, "PNG")

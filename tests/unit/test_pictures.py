@@ -247,7 +247,7 @@ def test_floating_point_pictures_are_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".gif", ".tif"])
 def test_frames_are_not_counted_for_a_note(tmp_path, monkeypatch, suffix):
-    """A file of many pages is read to its end for their count."""
+    """Counting the pages of a file means reading it to its end."""
     path = tmp_path / f"a{suffix}"
     first, second = (Image.new("L", (8, 6), value) for value in (10, 200))
     first.save(path, save_all=True, append_images=[second])

@@ -1,4 +1,4 @@
-"""Writing picture files: every bit kept, and complete files or none."""
+"""Writing of picture files: every bit is kept, and files are complete or absent."""
 
 import errno
 

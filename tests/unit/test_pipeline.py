@@ -96,7 +96,7 @@ def test_cleaned_pictures_are_what_the_tokenizer_saw(restorer):
 
 def test_running_out_of_memory_after_encoding_counts_no_tile_twice(restorer):
     class Stingy(torch.Tensor):
-        """Stands for tiles on a device from which more than one cannot be copied at once."""
+        """Represents tiles on a device from which only one can be copied at a time."""
 
         def cpu(self, *args, **kwargs):
             if len(self) > 1:

@@ -1,4 +1,4 @@
-"""Pictures of every kind go into `Restorer.restore` and come out as they were; settings and masks are checked."""
+"""`Restorer.restore` returns pictures of the same kind as its input, and checks settings and masks."""
 
 import numpy as np
 import pytest

@@ -51,7 +51,7 @@ def test_progress(tmp_path):
 
 
 class CancelledError(Exception):
-    """Stands for anything that goes wrong while a tensor is made."""
+    """Represents any failure while a tensor is created."""
 
 
 def fail_with(error):

@@ -25,7 +25,7 @@ def test_sampling_follows_the_logits():
 def test_noise_depends_on_seed_and_place_alone():
     noise = tile_noise(7, SCHEDULE, 4, (1.0, 2.0))
     assert noise.shape == (SCHEDULE.num_tokens, 4, 2)
-    torch.rand(3)  # the global generator has no part in it
+    torch.rand(3)  # the global generator has no effect
     assert torch.equal(noise, tile_noise(7, SCHEDULE, 4, (1.0, 2.0)))
     for seed, origin in ((8, (1.0, 2.0)), (7, (2.0, 1.0)), (7, (0.0, 2.0)), (7, (1.0, 3.0))):
         other = tile_noise(seed, SCHEDULE, 4, origin)

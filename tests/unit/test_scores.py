@@ -1,4 +1,4 @@
-"""Scores of pictures and sets, and the photographs that are measured."""
+"""Scores of pictures and sets, and the photographs for evaluation."""
 
 import json
 import math
@@ -70,7 +70,7 @@ def test_photographs_of_scikit_image():
 
 
 class Spec:
-    """Where a package lies."""
+    """Location of a package."""
 
     def __init__(self, folder):
         self.submodule_search_locations = [str(folder)]

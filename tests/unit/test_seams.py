@@ -1,4 +1,4 @@
-"""The seam score, and that restored pictures, smooth ones and photographs, show no seams by it."""
+"""The seam score, and the absence of seams by it in restored smooth pictures and photographs."""
 
 import pytest
 import torch

@@ -38,7 +38,7 @@ class MeanColours:
 
 @pytest.fixture
 def stand_in(make_transformer, monkeypatch):
-    # Thousands of small tiles: in batches on the CPU, too. What they round to does not matter here.
+    # Thousands of small tiles, which are batched also on the CPU. Rounding is irrelevant here.
     monkeypatch.setattr("varestorer_core.loaded.tiles_at_once", lambda device, batch: batch or 4)
     small = {"embed_dim": 8, "depth": 1, "codebook_dim": 3, "text_channels": 8, "ffn_dim": 8}
     restorer = Restorer(LoadedStages(make_transformer(**small), MeanColours()))  # pyright: ignore
@@ -47,7 +47,7 @@ def stand_in(make_transformer, monkeypatch):
 
 
 def target(size, upscale):
-    """Return what a size becomes, spelled out once more."""
+    """Return the expected size of a result, computed independently."""
     return tuple(max(1, round(side * upscale)) for side in size)
 
 
@@ -59,7 +59,7 @@ def check(restorer, sizes, upscale, **settings):
     got = [tuple(picture.shape) for picture in restored]
     assert got == [(3, *target(size, upscale)) for size in sizes]
     for size, picture in zip(sizes, restored, strict=True):
-        # False for NaN, too.
+        # Also false for NaN.
         assert bool(((picture >= 0) & (picture <= 1)).all()), f"values out of range for {size}"
 
 
@@ -74,7 +74,7 @@ def check(restorer, sizes, upscale, **settings):
 def test_every_side_up_to_70(stand_in, upscale, thin):
     for height in range(1, LONGEST + 1):
         widths = (w for w in range(1, LONGEST + 1) if (height + w) % thin == 0)
-        # Methods and overlaps in turn: each meets every residue of the sides.
+        # Methods and overlaps alternate, so that each is combined with every residue of the sides.
         method = COLOR_MATCHES[height % len(COLOR_MATCHES)]
         settings = {"color_match": method, "overlap": (0, 16, 31)[height % 3], "tile_batch": 32}
         check(stand_in, [(height, width) for width in widths], upscale, **settings)

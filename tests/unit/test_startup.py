@@ -1,4 +1,4 @@
-"""What the host imports when it loads the pack: only what it has imported itself by then.
+"""Imports of the pack when the host loads it: only modules that the host has already imported.
 
 Start-up time is not tested, a clock says little on a busy machine: docs/benchmarks.md has it as measured. What
 costs the time is tested: which modules are reached from the root `__init__.py` without a function being called.
@@ -59,7 +59,7 @@ def reached(root=ROOT):
                 base = package[: len(package) - node.level + 1]
                 base += tuple(node.module.split(".")) if node.module else ()
                 names = [(*base, alias.name) for alias in node.names]
-                # Importing a.b.c runs a and a.b, too; a name may be a module or something in one.
+                # Importing a.b.c also runs a and a.b; a name may be a module or an attribute of one.
                 found = [module_file(n[:i], root) for n in names for i in range(1, len(n) + 1)]
                 pending += [file for file in found if file is not None]
     return ours, others

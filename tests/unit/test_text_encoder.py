@@ -112,7 +112,7 @@ class Boom:
 
 @pytest.fixture
 def no_questions(monkeypatch):
-    """Fail a test that asks the terminal: people would see a prompt, a server would wait for ever."""
+    """Fail a test that asks for input: users would see a prompt, and a server would wait forever."""
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
 
 
@@ -139,7 +139,7 @@ def test_code_of_a_folder_is_never_run(folder, tmp_path_factory, file):
             values["model_type"] = kind
         else:
             values["tokenizer_class"] = "Tokenizer" if kind == "evil" else values["tokenizer_class"]
-        values["trust_remote_code"] = True  # which no file may decide
+        values["trust_remote_code"] = True  # must not be decided by a file
         (folder / file).write_text(json.dumps(values))
         try:
             load_text_encoder(folder, channels=16)

@@ -1,4 +1,4 @@
-"""TIFF files of many layouts: read as they were written, with tifffile and, where it is read at all, without."""
+"""TIFF files of many layouts, read as they were written with tifffile and, if supported, without it."""
 
 import itertools
 import sys

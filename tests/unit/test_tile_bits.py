@@ -33,7 +33,7 @@ def test_what_goes_in_comes_out(tokens, d):
 
 
 def test_a_tile_set_again_leaves_its_neighbours():
-    bits = random_bits(3, 5, 3)  # 15 bits a tile, no whole number of bytes
+    bits = random_bits(3, 5, 3)  # 15 bits per tile, not a whole number of bytes
     kept = TileBits(*bits.shape)
     kept[:] = bits
     kept[1:2] = ~bits[1:2]
@@ -98,7 +98,7 @@ def test_a_restoration_is_what_bits_of_a_byte_and_codes_of_floats_gave(
     kept = restore_codes(transformer, pyramid, text, settings)
     assert torch.equal(kept[:], torch.cat(codes))
     (packed,) = decode_tiles(tokenizer.decode, kept, pyramid.geometry, color_match="wavelet")
-    # In the layout of the packed ones: a decoder adds up channels-last codes in another order.
+    # In the layout of the packed ones: a decoder sums channels-last codes in another order.
     together = torch.cat(codes).contiguous()
     (plain,) = decode_tiles(tokenizer.decode, together, pyramid.geometry, color_match="wavelet")
     assert torch.equal(packed, plain)

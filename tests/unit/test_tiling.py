@@ -134,7 +134,7 @@ def test_constant_and_picture_come_back(height, width, tile, overlap):
     merged = merger.result()
     assert merged.shape == image.shape
     assert merged.dtype == torch.float32
-    # Thousands of tiles over one pixel (overlap 63 of 64) add up a little more rounding.
+    # Thousands of tiles over one pixel (overlap 63 of 64) accumulate slightly more rounding.
     assert (merged - image).abs().max() <= (1e-6 if overlap <= 0.75 * tile else 1e-5)
     if len(layout) == 1:
         assert torch.equal(merged, image)
@@ -150,7 +150,7 @@ def test_seam_is_a_monotone_cross_fade_over_the_actual_overlap():
     assert torch.equal(row[32:], torch.ones(18))
     assert (row[18:32].diff() > 0).all()
     assert torch.allclose(row[18:32] + row[18:32].flip(0), torch.ones(14))
-    # No ramp at the picture's own border: rows are equal from top to bottom.
+    # Without ramps at the picture's border, all rows are equal.
     assert torch.equal(merger.result()[0], row.expand(32, 50))
 
 

@@ -1,4 +1,4 @@
-"""The CPU layer can be deleted: tests but its own pass in a copy that lacks it."""
+"""The CPU layer can be deleted: all tests but its own pass in a copy without it."""
 
 import os
 import shutil

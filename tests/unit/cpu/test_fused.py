@@ -30,7 +30,7 @@ def inputs():
 
 
 def exact(module, x, bias=None, gelu=False):
-    """Return the layer in float32 all through, rounded once."""
+    """Return the result of the layer computed in float32 and rounded once."""
     own = None if module.bias is None else module.bias.float()
     out = F.linear(x.float(), module.weight.float(), own)
     out = out if bias is None else out + bias

@@ -1,4 +1,4 @@
-"""Memory of maps that is used again within a pass."""
+"""Reuse of the memory of feature maps within a pass."""
 
 import pytest
 import torch
@@ -30,7 +30,9 @@ def test_a_part_of_a_map_gives_all_of_its_memory():
     with feature_map_pool(LIKE):
         whole = torch.zeros(1, 8, 8, 8)
         release(whole[:, :2])
-        again = empty_feature_map(LIKE.bfloat16(), 16, 8, 8)  # twice the numbers of half the size
+        again = empty_feature_map(
+            LIKE.bfloat16(), 16, 8, 8
+        )  # twice as many elements of half the size
     assert again.dtype == torch.bfloat16
     assert again.data_ptr() == whole.data_ptr()
 

@@ -9,7 +9,7 @@ from varestorer_core.models.rope import apply_rope
 
 @pytest.fixture
 def bf16_products(monkeypatch):
-    """Let this processor count as one that multiplies bfloat16."""
+    """Treat this processor as one with bfloat16 instructions."""
     monkeypatch.setattr("varestorer_core.cpu.rows.multiplies", lambda dtype: True)
 
 

@@ -1,4 +1,4 @@
-"""Which kernels run: timed once, kept for the machine, and no slower than PyTorch's own."""
+"""Selection of kernels: timed once, stored for the machine, and no slower than PyTorch's own."""
 
 import json
 import time
@@ -21,7 +21,7 @@ def _timed(monkeypatch, tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a clock of which `spend(seconds)` is the only thing that takes time."""
+    """Return a clock that only advances by `spend(seconds)`."""
 
     class Clock:
         now = 0.0

@@ -1,4 +1,4 @@
-"""Normalising, activating and convolving strip by strip against whole maps in float64."""
+"""Norm, activation and convolution in strips, compared with whole feature maps in float64."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from varestorer_core.cpu.strips import (
 
 
 class HostNorm(nn.GroupNorm):
-    """A layer of which only its own forward knows where the weights are."""
+    """A layer whose weights are only accessible to its own forward."""
 
     def forward(self, x):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

@@ -1,4 +1,4 @@
-"""Winograd's way to a 3x3 convolution against PyTorch's in float64."""
+"""Winograd's algorithm for 3x3 convolutions, compared with PyTorch's in float64."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_it_equals_the_plain_convolution(size):
         assert (convolved(x, weight, shift, before) - exact - before).abs().max() < 1e-5
 
 
-def test_errors_stay_near_those_of_the_plain_way():
+def test_errors_are_close_to_those_of_the_direct_convolution():
     x, weight, bias = arguments(128, 128, (32, 32))
     error = (convolved(x, weight, bias) - plain(x, weight, bias)).square().mean().sqrt()
     assert (

@@ -1,4 +1,4 @@
-"""Stand-ins of the host's modules, as small as `nodes/host/` needs them, so that its files run without a ComfyUI."""
+"""Minimal replacements of the host's modules, with which `nodes/host/` runs without a ComfyUI."""
 
 import importlib
 import sys
@@ -20,7 +20,7 @@ class Patcher:
 
 
 class VAE:
-    """Does with pixels what the host's VAE does in versions 0.8.0 to 0.33.0."""
+    """Handles pixels like the host's VAE in versions 0.8.0 to 0.33.0."""
 
     def __init__(self, sd):
         self.device = self.output_device = torch.device("cpu")
@@ -41,7 +41,7 @@ class VAE:
 
 
 class Host:
-    """The stand-ins, and what was asked of them.
+    """The replacements, and a record of their calls.
 
     Args:
         monkeypatch: takes them away again.
@@ -79,11 +79,11 @@ class Host:
         self._package("pack.nodes.host", ROOT / "nodes" / "host")
 
     def load(self, name):
-        """Return the module `nodes/host/NAME.py`, imported anew."""
+        """Import the module `nodes/host/NAME.py` again and return it."""
         return importlib.import_module(f"pack.nodes.host.{name}")
 
     def close(self):
-        """Forget all modules that were imported on the stand-ins."""
+        """Remove all modules that were imported with the replacements."""
         for name in [name for name in sys.modules if name.split(".")[0] == "pack"]:
             del sys.modules[name]
 

@@ -1,4 +1,4 @@
-"""Which of the host's kernels attends, and what the memory requests count."""
+"""Selection of the host's attention kernels, and their memory estimates."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ NAMES = ("attention_pytorch", "attention_sub_quad", "attention_split", "attentio
 
 @pytest.fixture
 def attend(stand_in):
-    """Return a function: the kernel that ran for a type, where the user chose one for the host."""
+    """Return a function that returns the kernel that ran for a dtype, with the user's choice for the host."""
     ran = []
     for name in NAMES:
         setattr(stand_in.kernels, name, lambda *_, name=name, **__: ran.append(name))

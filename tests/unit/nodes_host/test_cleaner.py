@@ -10,7 +10,7 @@ from .conftest import Patcher
 
 @pytest.fixture
 def stages(stand_in, make_tokenizer):
-    """Return a function: the stages with a cleaner of so many patchers."""
+    """Return a function that creates stages with a cleaner of a number of patchers."""
     vae = stand_in.load("vae").VARestorerVAE(make_tokenizer())
 
     def make(**cleaner):

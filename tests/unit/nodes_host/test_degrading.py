@@ -1,4 +1,4 @@
-"""VARestorer Degrade looks at the cancel button within a picture, not only between two."""
+"""VARestorer Degrade checks the cancel button within a picture, not only between two."""
 
 import sys
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import torch
 
 
 class CancelledError(Exception):
-    """What the host raises."""
+    """The host's exception."""
 
 
 def test_cancelling_within_a_picture(stand_in):

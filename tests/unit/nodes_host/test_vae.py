@@ -1,4 +1,4 @@
-"""What the host's VAE nodes do with ours."""
+"""The host's VAE nodes with our VAE."""
 
 import pytest
 import torch
