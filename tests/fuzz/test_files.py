@@ -139,13 +139,36 @@ def test_adapters(tmp_path, transformer, inputs, count):
         for name, value in factors.items()
     }
     kohya["lora_unet_blocks_0_sa_proj.alpha"] = torch.tensor(1.0)
+    peft = {
+        f"base_model.model.{owner}.lora_A.weight": torch.ones(2, width),
+        f"base_model.model.{owner}.lora_B.weight": torch.ones(width, 2),
+    }
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "use_rslora": False,
+        "use_dora": False,
+        "alpha_pattern": {"proj": 8, "mat_qkv": 1},
+    }
     originals = [save(factors), save(foreign), save(kohya), pickled(factors, zipped=False)]
+    write = writer(tmp_path / "adapter", originals, (".safetensors", ".pth"))
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(save(peft))
+
+    def make(chance):
+        if chance.random() < 0.7:
+            return write(chance)
+        text = json.dumps(damaged_values(config, chance)).encode()
+        text = damaged(text, chance) if chance.random() < 0.3 else text
+        (folder / "adapter_config.json").write_bytes(text)
+        return folder
 
     def attempt(path):
         tensors, metadata = read_checkpoint(path)
         load_adapter(tensors, metadata, model.state_dict(), model.config, name=path.name)
 
-    make = writer(tmp_path / "adapter", originals, (".safetensors", ".pth"))
     outcomes("adapters", inputs, count, make, attempt)
 
 

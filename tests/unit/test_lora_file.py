@@ -263,6 +263,7 @@ def test_the_scale_that_peft_and_diffusers_tell(key, text, scale):
         (config(lora_alpha="x"), "configuration is damaged"),
         (config(lora_alpha=float("nan")), "configuration is damaged"),
         (config(alpha_pattern={"(": 1}), "configuration is damaged"),
+        (config(alpha_pattern={"(a+)+b": 1}), "alpha_pattern names modules by"),
         (config(use_dora=True), "DORA"),
         (config(peft_type="LOHA"), "LOHA"),
     ],

@@ -22,6 +22,8 @@ PEFT_CONFIG = "adapter_config.json"
 _DIFFUSERS = "lora_adapter_metadata"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Names of the files that PEFT saves."""
+_NAMES = re.compile(r"[\w.\\^$|-]*")
+"""Regular expressions that are read: names and alternatives. Repetitions of a stranger could take forever to match."""
 _LARGEST = 1 << 20
 """Bytes of a configuration at most; PEFT's have a few hundred."""
 
@@ -84,6 +86,8 @@ def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
             return None
         alphas = dict(values.get("alpha_pattern") or {})
         for end in alphas:
+            if not _NAMES.fullmatch(end):
+                raise ValueError(f"alpha_pattern names modules by {end!r}")
             re.compile(end)
         return Scaling(
             _finite(values["lora_alpha"]),
