@@ -186,7 +186,7 @@ def test_files_of_another_kind_are_refused(tmp_path, files, make_transformer, ca
     other = make_transformer(depth=1, embed_dim=16, ffn_dim=16)
     torch.save(other.state_dict(), tmp_path / "six.pth")
     assert distill("student", tmp_path / "x", (tmp_path / "six.pth", vae)) == 1
-    assert "six.pth reads 6 bits per token, vae.pth gives 4" in capsys.readouterr().err
+    assert "six.pth uses 6 bits per token, but vae.pth uses 4" in capsys.readouterr().err
     assert distill("teacher", tmp_path / "x", files) == 1
     assert "there is no teacher to train" in capsys.readouterr().err
 

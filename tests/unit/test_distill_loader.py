@@ -72,7 +72,7 @@ class Fatal:
 
 def test_workers_that_keep_dying_are_an_error():
     drawing = dataclasses.replace(DRAWING, source=Fatal())
-    with pytest.raises(LoaderError, match="give fewer --workers"):
+    with pytest.raises(LoaderError, match="use fewer --workers"):
         list(load_batches(drawing, range(2), 1))
 
 

@@ -139,7 +139,7 @@ def test_export_names_its_step_and_refuses_an_older_state(tmp_path, micro_run, c
     caplog.set_level("INFO")
     adapter = run_export(settings, note="")[1]
     assert "exporting the student at step 1 of 1" in caplog.text
-    assert "worse than the degraded ones" in caplog.text
+    assert "worse than their degraded inputs" in caplog.text
     with safe_open(adapter, "pt") as file:
         training = json.loads(file.metadata()["varestorer.training"])
     assert training["step"] == 1

@@ -81,7 +81,7 @@ def test_a_damaged_state_is_refused(tmp_path):
     run(tmp_path, linear())
     whole = (tmp_path / "state.pt").read_bytes()
     (tmp_path / "state.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="give --overwrite instead of --resume"):
+    with pytest.raises(CheckpointError, match="use --overwrite instead of --resume"):
         run(tmp_path, linear(), resume=True)
     torch.save([1, 2], tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match="cannot be continued"):

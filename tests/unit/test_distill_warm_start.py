@@ -89,7 +89,7 @@ def test_added_blocks_depend_on_the_seed_alone(trained):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"codebook_dim": 5}, "bits a token 4 instead of 5"),
+        ({"codebook_dim": 5}, "bits per token 4 instead of 5"),
         ({"base_channels": 16}, "base_channels 8 instead of 16"),
         ({"channel_multipliers": (1, 3)}, "channel_multipliers"),
         ({"norm_groups": 2}, "norm_groups 1 instead of 2"),
@@ -143,7 +143,7 @@ def test_the_command_says_where_the_option_has_no_effect(tmp_path, trained, caps
     )
     start = ["distill", "student", "--out", str(tmp_path / "run"), "--init"]
     assert main.main([*start, str(trained[1])]) == 2
-    assert "give it with the stage tokenizer" in capsys.readouterr().err
+    assert "only in the stages tokenizer and all" in capsys.readouterr().err
     start[1] = "tokenizer"
     assert main.main([*start, str(tmp_path / "absent")]) == 2
     assert "no such file" in capsys.readouterr().err

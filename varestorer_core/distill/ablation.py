@@ -1,12 +1,11 @@
-"""The ablation table: every variant of the student, trained alike from one teacher and measured on photographs.
+"""The ablation table: all variants of the student, trained equally from one teacher and evaluated on photographs.
 
-All variants of a seed start from the same weights and see the same pictures in the same order. Each finished one
-leaves `result.json` in its folder and an unfinished one its training state, so an interrupted run goes on where it
-stopped.
+All variants of a seed start from the same weights and are trained on the same pictures in the same order. A finished
+one leaves `result.json` in its folder and an unfinished one its training state, so an interrupted run can be continued.
 
-RUN_DIR/ablation/plan.json                         what is compared
+RUN_DIR/ablation/plan.json                         settings of the comparison
 RUN_DIR/ablation/<variant>/seed-<n>/               state.pt, log.csv, sheets, result.json
-RUN_DIR/ablation/table.md, ablation.json           what came out
+RUN_DIR/ablation/table.md, ablation.json           results
 """
 
 from __future__ import annotations
@@ -48,21 +47,21 @@ from .train_student import StudentSettings, StudentStage
 from .variants import VARIANTS
 
 REFERENCES = ("Lanczos", "LQ bits, decoded")
-"""Rows that train nothing: enlargement, and the tokenizer without a transformer."""
+"""Rows without training: enlargement, and the tokenizer without a transformer."""
 
 
 @dataclass(frozen=True)
 class AblationSettings:
-    """What is trained and measured."""
+    """Settings of training and evaluation."""
 
     seeds: tuple[int, ...] = (0,)
-    """Of training; with several the spread is over them, else over the photographs."""
+    """Seeds of training; with several, the spread is over them, else over the photographs."""
     preset: str = "x4"
     scale: int = 4
     size: int = 256
-    """Photographs are cut to squares of this side."""
+    """Photographs are cropped to squares of this side."""
     overlap: int = 64
-    """Of the tiles, in pixels."""
+    """Overlap of the tiles, in pixels."""
 
 
 def run_ablation(
@@ -71,11 +70,11 @@ def run_ablation(
     photographs: Sequence[Path],
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Train and measure what is not there yet, write both tables and return the JSON document.
+    """Train and evaluate all unfinished variants, write both tables and return the JSON document.
 
     Args:
-        settings: of the run; `student_settings` are those of the full method.
-        photographs: to measure on; training must not have seen them.
+        settings: settings of the run; `student_settings` are those of the full method.
+        photographs: photographs for evaluation, which must not be part of the training data.
 
     Raises:
         CheckpointError: if a teacher or tokenizer is missing, or the folder compares something else.
@@ -105,7 +104,7 @@ def run_ablation(
 
 
 class _Bench:
-    """The photographs as every variant meets them: degraded, encoded and quantised once."""
+    """The photographs for all variants: degraded, encoded and quantised once."""
 
     def __init__(
         self, settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
@@ -134,14 +133,14 @@ class _Bench:
         )
 
     def references(self) -> dict[str, list[Scores]]:
-        """Return the scores of the rows that train nothing."""
+        """Return the scores of the rows without training."""
         size = (self.ablation.size, self.ablation.size)
         enlarged = [score(resize_lanczos(pair.lq, size), pair.original) for pair in self.pairs]
         copied = self._scores(self.pyramid.codes)
         return dict(zip(REFERENCES, (enlarged, copied), strict=True))
 
     def measure(self, student: VARTransformer, *, causal: bool) -> list[Scores]:
-        """Return the scores of a student's restorations, most likely bits."""
+        """Return the scores of a student's restorations with the most likely bits."""
         way: Any = CausalPass(student) if causal else Pass(student)
         with torch.inference_mode():
             text = way.encode_text()
@@ -168,7 +167,7 @@ def _train(
     name: str,
     report: Report | None,
 ) -> VARTransformer:
-    """Train one variant, or go on with it."""
+    """Train one variant, or continue its training."""
     settings = dataclasses.replace(settings, seed=seed, resume=True, stop_at=None)
     source = training_source(settings, report)
     loop = loop_settings("student", settings)
@@ -187,7 +186,7 @@ def _train(
 def _plan(
     settings: RunSettings, ablation: AblationSettings, photographs: Sequence[Path]
 ) -> dict[str, Any]:
-    """Return what results depend on; the seeds are not part of it, so that more can follow."""
+    """Return everything that results depend on, except for the seeds, so that more can be added later."""
     plan = {
         "steps": settings.steps["student"],
         "learning_rate": student_rate(settings),
@@ -201,7 +200,7 @@ def _plan(
         "size": ablation.size,
         "overlap": ablation.overlap,
     }
-    return json.loads(json.dumps(plan))  # as it is read back: tuples become lists
+    return json.loads(json.dumps(plan))  # as read from the file: tuples become lists
 
 
 def _check_plan(path: Path, plan: dict[str, Any]) -> None:
@@ -213,7 +212,7 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
     if changed:
         raise CheckpointError(
             f"{path.parent} compares students of another kind: {', '.join(changed)} differ, now "
-            f"{changed[0]} {plan[changed[0]]}, before {stored.get(changed[0])}. Give the same options, or "
+            f"{changed[0]} {plan[changed[0]]}, before {stored.get(changed[0])}. Use the same options, or "
             "remove that folder to start again."
         )
 

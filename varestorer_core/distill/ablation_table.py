@@ -1,8 +1,8 @@
-"""What an ablation measured, as means with their spread, and as a table for people.
+"""Results of an ablation as means with their spread, and as a table in Markdown.
 
-With several seeds the spread is the standard deviation over them: how much training alone moves a figure. With one
-seed it is the standard error over the photographs, by bootstrap. Differences to the full method are taken photograph
-by photograph first, so that what all variants share drops out.
+With several seeds, the spread is the standard deviation over them, which shows the variation due to training. With one
+seed, it is the standard error over the photographs, by bootstrap. Differences to the full method are paired by
+photograph, so that common variation cancels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLUMNS = (
 )
 
 Results = Mapping[str, Mapping[int, Sequence[Scores]]]
-"""Row to seed to the scores of the photographs."""
+"""Scores of the photographs, by row and seed."""
 
 
 def summary(results: Results, *, references: Sequence[str]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def summary(results: Results, *, references: Sequence[str]) -> dict[str, Any]:
 
 
 def markdown_table(document: Mapping[str, Any]) -> str:
-    """Return the means and the differences as two tables of Markdown."""
+    """Return the means and the differences as two tables in Markdown."""
     plan, rows = document["plan"], document["rows"]
     seeds = rows[_BASELINE]["seeds"]
     over = (
@@ -99,7 +99,7 @@ def _mean(values: Sequence[Sequence[float]]) -> float:
 
 
 def _spread(values: Sequence[Sequence[float]]) -> float:
-    """Return the spread of the mean: over the seeds, or with a single one over the photographs."""
+    """Return the spread of the mean: over the seeds, or over the photographs if there is one seed."""
     if len(values) > 1:
         return statistics.stdev(statistics.fmean(of_seed) for of_seed in values)
     draw = random.Random(0)

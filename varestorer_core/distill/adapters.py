@@ -1,8 +1,8 @@
-"""A student that is its teacher plus adapters, without a second copy of the weights.
+"""A student made of its teacher and adapters, without a second copy of the weights.
 
-Both are `VARTransformer`s over the same tensors. The teacher has no adapters and adds the blocks' `v_bias` in
-cross-attention; the student has adapters, which are all that trains, and leaves that bias out, as the release does.
-The base may be bfloat16: the adapters stay float32 and are cast where they multiply, so that small updates are
+Both are `VARTransformer`s with the same tensors. The teacher has no adapters and adds the blocks' `v_bias` in
+cross-attention; the student has adapters, which are the only trainable parameters, and omits that bias, as in the
+release. The base may be bfloat16: the adapters stay float32 and are cast for multiplication, so that small updates are
 not lost to rounding.
 """
 
@@ -27,12 +27,12 @@ from ..models.transformer import VARTransformer
 def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VARTransformer:
     """Return a student with adapters of that rank, on the teacher's own tensors.
 
-    The adapters start without effect (`lora_up` is zero). Only they require gradients, and they are float32 on the
+    The adapters have no effect initially (`lora_up` is zero). Only they require gradients, and they are float32 on the
     teacher's device.
 
     Args:
-        teacher: without adapters; it is frozen.
-        seed: of the adapters' starting values.
+        teacher: network without adapters; it is frozen.
+        seed: seed of the adapters' initial values.
     """
     teacher.requires_grad_(False)
     config = dataclasses.replace(teacher.config, lora_rank=rank)
@@ -64,7 +64,7 @@ def student_on_teacher(teacher: VARTransformer, rank: int, seed: int = 0) -> VAR
 def adapters_of(student: nn.Module) -> nn.Module:
     """Return a module of the adapters alone, by their names in the student and with its parameters.
 
-    It is what a training state holds: a few hundredths of the whole.
+    This is what a training state contains: a few per cent of the whole network.
     """
     tree = nn.Module()
     for name, parameter in student.named_parameters():
@@ -80,15 +80,15 @@ def adapters_of(student: nn.Module) -> nn.Module:
 
 
 def trainable_parameters(module: nn.Module) -> int:
-    """Return how many numbers of the module train."""
+    """Return the number of trainable parameters of the module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def save_activations(module: nn.Module) -> None:
-    """Make every block of a network forget what is inside it and compute that again in the backward pass.
+    """Enable activation checkpointing for every block of a network.
 
-    Blocks are a transformer's, or the residual blocks of a tokenizer. Memory falls to one block's inside plus the
-    inputs of all; a training step takes a third longer.
+    The activations inside a transformer's block, or a tokenizer's residual block, are recomputed in the backward pass.
+    Memory drops to the activations of one block plus the inputs of all; a training step takes a third longer.
     """
     for block in module.modules():
         if isinstance(block, (Block, ResidualBlock)):
@@ -98,8 +98,8 @@ def save_activations(module: nn.Module) -> None:
 def _forget(block: Any) -> None:
     """Replace the block's own forward; modules are called through it."""
     if isinstance(block.forward, partial):
-        return  # asked for before
-    # Nothing inside is random, so the state of the generators need not be kept.
+        return  # enabled before
+    # Nothing inside is random, so the state of the generators need not be saved.
     block.forward = partial(
         checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
     )

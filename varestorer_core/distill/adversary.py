@@ -1,8 +1,8 @@
-"""A patch discriminator, as the tokenizers of VQGAN have: it makes a decoder decide instead of averaging.
+"""A patch discriminator, as in the tokenizers of VQGAN, which makes a decoder commit to details instead of averaging.
 
-Losses of differences are least where a picture is the mean of all that it could be, which is soft. A discriminator
-only asks whether a patch could be real. It sees the degraded picture beside the other, so that "real" means real for
-this input. Hinge losses (Lim and Ye 2017) and spectral normalisation (Miyato et al. 2018) keep it from running away.
+Losses of differences are minimal for the mean of all possible pictures, which is blurred. A discriminator only judges
+whether a patch could be real. It also receives the degraded picture, so that "real" means real for this input. Hinge
+losses (Lim and Ye 2017) and spectral normalisation (Miyato et al. 2018) stabilise its training.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """Four convolutions, three of which halve, and a judgement for every patch of 8 x 8 pixels.
+    """Four convolutions, three of them with stride 2, and one score for every patch of 8 x 8 pixels.
 
     Args:
-        channels: of the pictures that it is shown, beside each other.
-        width: of the first layer; the others have twice and four times as many.
+        channels: channels of the concatenated pictures.
+        width: channels of the first layer; the others have two and four times as many.
     """
 
     def __init__(self, channels: int = 6, width: int = 32):
@@ -41,14 +41,14 @@ class PatchDiscriminator(nn.Module):
 
 
 class Adversary(nn.Module):
-    """A discriminator that learns by itself whenever it is asked, and what it says about pictures.
+    """A discriminator with its own optimiser, and the adversarial loss of pictures.
 
-    It is a module so that a training state holds it, its optimiser included. Its parameters are marked as not
-    training, because the loop must not train them: its goal is the opposite of the loop's.
+    It is a module so that a training state includes it and its optimiser. Its parameters do not require gradients
+    outside of `learn`, because the loop must not train them: its objective is the opposite of the loop's.
 
     Args:
-        seed: of its starting values.
-        learning_rate: twice that of what it judges is usual.
+        seed: seed of the initial values.
+        learning_rate: usually twice that of the judged network.
     """
 
     def __init__(self, seed: int, learning_rate: float = 4e-4, device: str = "cpu"):
@@ -62,7 +62,7 @@ class Adversary(nn.Module):
         self.requires_grad_(False)
 
     def judge(self, output: Tensor, lq: Tensor) -> Tensor:
-        """Return the loss of what is judged: lower the more real it looks.
+        """Return the adversarial loss of output: the more real it looks, the lower.
 
         Args:
             output, lq: (B, 3, H, W) in [-1, 1].
@@ -70,7 +70,7 @@ class Adversary(nn.Module):
         return -self.discriminator(output, lq).mean()
 
     def learn(self, real: Tensor, output: Tensor, lq: Tensor) -> Tensor:
-        """Take one step towards telling real pictures from output; return the hinge loss before it."""
+        """Train the discriminator for one step and return the hinge loss before it."""
         self.discriminator.requires_grad_(True)
         try:
             with torch.enable_grad():
@@ -89,7 +89,7 @@ class Adversary(nn.Module):
         return self.optimizer.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take an optimiser's state from `load_state_dict`."""
+        """Restore the optimiser's state, for `load_state_dict`."""
         self.optimizer.load_state_dict(state)
 
 

@@ -1,7 +1,7 @@
-"""A run on files from elsewhere: the base that is teacher and student at once, and its tokenizer.
+"""A run on existing files: the base, which is both teacher and student, and its tokenizer.
 
-Both are read by the checkpoint loader, so official layouts and ours do. A run notes the SHA-256 of either file: a
-student continued on another base would be noise, and its adapter carries the hash to whoever loads it.
+Both are read by the checkpoint loader, in an official layout or ours. A run records the SHA-256 of both files, because
+a student continued on another base would be noise; its adapter also contains the hash, which loaders check.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..models.transformer import VARTransformer
 from ..official_files import INFINITY_2B
 
 BASE_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-"""Types that the base's matrices can be kept in while adapters train."""
+"""Dtypes of the base's matrices while adapters are trained."""
 
 _BASE_SOURCE = INFINITY_2B.source
 
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """What a full-size run starts from."""
+    """Files of a full-size run."""
 
     base: Path
     """Transformer without adapters, such as infinity_2b_reg.pth."""
     vae: Path
     """Tokenizer, such as infinity_vae_d32reg.pth."""
     pixel_class: str | None = None
-    """Tile to train on; None is the base's own. A smaller one fits smaller machines."""
+    """Pixel class of the training tiles; None means the base's own. A smaller one needs less memory."""
     dtype: str = "bf16"
     """One of `BASE_DTYPES`."""
 
@@ -44,7 +44,7 @@ class BaseFiles:
         """Return both configurations, the transformer's with the pixel class to train on.
 
         Raises:
-            CheckpointError: if a file is not what it should be, or they do not belong together.
+            CheckpointError: if a file is of another kind, or they do not belong together.
         """
         tokenizer, transformer = _config(self.vae, "tokenizer"), _config(self.base, "transformer")
         assert isinstance(tokenizer, TokenizerConfig)
@@ -53,19 +53,19 @@ class BaseFiles:
             raise CheckpointError(
                 f"{self.base.name} is a student already: it has "
                 f"{'adapters' if transformer.lora_rank else 'a prior towards the LQ bits'}. Expected a base that "
-                f"predicts scale after scale, such as {_BASE_SOURCE}."
+                f"predicts scale by scale, such as {_BASE_SOURCE}."
             )
         if tokenizer.codebook_dim != transformer.codebook_dim:
             raise CheckpointError(
-                f"{self.base.name} reads {transformer.codebook_dim} bits per token, {self.vae.name} gives "
-                f"{tokenizer.codebook_dim}. Give a base and a tokenizer that belong together."
+                f"{self.base.name} uses {transformer.codebook_dim} bits per token, but {self.vae.name} uses "
+                f"{tokenizer.codebook_dim}. Use a base and a tokenizer that belong together."
             )
         if self.pixel_class is not None:
             transformer = replace(transformer, pixel_class=self.pixel_class)
         return tokenizer, transformer
 
     def record(self) -> dict[str, Any]:
-        """Return what a run notes about its files."""
+        """Return a run's record of its files."""
         return {
             "base": {
                 "file": self.base.name,
@@ -76,7 +76,7 @@ class BaseFiles:
         }
 
     def check(self, record: dict[str, Any], run: Path) -> None:
-        """Refuse other files than those that the run was started with.
+        """Raise an error for files other than those that the run was started with.
 
         Raises:
             CheckpointError: naming the file and both hashes.
@@ -87,7 +87,7 @@ class BaseFiles:
                 raise CheckpointError(
                     f"The run in {run} was started on another {role}: {wanted.get('file')} with SHA-256 "
                     f"{str(wanted.get('sha256'))[:12]}..., got {found['file']} with {found['sha256'][:12]}.... "
-                    f"Give --{role} with that file, or another --out."
+                    f"Specify that file as --{role}, or another --out."
                 )
 
     def load_teacher(self, config: TransformerConfig, device: str) -> VARTransformer:
@@ -127,6 +127,6 @@ def _config(path: Path, kind: str) -> Any:
 
 
 def _identity(path: Path, kind: str) -> str:
-    """Return the hash by which loaders know a file: of the one it was converted from, else its own."""
+    """Return the hash by which loaders identify a file: that of its source if it was converted, else its own."""
     _, metadata = read_checkpoint(path, kind=kind)
     return metadata.get("varestorer.source_sha256") or sha256(path)

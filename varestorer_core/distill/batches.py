@@ -1,7 +1,7 @@
-"""What a training step works on: pictures drawn from a source, and their degraded versions.
+"""Training batches: pictures drawn from a source, and their degraded versions.
 
-A batch is a function of the run's seed and the batch's number alone. So it does not matter which process draws it,
-nor whether the run was interrupted before it.
+A batch is a function of only the run's seed and the batch's number, so it does not depend on the process that draws it
+or on interruptions of the run.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .degrade import degrade_batch
 from .sources import PictureSource
 
 Batch = dict[str, Tensor]
-"""Pictures by name: "clean" and, where a stage reads degraded ones, "lq". (B, 3, H, W), uint8 as they are drawn and
-float32 in [-1, 1] as a stage receives them."""
+"""Pictures by name: "clean" and, if a stage uses degraded ones, "lq". (B, 3, H, W), uint8 when drawn and float32 in
+[-1, 1] in a stage."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What a stage asks for, from one step on."""
+    """The kind of batches that a stage needs, starting at one of its steps."""
 
     batch: int
     crop: int
     """Side in pixels."""
     degradation: tuple[str, ...] = ()
-    """Presets, of which each picture draws one; none means that only clean pictures are needed."""
+    """Presets, one of which is drawn for each picture; empty if only clean pictures are needed."""
     clean: float = 0.0
-    """Share of pictures whose "degraded" version is the clean one."""
+    """Fraction of pictures whose "degraded" version is the clean one."""
     from_step: int = 0
 
 
@@ -39,9 +39,9 @@ def batch_generator(seed: int, number: int, purpose: int = 0) -> torch.Generator
     """Return the generator of one batch.
 
     Args:
-        seed: of the run.
-        number: of the batch, counted over the whole run.
-        purpose: 0 draws the pictures, 1 is for what a stage draws itself.
+        seed: seed of the run.
+        number: number of the batch in the whole run.
+        purpose: 0 for drawing the pictures, 1 for the stage's own random numbers.
     """
     (state,) = np.random.SeedSequence([seed, number, purpose]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) % 2**63)
@@ -67,5 +67,5 @@ def draw_of(draws: Sequence[Draw], step: int) -> Draw:
 
 
 def to_float(batch: Batch) -> Batch:
-    """Return uint8 pictures as float32 in [-1, 1], on the device where they are."""
+    """Return uint8 pictures as float32 in [-1, 1], on the same device."""
     return {name: value.float() / 127.5 - 1 for name, value in batch.items()}

@@ -1,8 +1,8 @@
-"""Squares in memory: a cached array of procedural pictures, or cuts of photographs.
+"""Squares in memory: a cached array of procedural pictures, or crops of photographs.
 
-Both are arrays of equal uint8 squares: procedural ones to train on, those of a folder to measure on. The cache is
-a memory-mapped .npy file that fills in order and remembers how far it got, so an interrupted generation continues
-where it stopped.
+Both are arrays of equal uint8 squares: procedural ones for training, those of a folder for validation. The cache is
+a memory-mapped .npy file that is filled in order and records its progress, so an interrupted generation can be
+continued.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 64
 _NAMED = 20
-"""Skipped pictures that a message names, of each kind."""
+"""Number of skipped pictures of each kind that a message names."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,22 +45,22 @@ def procedural_pictures(
     workers: int = 1,
     on_progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
-    """Return (count, size, size, 3) uint8 pictures, generated into `path` (.npy) where not yet there.
+    """Return (count, size, size, 3) uint8 pictures; those not in the cache `path` (.npy) yet are generated.
 
-    A cache of the same size and seed is continued; one of other settings, or a damaged one, is made anew.
+    A cache of the same size and seed is continued; one with other settings, or a damaged one, is replaced.
 
     Raises:
         SettingError: if `count` is not positive.
     """
     if count < 1:
-        raise SettingError(f"the number of training pictures must be at least 1, got {count}.")
+        raise SettingError(f"The number of training pictures must be at least 1, got {count}.")
     note = path.with_suffix(".json")
     wanted = {"count": count, "size": size, "seed": seed}
     shape = (count, size, size, 3)
     array, done = _cached(path, note, wanted, shape)
     if array is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # First, so that an old note never speaks for the new, still empty pictures.
+        # First, so that an old record never applies to the new, still empty pictures.
         note.unlink(missing_ok=True)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         reserve(path)
@@ -90,12 +90,12 @@ def procedural_pictures(
 def _cached(
     path: Path, note: Path, wanted: dict[str, int], shape: tuple[int, ...]
 ) -> tuple[np.memmap | None, int]:
-    """Return a cache of the wanted settings and how many of its pictures are done, or None and 0."""
+    """Return a cache with these settings and the number of its finished pictures, or None and 0."""
     try:
         found = json_text.read(note)
         if {key: found[key] for key in wanted} != wanted:
             return None, 0
-        np.lib.format.open_memmap(path, mode="r")  # "r+" would lengthen a file that was cut
+        np.lib.format.open_memmap(path, mode="r")  # "r+" would extend a truncated file
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f"an array {array.shape} of {array.dtype}")
@@ -103,16 +103,16 @@ def _cached(
     except FileNotFoundError:
         return None, 0
     except (EOFError, LookupError, OSError, TypeError, ValueError) as error:
-        _log.warning("the picture cache %s is damaged (%s) and made anew", path, error)
+        _log.warning("the picture cache %s is damaged (%s) and is generated again", path, error)
         return None, 0
 
 
 def describe_skipped(files: int, kinds: Mapping[str, Sequence[str]]) -> str:
-    """Return a line that counts and names skipped pictures.
+    """Return a line with the number and names of skipped pictures.
 
     Args:
-        files: number of picture files in all.
-        kinds: reason to names; reasons without names are left out.
+        files: total number of picture files.
+        kinds: names by reason; reasons without names are omitted.
     """
     parts = []
     for reason, names in kinds.items():
@@ -131,13 +131,13 @@ def folder_pictures(
     seed: int = 0,
     files: Sequence[Path] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return (n, size, size, 3) uint8 squares cut from the pictures of a folder and its subfolders.
+    """Return (n, size, size, 3) uint8 squares cropped from the pictures of a folder and its subfolders.
 
-    Each picture gives up to `per_picture` squares, cut at random places and enlargements. Unreadable files and
-    pictures smaller than a square are skipped; their numbers and names are logged.
+    Each picture yields up to `per_picture` squares at random positions and scales. Unreadable files and pictures
+    smaller than a square are skipped; their number and names are logged.
 
     Args:
-        files: of the folder, to cut from; None takes all of them.
+        files: files of the folder to use; None means all of them.
 
     Raises:
         ImageError: if nothing is left.
@@ -172,7 +172,7 @@ def folder_pictures(
 def _cut(
     rng: np.random.Generator, image: Image.Image, size: int, count: int
 ) -> list[NDArray[np.uint8]]:
-    """Cut up to `count` squares: fewer from a picture that has not the area for them."""
+    """Crop up to `count` squares, fewer from a picture whose area is too small."""
     width, height = image.size
     count = min(count, max(1, width * height // (size * size)))
     squares = []
@@ -198,7 +198,7 @@ def random_crops(
     count, height, width = pictures.shape[:3]
     if min(height, width) < crop:
         raise ImageError(
-            f"training pictures must be at least {crop} x {crop} pixels, the size of a tile, got {width} x {height}."
+            f"Training pictures must be at least {crop} x {crop} pixels, the size of a tile, got {width} x {height}."
         )
 
     def draw(high: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Picture files to 8-bit RGB as fast as training needs them: JPEG files are decoded at a reduced scale."""
+"""Fast decoding of picture files to 8-bit RGB for training: JPEG files are decoded at a reduced scale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ImageError
 from ..pictures import READABLE, open_image, panics_as_errors, png16, read_picture, to_uint8
 
 _REDUCTIONS = (8, 4, 2)
-"""By which libjpeg can shrink while it decodes."""
+"""Factors by which libjpeg can reduce a picture while decoding."""
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -37,11 +37,11 @@ def folder_identity(folder: Path, files: Sequence[Path]) -> str:
 
 
 def open_picture(path: Path, reduction: float = 1.0) -> tuple[Image.Image, int]:
-    """Return a picture upright, with 8 bits a channel and no alpha channel, and by how much it was shrunk.
+    """Return an upright picture with 8 bits per channel and no alpha channel, and the factor by which it was reduced.
 
     Args:
-        reduction: by how much the caller will shrink the picture, 1 or more. A JPEG file is decoded at the
-            largest of the scales 1/2, 1/4 and 1/8 that leaves it no smaller than that.
+        reduction: factor by which the caller will reduce the picture, at least 1. A JPEG file is decoded at the
+            smallest of the scales 1, 1/2, 1/4 and 1/8 that is not smaller than that.
 
     Raises:
         ImageError: if it cannot be read.
@@ -49,29 +49,29 @@ def open_picture(path: Path, reduction: float = 1.0) -> tuple[Image.Image, int]:
     try:
         with panics_as_errors(), open_image(path, path) as image:
             plain = image.mode == "RGB" or (image.mode == "L" and "icc_profile" not in image.info)
-            plain = plain and image.format != "TIFF"  # of which Pillow misreads some layouts
+            plain = plain and image.format != "TIFF"  # Pillow misreads some TIFF layouts
             if plain and not png16.is_deep(image) and "transparency" not in image.info:
                 shrunk = _shrink(image, reduction)
                 return ImageOps.exif_transpose(image).convert("RGB"), shrunk
     except Exception:
-        # Whatever a decoder raises on a damaged file: the reader below finds out, and says it in one sentence.
+        # Decoders may raise anything on a damaged file; the reader below reports the damage in one sentence.
         pass
     return Image.fromarray(to_uint8(read_picture(path).rgb)), 1
 
 
 def _shrink(image: Image.Image, reduction: float) -> int:
-    """Ask the decoder for a smaller picture; return by how much it will be smaller."""
+    """Request a smaller picture from the decoder and return the factor."""
     width, height = image.size
     for factor in _REDUCTIONS:
         if reduction >= factor:
-            # Only JPEG files do it; others return None and stay as they are.
+            # Only JPEG files support it; others return None and are unchanged.
             drafted = image.draft("RGB", (max(1, width // factor), max(1, height // factor)))
             return factor if drafted is not None else 1
     return 1
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) as the file's header has them.
+    """Return (width, height) from the file's header.
 
     Raises:
         ImageError: if the header cannot be read.

@@ -1,9 +1,9 @@
 """Low-quality versions of training pictures, by the presets of `degradation`.
 
-A run names one preset or several; every picture draws one of them with equal chance, and a preset that is named twice
-is drawn twice as often. "social@2" makes pictures half as large and enlarges them again by Lanczos, as
-restoring at scale 2 does. All randomness comes from the caller's torch generator, so that a resumed run degrades as an
-uninterrupted one.
+A run lists one or several presets, one of which is drawn for each picture with equal probability; a preset that is
+listed twice is drawn twice as often. "social@2" reduces pictures to half the size and enlarges them again with a
+Lanczos filter, as in restoring at scale 2. All randomness comes from the caller's torch generator, so that a resumed
+run produces the same pictures as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..errors import SettingError
 from ..resize import resize_lanczos
 
 DEFAULT_MIX = ("x4", "mild")
-"""Presets of the stages that see degraded pictures."""
+"""Default presets of the stages that use degraded pictures."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A preset, and how many times smaller its pictures are before they are enlarged again."""
+    """A preset, and the factor by which its pictures are reduced before they are enlarged again."""
 
     preset: Preset
     scale: float
@@ -44,7 +44,7 @@ def parse_mix(text: str) -> tuple[str, ...]:
 def degrade_batch(
     pictures: NDArray[np.uint8], mix: tuple[str, ...], generator: torch.Generator
 ) -> NDArray[np.uint8]:
-    """Degrade (B, H, W, 3) uint8 pictures, keeping their size, each with its own draw."""
+    """Degrade (B, H, W, 3) uint8 pictures independently, keeping their size."""
     kinds = _kinds(mix)
     chosen = torch.randint(len(kinds), (len(pictures),), generator=generator).tolist()
     seeds = torch.randint(2**31 - 1, (len(pictures),), generator=generator).tolist()
@@ -57,7 +57,7 @@ def degrade_batch(
 
 def _kinds(mix: tuple[str, ...]) -> list[_Kind]:
     if not mix:
-        raise SettingError("expected the name of a degradation preset, got none.")
+        raise SettingError("Expected the name of a degradation preset, got none.")
     return [_kind(entry) for entry in mix]
 
 
@@ -71,12 +71,12 @@ def _kind(entry: str) -> _Kind:
             scale = 0.0
         if not 1 <= scale <= 8:
             raise SettingError(
-                f"the scale after @ must be a number from 1 to 8, as in {name}@2, got {entry!r}."
+                f"The scale after @ must be a number from 1 to 8, as in {name}@2, got {entry!r}."
             )
     else:
         scale = 1.0
     if scale == 1 and preset.final_filter == "bicubic":
-        # Restoring enlarges its input by Lanczos, so the network must learn from pictures made like that.
+        # Restoring enlarges its input with a Lanczos filter, so training must do the same.
         preset = replace(preset, final_filter="lanczos")
     return _Kind(preset, scale)
 
@@ -84,7 +84,7 @@ def _kind(entry: str) -> _Kind:
 def _degrade(
     picture: NDArray[np.uint8], kind: _Kind, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Return the degraded picture (H, W, 3) uint8 of a picture of that kind."""
+    """Return the degraded version (H, W, 3) uint8 of a picture."""
     image = torch.tensor(picture).permute(2, 0, 1).float() / 255
     degraded = degrade(image, kind.preset, generator, scale=kind.scale)
     enlarged = resize_lanczos(degraded, (image.shape[-2], image.shape[-1]))

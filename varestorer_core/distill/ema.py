@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: calmer than the last step's, and usually the better model."""
+"""Exponential moving average of the weights, which is less noisy than the last step's and usually better."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 Averages = dict[str, dict[str, Tensor]]
-"""Name of the module, name of the parameter, average (float32)."""
+"""Averages (float32) by names of module and parameter."""
 
 
 class WeightAverage:
-    """Average of the parameters that train, kept beside them."""
+    """Average of the trainable parameters."""
 
     def __init__(self, modules: Mapping[str, nn.Module], decay: float):
-        """Start at the present weights.
+        """Start at the current weights.
 
         Args:
-            decay: share of the average that a step keeps, from 0 to below 1.
+            decay: factor of the previous average in each step, at least 0 and below 1.
         """
         self.decay = decay
         self._parameters = {
@@ -30,14 +30,14 @@ class WeightAverage:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew at the present weights."""
+        """Restart at the current weights."""
         self.averages = {
             module: {name: p.detach().float().clone() for name, p in parameters.items()}
             for module, parameters in self._parameters.items()
         }
 
     def load(self, averages: Averages) -> None:
-        """Go on with stored averages.
+        """Continue with stored averages.
 
         Raises:
             ValueError: if they belong to other parameters.
@@ -51,8 +51,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step (counted from 0)."""
-        # Early on the weights move fast, and a long memory would hold the random start.
+        """Add the weights after a step (counted from 0) to the average."""
+        # The weights change fast in the beginning, when a long memory would keep the random initialisation.
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, parameters = zip(*self._pairs(), strict=True)
         # All at once: on a GPU, one kernel for many tensors instead of one for each.
@@ -60,13 +60,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the averages into the modules for good."""
+        """Replace the modules' weights by the averages."""
         for average, parameter in self._pairs():
             parameter.copy_(average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averages into the modules, and the weights back afterwards."""
+        """Context in which the modules have the averages instead of their weights."""
         kept = [parameter.detach().clone() for _, parameter in self._pairs()]
         self.apply()
         try:

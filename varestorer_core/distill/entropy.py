@@ -1,7 +1,7 @@
-"""The entropy term of binary spherical quantisation (BSQ-ViT, section 3.2): decided bits, of which none lies idle.
+"""The entropy loss of binary spherical quantisation (BSQ-ViT, section 3.2), for confident bits that all are used.
 
-Every component of a unit vector gives its bit a probability; the entropy of a single bit is to be small (the vector
-lies near a code), that of a bit's mean over the batch large (it is used both ways).
+Every component of a unit vector determines the probability of its bit. The entropy of a single bit should be small (the
+vector is close to a code), that of a bit's mean over the batch large (both values are used).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SHARPNESS = 100.0
 
 
 def residuals(features: Tensor, bits: Tensor, schedule: ScaleSchedule) -> Iterator[Tensor]:
-    """Yield what each scale quantises (B, d, h, w), whose signs are the bits.
+    """Yield the residual (B, d, h, w) of each scale, whose signs are the bits.
 
-    Gradients reach `features`; the codes of the coarser scales count as constants, as in `quantize`.
+    Gradients reach `features`; the codes of the coarser scales are constants, as in `quantize`.
 
     Args:
         features: (B, d, h, w) at the schedule's last grid.
-        bits: (B, L, d), those of `features`.
+        bits: (B, L, d), the bits of `features`.
     """
     explained = torch.zeros_like(features)
     last = schedule.num_scales - 1
@@ -52,14 +52,14 @@ def entropy_loss(
 
     Args:
         features, bits: as for `residuals`.
-        gamma: weight of using the bits both ways.
+        gamma: weight of the mean's entropy.
     """
     total = features.new_zeros(())
     for residual in residuals(features, bits, schedule):
         logits = soft_bit_logits(residual)
         probability = logits.sigmoid()
         single = F.binary_cross_entropy_with_logits(logits, probability)
-        # Away from 0 and 1, where the slope of the entropy has no bound.
+        # Kept away from 0 and 1, where the slope of the entropy is unbounded.
         mean = probability.mean(dim=(0, 2, 3)).clamp(1e-6, 1 - 1e-6)
         together = (torch.special.entr(mean) + torch.special.entr(1 - mean)).mean()
         total = total + single - gamma * together

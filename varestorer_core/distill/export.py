@@ -1,7 +1,7 @@
-"""Trained networks to the files that the rest of the package loads.
+"""Export of trained networks to the files that the rest of the package loads.
 
-Matrices and convolutions are stored in half precision, which halves the files and moves logits by less than
-bits ever decide on; vectors stay in float32, being small and sensitive. Loaders compute in float32 again.
+Matrices and convolutions are stored in half precision, which halves the files and changes logits by too little to
+change bits; vectors, which are small and sensitive, stay in float32. Loaders compute in float32 again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..models.transformer import VARTransformer
 
 
 def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state with tensors of two or more dimensions in float16, the others as they are.
+    """Return the state with tensors of two or more dimensions in float16, the others unchanged.
 
     Raises:
         CheckpointError: for values that are NaN, infinite or beyond float16.
@@ -41,7 +41,7 @@ def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_values(state_dict: Mapping[str, Tensor]) -> None:
-    """Refuse weights that no loader would accept."""
+    """Raise an error for weights that no loader would accept."""
     broken = [name for name, value in state_dict.items() if not is_finite(value)]
     if broken:
         raise CheckpointError(
@@ -59,7 +59,7 @@ def export_model(
     """Write a trained model and return the path.
 
     Args:
-        training: what it was trained with, kept in the file's metadata.
+        training: settings of the training, for the file's metadata.
     """
     kind = "transformer" if isinstance(model, VARTransformer) else "tokenizer"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,14 +91,14 @@ def export_adapter(
     training: Mapping[str, Any] | None = None,
     recommended: Recommended | None = None,
 ) -> Path:
-    """Write the adapters of a student that trained nothing else, and return the path.
+    """Write the adapters of a student without other trained weights, and return the path.
 
     Args:
-        factors: by our names; anything that is not an adapter is left out.
-        config: of the student.
-        base_sha256: of the base that they were trained on; loaders refuse another.
-        metrics, training: kept in the file's metadata.
-        recommended: task and settings, which restoring takes unless told otherwise.
+        factors: factors by our names; other tensors are ignored.
+        config: configuration of the student.
+        base_sha256: hash of the base that they were trained on; loaders reject another.
+        metrics, training: for the file's metadata.
+        recommended: task and settings, which are the defaults when restoring with the adapter.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value for name, value in factors.items() if name.endswith(LORA_SUFFIXES)}
@@ -141,7 +141,7 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(state_file, map_location="cpu", weights_only=True)
-        # Averaged weights, where a run has them, are its result.
+        # The averaged weights are the result of a run that has them.
         return {**state["modules"][name], **state.get("ema", {}).get(name, {})}
     except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
@@ -151,7 +151,7 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
 
 
 def last_figures(log: Path) -> dict[str, float]:
-    """Return the step and the validation figures that a stage's log.csv ends with; empty without a log."""
+    """Return the last step and validation metrics in a stage's log.csv; empty without a log."""
     figures: dict[str, float] = {}
     if not log.exists():
         return figures
@@ -164,7 +164,7 @@ def last_figures(log: Path) -> dict[str, float]:
 
 
 def last_step(log: Path) -> int:
-    """Return how many steps a stage's log.csv has reached; 0 without a log."""
+    """Return the last step in a stage's log.csv; 0 without a log."""
     if not log.exists():
         return 0
     with log.open(newline="") as file:
@@ -172,7 +172,7 @@ def last_step(log: Path) -> int:
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
-    """Return a hash of names, types, shapes and values, for weights that are not a file yet."""
+    """Return a hash of names, dtypes, shapes and values, for weights without a file."""
     digest = hashlib.sha256()
     for name, value in sorted(state_dict.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

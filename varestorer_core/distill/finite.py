@@ -1,4 +1,4 @@
-"""Whether weights are numbers, asked before they are saved."""
+"""Check of weights for NaN and infinite values before they are saved."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .state import state_step
 
 
 class TrainingError(VARestorerError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 def check_weights(
     modules: Mapping[str, nn.Module], average: WeightAverage | None, done: int, state: Path
 ) -> None:
-    """Keep weights that a step ruined out of a state: its loss and gradients are those from before it.
+    """Raise an error for invalid weights, which are not visible in the loss and gradients of the step that made them.
 
     Args:
-        average: of the weights, if there is one.
-        done: steps so far.
-        state: file that holds the last good weights.
+        average: average of the weights, if there is one.
+        done: number of finished steps.
+        state: file with the last valid weights.
 
     Raises:
         TrainingError: if some weights, or their averages, are NaN or infinite.
@@ -39,7 +39,7 @@ def check_weights(
         for name, value in _tensors(values)
         if value.is_floating_point()
     }
-    # One copy from the device for all of them; an optimiser counts its steps on the CPU.
+    # One copy from the device for all of them; an optimiser's step counts are on the CPU.
     device = next(iter(named.values())).device
     finite = torch.stack([value.isfinite().all().to(device) for value in named.values()]).tolist()
     broken = [name for name, fine in zip(named, finite, strict=True) if not fine]
@@ -47,7 +47,7 @@ def check_weights(
         return
     kept = "Nothing was saved before."
     if state.exists():
-        kept = f"The last good ones, of step {state_step(state)}, are in {state}: continue with --resume."
+        kept = f"The last valid ones, of step {state_step(state)}, are in {state}: continue with --resume."
     raise TrainingError(
         f"The weights became NaN or infinite by step {done}, in {len(broken)} tensors (first: {broken[0]}), and were "
         f"not saved. {kept} Use a lower --learning-rate."
@@ -55,7 +55,7 @@ def check_weights(
 
 
 def _tensors(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a state by name; a module can keep dictionaries and lists beside its parameters."""
+    """Yield the tensors of a state by name; a module's state may include dictionaries and lists."""
     if isinstance(values, Tensor):
         yield name, values
     elif isinstance(values, Mapping | list | tuple):

@@ -1,4 +1,4 @@
-"""The pictures that a stage measures itself on, the same at every step of a run."""
+"""The validation pictures of a stage, which are the same at every step of a run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .losses import ssim
 from .sheet import SHOWN, save_sheet
 
 ORIGINAL = "original"
-"""Label of the clean pictures on a sheet; they are what the others are compared with."""
+"""Label of the clean pictures on a sheet, with which the others are compared."""
 RESTORED = "restored"
-"""Label of what a stage is trained for: its figures are `val_psnr` and `val_ssim`, those of others end in the label."""
+"""Label of a stage's main result: its metrics are `val_psnr` and `val_ssim`; the names of others end in the label."""
 
 Measured = tuple[dict[str, Tensor], dict[str, Tensor]]
-"""Pictures (B, 3, H, W) in [-1, 1] by label, and scalars by name, each a mean over the batch."""
+"""Pictures (B, 3, H, W) in [-1, 1] by label, and scalars (means over the batch) by name."""
 
 
 class HeldOut:
-    """Validation pictures, degraded ones where a stage reads those, and what is said of results."""
+    """Validation pictures, with degraded versions if a stage uses them, and their evaluation."""
 
     def __init__(
         self,
@@ -36,13 +36,13 @@ class HeldOut:
         """Prepare pictures (n, H, W, 3) uint8.
 
         Args:
-            device: where they are measured, `batch` at a time.
-            degradation: presets; none means that only clean pictures are needed.
+            device: device for evaluation, `batch` pictures at a time.
+            degradation: presets; empty if only clean pictures are needed.
         """
         self.device, self.batch = device, batch
         lq = pictures
         if degradation:
-            # Always the same draw: figures of different steps and runs can be compared.
+            # A fixed seed, so that metrics of different steps and runs can be compared.
             lq = degrade_batch(pictures, degradation, torch.Generator().manual_seed(0))
         self._clean, self._lq = (
             torch.from_numpy(np.ascontiguousarray(p)).permute(0, 3, 1, 2) for p in (pictures, lq)
@@ -63,8 +63,8 @@ class HeldOut:
         """Return PSNR (dB, over all pixels) and SSIM of pictures by label, and the scalars.
 
         Args:
-            restore: takes degraded and clean pictures.
-            sheet: PNG file to show the first pictures in, one row a label.
+            restore: maps degraded and clean pictures to results.
+            sheet: PNG file for a sample sheet of the first pictures, with one row per label.
         """
         sums: dict[str, Tensor | float] = {}
         rows: dict[str, list[Tensor]] = {}
@@ -89,12 +89,12 @@ class HeldOut:
 
 
 def sheet_path(folder: Path, step: int) -> Path:
-    """Return where the sample sheet of a step belongs."""
+    """Return the path of the sample sheet of a step."""
     return folder / "sheets" / f"{step:06d}.png"
 
 
 def worse_than_input(figures: Mapping[str, float]) -> str | None:
-    """Return a sentence if restored pictures are worse than the degraded ones they were made from; else None."""
+    """Return a sentence if restored pictures are worse than their degraded inputs; else None."""
     worse = []
     for name, title, digits in (("psnr", "PSNR", 2), ("ssim", "SSIM", 4)):
         got, before = figures.get(f"val_{name}"), figures.get(f"val_{name}_lq")
@@ -102,7 +102,7 @@ def worse_than_input(figures: Mapping[str, float]) -> str | None:
             worse.append(f"{title} {got:.{digits}f} instead of {before:.{digits}f}")
     if not worse:
         return None
-    return f"restored pictures are worse than the degraded ones that they were made from: {', '.join(worse)}"
+    return f"restored pictures are worse than their degraded inputs: {', '.join(worse)}"
 
 
 def _figure(name: str, value: float) -> tuple[str, float]:

@@ -1,7 +1,7 @@
-"""Starting values of networks that are trained from nothing, and of a student made from a teacher.
+"""Initialisation of networks that are trained from scratch, and of a student made from a teacher.
 
-`VARTransformer` starts with zeros where a checkpoint will be loaded; trained from zeros the gates, the text
-query and the start token would never move. How a tokenizer starts: `skip_start`.
+`VARTransformer` initialises some parameters to zero, since a checkpoint is normally loaded; with zeros, the gates, the
+text query and the start token would never be trained. For the initialisation of a tokenizer, see `skip_start`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ..schedule import PIXEL_CLASSES
 _STD = 0.02
 _GATE = 1.0
 _COPIER_GAINS = (3.0, 0.8)
-"""Log-odds that an LQ bit is the clean one, of the coarsest and the finest scale: about what was measured on
-mildly degraded pictures (96 % and 69 % agree). A confident start everywhere takes long to unlearn."""
+"""Log-odds that an LQ bit equals the clean one, for the coarsest and the finest scale: about the values measured on
+mildly degraded pictures (96 % and 69 % agree). Higher initial values take long to unlearn."""
 _STARTS = {
-    # Sums of unit codes have about 1/sqrt(d) per channel; this brings the stream to unit size.
+    # Sums of unit codes are about 1/sqrt(d) per channel; this scales the stream to unit size.
     "word_embed.weight": 1.0,
     "lvl_embed.weight": 0.2,
     "pos_start": 0.2,
     "cfg_uncond": 1.0,
     "text_proj_for_sos.ca.mat_q": _STD,
-    # The text starts without a say in the modulation; the blocks' own gates are open.
+    # Initially the text has no effect on the modulation, and the gates of the blocks are open.
     "shared_ada_lin.1.weight": 0.1 * _STD,
     "head_nm.ada_lin.1.weight": 0.1 * _STD,
     "head.weight": _STD,
 }
-"""Standard deviations of the parameters that are not just any matrix."""
+"""Standard deviations of parameters other than ordinary matrices."""
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def initialise(model: VARTransformer, seed: int) -> None:
             normal(module.weight, module.in_features**-0.5)
             if module.bias is not None:
                 module.bias.zero_()
-    residual = (2 * model.config.depth) ** -0.5  # keeps the stream's size through the depth
+    residual = (2 * model.config.depth) ** -0.5  # keeps the scale of the stream over the depth
     for name, parameter in model.named_parameters():
         if name.startswith("blocks.") and name.endswith(("a.proj.weight", "fc2.weight")):
             parameter.mul_(residual)
@@ -65,14 +65,14 @@ def initialise(model: VARTransformer, seed: int) -> None:
 def student_from_teacher(
     teacher: VARTransformer, lora_rank: int = 0, seed: int = 0
 ) -> VARTransformer:
-    """Return a student that starts from the teacher's weights, its trainable parameters marked.
+    """Return a student initialised with the teacher's weights; only its trainable parameters require gradients.
 
     Args:
-        teacher: without adapters.
-        lora_rank: 0 trains everything and starts by copying the bits of the LQ pyramid: the head starts at
-            zero and the log-odds prior is positive, while what the blocks know about codes remains. Above 0,
-            only adapters of that rank train and everything else is the teacher's, as in the paper.
-        seed: of the adapters' starting values.
+        teacher: network without adapters.
+        lora_rank: 0 trains all weights, and the student initially copies the bits of the LQ pyramid: the head is
+            zero and the log-odds prior is positive, while the blocks keep the teacher's weights. Above 0, only
+            adapters of that rank are trained and all other weights are the teacher's, as in the paper.
+        seed: seed of the adapters' initial values.
     """
     config = dataclasses.replace(teacher.config, lora_rank=lora_rank, lq_prior=lora_rank == 0)
     student = VARTransformer(config).to(next(teacher.parameters()).device)

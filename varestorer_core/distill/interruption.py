@@ -1,4 +1,4 @@
-"""When training stops before its end: Ctrl-C, SIGTERM, or a limit on its minutes. It saves first."""
+"""Early stops of training by Ctrl-C, SIGTERM or a time limit, after saving."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether training is to stop after the present step."""
+    """Whether training should stop after the current step."""
 
     def __init__(self, deadline: float | None = None):
         """Start without a request.
 
         Args:
-            deadline: value of `time.monotonic()` from which on training is to stop.
+            deadline: value of `time.monotonic()` at which training should stop.
         """
         self.deadline = deadline
         self.signal_number: int | None = None
@@ -40,7 +40,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C and SIGTERM as requests; the second one ends the program at once."""
+        """Handle Ctrl-C and SIGTERM as requests; a second one ends the program immediately."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may set handlers
             return
@@ -48,7 +48,7 @@ class StopRequest:
 
         def note(number: int, _: FrameType | None) -> None:
             self.signal_number = number
-            _log.warning("stopping after this step, to save first; a second signal stops at once")
+            _log.warning("stopping after this step and saving; a second signal stops immediately")
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,8 +1,8 @@
-"""Batches drawn, decoded and degraded by worker processes, ahead of the training step that needs them.
+"""Loading of batches in worker processes, which draw, decode and degrade pictures ahead of the training step.
 
-Every batch has a generator of its own, so the pictures are the same for any number of workers. A worker that is
-killed is replaced and its batches are drawn again. Batches arrive as uint8; on a GPU the next one is copied from
-pinned memory while the present one is worked on.
+Every batch has its own generator, so the pictures are the same for any number of workers. A worker that is killed is
+replaced and its batches are drawn again. Batches are uint8; on a GPU, the next one is copied from pinned memory during
+the current step.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .sources import PictureSource
 from .workers import start_worker
 
 _AHEAD = 2
-"""Batches that each worker has in hand or done."""
+"""Batches per worker that are in progress or finished."""
 _DEATHS = 10
-"""Times that workers may die without a batch in between."""
+"""How many times in a row workers may die without finishing a batch."""
 _log = logging.getLogger(__name__)
 
 _Arrays = dict[str, NDArray[np.uint8]]
@@ -45,7 +45,7 @@ class Drawing:
     draws: tuple[Draw, ...]
     seed: int
     accumulate: int = 1
-    """Batches a step."""
+    """Batches per step."""
 
     def __call__(self, number: int) -> Batch:
         """Return a batch of uint8 pictures."""
@@ -56,10 +56,10 @@ class Drawing:
 def load_batches(
     drawing: Drawing, numbers: Sequence[int], workers: int, device: str | torch.device = "cpu"
 ) -> Iterator[Batch]:
-    """Yield the batches of these numbers in order, on the device.
+    """Yield the batches with these numbers in order, on the device.
 
     Args:
-        workers: processes that draw ahead; 0 draws in this process, when a batch is asked for.
+        workers: number of processes that draw ahead; 0 draws each batch in this process when it is needed.
 
     Raises:
         LoaderError: if workers keep dying.
@@ -72,7 +72,7 @@ def load_batches(
     following: Batch | None = None
     try:
         for batch in drawn:
-            # The copy of this batch runs beside the work on the one before it.
+            # The copy of this batch overlaps with the computation on the previous one.
             moved = {name: _to_device(value, device) for name, value in batch.items()}
             if following is not None:
                 yield following
@@ -91,7 +91,7 @@ def _to_device(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def _drawn_by_workers(drawing: Drawing, numbers: Sequence[int], workers: int) -> Iterator[Batch]:
-    """Yield batches in order; when a worker dies, replace all and draw again what was in hand."""
+    """Yield batches in order; if a worker dies, replace all workers and draw unfinished batches again."""
     pool = _start(drawing, workers)
     pending: deque[tuple[int, Future[_Arrays]]] = deque()
     ahead, deaths = iter(numbers), 0
@@ -108,7 +108,7 @@ def _drawn_by_workers(drawing: Drawing, numbers: Sequence[int], workers: int) ->
                 if deaths > _DEATHS:
                     raise LoaderError(
                         f"The processes that draw pictures ended {deaths} times in a row without a batch. Memory may "
-                        "have run out: give fewer --workers, or --workers 0 to draw in the training process."
+                        "have run out: use fewer --workers, or --workers 0 to draw in the training process."
                     ) from error
                 _log.warning("a process that draws pictures ended; starting it again")
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -136,7 +136,7 @@ def _submit(pool: ProcessPoolExecutor, number: int) -> Future[_Arrays]:
 
 
 _drawing: Drawing | None = None
-"""What this worker draws from."""
+"""The drawing of this worker process."""
 
 
 def _begin(drawing: Drawing, parent: int) -> None:
@@ -148,5 +148,5 @@ def _begin(drawing: Drawing, parent: int) -> None:
 
 def _draw(number: int) -> _Arrays:
     assert _drawing is not None
-    # As arrays, which travel by value: tensors would be left in shared memory that dies with this process.
+    # As arrays, which are passed by value: tensors would be in shared memory that ends with this process.
     return {name: value.numpy() for name, value in _drawing(number).items()}

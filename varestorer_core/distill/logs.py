@@ -1,4 +1,4 @@
-"""Logs of a training run: a CSV file always, TensorBoard where its package is installed and it is asked for."""
+"""Logs of a training run: always a CSV file, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class CsvLog:
-    """A long-format CSV (step, name, value) that drops the rows a resumed run is about to repeat."""
+    """A long-format CSV file (step, name, value) without the rows that a resumed run will repeat."""
 
     def __init__(self, path: Path, keep_below: int = 0):
         """Begin the file, or keep of it what was logged below a step.
@@ -40,7 +40,7 @@ class CsvLog:
         write_atomically(path, rows.getvalue().encode(), CheckpointError)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one row per value; a full disk costs rows and not the run, whose state may still fit."""
+        """Append one row per value; on a full disk, rows are lost but the run continues."""
         try:
             with self.path.open("a", newline="") as file:
                 csv.writer(file).writerows(
@@ -57,26 +57,26 @@ def summary_writer() -> Any:
     """Return TensorBoard's writer class.
 
     Raises:
-        SettingError: if the package is not there.
+        SettingError: if the package is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingError(
             f"TensorBoard logs need the package tensorboard, which cannot be imported ({error}). Install "
-            "varestorer[train], or leave out --tensorboard: log.csv has the same figures."
+            "varestorer[train], or leave out --tensorboard: log.csv has the same values."
         ) from error
     return SummaryWriter
 
 
 class TensorBoardLog:
-    """The same figures as scalars of TensorBoard; those a resumed run repeats are dropped, too."""
+    """The same values as scalars of TensorBoard; those that a resumed run repeats are also dropped."""
 
     def __init__(self, folder: Path, keep_below: int = 0):
-        """Begin to write into `folder`.
+        """Open a log in `folder`.
 
         Raises:
-            SettingError: if the package is not there.
+            SettingError: if the package is not installed.
         """
         self._writer = summary_writer()(str(folder), purge_step=keep_below or None)
 

@@ -1,8 +1,8 @@
-"""The loop that all stages share: schedule, optimiser step, weight average, log, validation, checkpoint.
+"""The training loop of all stages: schedule, optimiser step, weight average, log, validation, checkpoint.
 
-The device is asked for values once a logging interval, so that it never waits for the host in between. A loss or
-gradient that is NaN or infinite is therefore found at the end of the interval; a state with it is never saved. The
-weights themselves are looked at before they are saved.
+Values are read from the device once per logging interval, so that it never waits for the host in between. A NaN or
+infinite loss or gradient is therefore detected at the end of the interval; a state with it is never saved. The
+weights themselves are checked before they are saved.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ from .state import load_state, save_batches, save_state
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]
-"""(steps done, steps in all, loss as last read)."""
+"""Called with (steps done, steps in total, last loss read)."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how carefully to train."""
+    """Settings of the training loop."""
 
     steps: int
-    """Optimiser steps in all, counted over resumed runs."""
+    """Total number of optimiser steps, including those of resumed runs."""
     learning_rate: float = 1e-3
-    """Peak; linear warm-up, then cosine to a hundredth."""
+    """Peak learning rate: linear warm-up, then cosine decay to a hundredth."""
     warmup: int = 50
     weight_decay: float = 0.005
     clip: float = 1.0
-    """Largest gradient norm."""
+    """Maximum gradient norm."""
     accumulate: int = 1
-    """Batches whose gradients a step averages: a larger batch in the memory of a small one."""
+    """Batches whose gradients a step averages: a larger batch in the same memory."""
     ema: float = 0.0
-    """Decay of the averaged weights, which are then what is evaluated and exported; 0: none."""
+    """Decay of the averaged weights, which are then evaluated and exported; 0 disables averaging."""
     seed: int = 0
     log_every: int = 20
     evaluate_every: int = 200
     save_every: int = 200
     stop_at: int | None = None
-    """Stop early after this step, with a checkpoint; the learning rate follows `steps` regardless."""
+    """Stop early after this step, with a checkpoint; the learning rate schedule still follows `steps`."""
     deadline: float | None = None
     """Value of `time.monotonic()` at which to stop early, with a checkpoint."""
     tensorboard: bool = False
-    """Log to the subfolder `tensorboard`, too."""
+    """Also log to the subfolder `tensorboard`."""
     workers: int = 0
-    """Processes that draw pictures; 0 draws them in the training process. No result depends on it."""
+    """Processes that draw pictures; 0 draws them in the training process. Results do not depend on it."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every", "evaluate_every", "save_every"):
@@ -99,15 +99,15 @@ def train(
     on_progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> int:
-    """Train the parameters of `stage.modules` that require gradients; return the step reached.
+    """Train the parameters of `stage.modules` that require gradients, and return the last step.
 
-    Writes `state.pt` and `log.csv` into `folder`. With `settings.ema` the modules hold the averaged
+    Writes `state.pt` and `log.csv` into `folder`. With `settings.ema`, the modules have the averaged
     weights at the end.
 
     Args:
-        source: of the pictures that the stage asks for.
+        source: source of the training pictures.
         resume: continue from the folder's `state.pt` if there is one; otherwise it will be overwritten.
-        processes: that train together. The first one validates and reports.
+        processes: processes that train together. The first one validates and reports.
 
     Raises:
         TrainingError: if the loss, the gradients or the weights become NaN or infinite; the message names the
@@ -146,7 +146,7 @@ class _Run:
         self.kept = {"modules": modules, "optimizer": self.optimizer, "average": self.average}
         self.drawing = Drawing(source, stage.draws, settings.seed, settings.accumulate)
         self.unread: list[tuple[int, Losses]] = []
-        """Steps whose values the host has not read yet."""
+        """Steps whose values have not been read from the device yet."""
         self.loss = math.nan
 
     def train(self, resume: bool) -> int:
@@ -199,7 +199,7 @@ class _Run:
                     self.average.update(step)
                 done, since = step + 1, since + 1
                 logged = step % settings.log_every == 0
-                # Processes step together, so they also stop together, and agree on it where they log.
+                # Processes step together, so they must also stop together, and agree on it when they log.
                 asked = self.processes.count == 1 or logged
                 stopping = done < last and asked and self.processes.any(bool(stop))
                 ends = done == last or stopping
@@ -225,7 +225,7 @@ class _Run:
             batches.close()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _gradients(self, step: int, batches: Iterator[Batch]) -> None:
-        """Leave the clipped gradients of one step in the parameters."""
+        """Compute the clipped gradients of one step."""
         settings = self.settings
         totals: Losses = {}
         for micro in range(settings.accumulate):
@@ -239,7 +239,7 @@ class _Run:
         self.unread.append((step, totals))
 
     def _read(self) -> dict[str, float]:
-        """Return the means of the values since the last reading, by one copy from the device.
+        """Return the means of the values since the last reading, with one copy from the device.
 
         Raises:
             TrainingError: if a loss or a gradient norm is NaN or infinite.
@@ -273,7 +273,7 @@ class _Run:
             path, step=step, batches=[to_float(self.drawing(number)) for number in numbers]
         )
         raise TrainingError(
-            f"The {what} became {value} at step {step}; what it worked on is in {path}. Look for "
+            f"The {what} became {value} at step {step}, whose batches are in {path}. Look for "
             "broken pictures, or continue from the last checkpoint with a lower --learning-rate."
         )
 

@@ -10,26 +10,26 @@ from .. import metrics
 from ..schedule import ScaleSchedule
 
 _TINY = 1e-8
-"""Under a root, whose slope is infinite at zero."""
+"""Added under square roots, whose slope is infinite at zero."""
 
 
 def gradient_l1(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean absolute difference of horizontal plus that of vertical pixel steps."""
+    """Return the mean absolute difference of the horizontal gradients plus that of the vertical ones."""
     e = a - b
     return (e[..., 1:] - e[..., :-1]).abs().mean() + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean structural similarity of pictures in [-1, 1] over 7 x 7 windows of equal weights."""
+    """Return the mean structural similarity of pictures in [-1, 1] with uniform 7 x 7 windows."""
     luminance, structure = metrics.ssim_maps(a, b, window=metrics.UNIFORM, data_range=2.0)
     return (luminance * structure).mean()
 
 
 def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
-    """Return the mean of (1 - SSIM) + gradient L1 over a pyramid of halved pictures, plus what is lost of
-    gradient similarity and its deviation.
+    """Return the mean of (1 - SSIM) + gradient L1 over a pyramid of halved pictures, plus one minus the mean gradient
+    similarity and its deviation.
 
-    Stands where the paper has a perceptual loss: it needs no pretrained network.
+    Replaces the paper's perceptual loss without a pretrained network.
     """
     similarity = gradient_similarity(a, b)
     edges = 1 - similarity.mean() + deviation_loss(similarity)
@@ -42,14 +42,14 @@ def structural_loss(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
 
 
 def gradient_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return `metrics.gradient_similarity` (B, h, w) of pictures in [-1, 1], with a slope at zero."""
+    """Return `metrics.gradient_similarity` (B, h, w) of pictures in [-1, 1], differentiable at zero."""
     return metrics.gradient_similarity(a, b, data_range=2.0, tiny=_TINY)
 
 
 def deviation_loss(similarity: Tensor) -> Tensor:
     """Return the standard deviation of similarities (B, h, w) within a picture, the mean over pictures.
 
-    Of `gradient_similarity` this is GMSD: few bad places count more than many fair ones.
+    For `gradient_similarity` this is GMSD: a few bad positions count more than many mediocre ones.
     """
     variance = similarity.flatten(1).var(dim=1, correction=0)
     return ((variance + _TINY).sqrt() - _TINY**0.5).mean()
@@ -64,7 +64,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 def feature_distance(features: Tensor, target: Tensor) -> Tensor:
     """Return the mean over tokens of the squared distance of features from a target, both (B, d, h, w).
 
-    With the summed codes as target this is the commitment term. Only the features feel it.
+    With the summed codes as target, this is the commitment loss. Gradients only reach the features.
     """
     return (features - target.detach()).square().sum(1).mean()
 
@@ -75,9 +75,9 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 def scale_weights(schedule: ScaleSchedule, device: torch.device | None = None) -> Tensor:
-    """Return weights (L,) that make a sum over tokens the mean over scales of each scale's mean.
+    """Return weights (L,) with which a sum over tokens is the mean over scales of each scale's mean.
 
-    Every scale counts the same however many tokens it has: errors at coarse scales spoil all finer ones.
+    Every scale counts equally, regardless of its size, because errors at coarse scales affect all finer ones.
     """
     parts = [torch.full((n,), 1 / (n * schedule.num_scales)) for n in schedule.sizes]
     return torch.cat(parts).to(device)

@@ -1,7 +1,7 @@
-"""Mixed precision in training: bfloat16 autocast, where the device gains from it.
+"""Mixed precision in training: bfloat16 autocast on devices that are faster with it.
 
-Only decoders and transformers run under it. Encoders stay in float32, as at inference: under autocast 3 % of the
-bits that their features are quantised to would flip.
+Only decoders and transformers run under it. Encoders stay in float32, as in inference: autocast would flip 3 % of the
+bits of their features.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def mixed_precision(device: str | torch.device, wanted: bool) -> torch.autocast:
     """Return a context of bfloat16 autocast on a device.
 
     Args:
-        wanted: False returns a context that changes nothing, as does a device on which bfloat16 products are
-            slower than float32 ones (a processor without instructions for them takes 20 times as long).
+        wanted: whether to use it. The context has no effect if this is False, or on a device on which bfloat16 is
+            slower than float32 (20 times slower on a processor without instructions for it).
     """
     device = torch.device(device)
     enabled = wanted and has_fast_bfloat16(device)

@@ -1,6 +1,6 @@
-"""The student's perceptual loss: structural, which needs nothing, or LPIPS, whose package and weights must be there.
+"""The student's perceptual loss: structural, without requirements, or LPIPS, which needs its package and weights.
 
-Nothing is downloaded: LPIPS is used only where torchvision's file of VGG-16 already lies in torch's cache.
+Nothing is downloaded: LPIPS is only used if torchvision's file of VGG-16 is already in torch's cache.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from .losses import structural_loss
 PerceptualName = Literal["structural", "lpips"]
 PERCEPTUAL: tuple[PerceptualName, ...] = get_args(PerceptualName)
 PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
-"""Two batches (B, 3, H, W) in [-1, 1] to a scalar, 0 for equal ones."""
+"""Maps two batches (B, 3, H, W) in [-1, 1] to a scalar, 0 for equal ones."""
 
 BACKBONE_FILE = "vgg16-397923af.pth"
-"""Name under which torch.hub caches the weights that LPIPS builds on."""
+"""Name of the weights that LPIPS uses, in the cache of torch.hub."""
 
 _log = logging.getLogger(__name__)
 
 
 def perceptual_loss(name: PerceptualName, device: str | torch.device = "cpu") -> PerceptualLoss:
-    """Return the loss of a name.
+    """Return the loss with a name.
 
     Raises:
-        SettingError: for another name, or if what LPIPS needs is not there.
+        SettingError: for another name, or if the package or weights of LPIPS are missing.
     """
     check_perceptual(name)
     loss = structural_loss if name == "structural" else _lpips(device)
@@ -41,7 +41,7 @@ def perceptual_loss(name: PerceptualName, device: str | torch.device = "cpu") ->
 
 
 def check_perceptual(name: str) -> None:
-    """Say early, before hours of other stages, that a loss cannot be had.
+    """Raise an error if a loss is not available, before hours of other stages.
 
     Raises:
         SettingError: see `perceptual_loss`.

@@ -1,7 +1,7 @@
-"""Training pictures that are read when they are drawn: folders of any size.
+"""Training pictures from folders of any size, which are read when they are drawn.
 
-A draw takes a file, a place and an enlargement from the caller's generator, so a resumed run sees the pictures that
-an uninterrupted one sees, as long as the folder stays as it is.
+A draw takes a file, a position and a scale from the caller's generator, so a resumed run draws the same pictures as an
+uninterrupted one, as long as the folder does not change.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _log = logging.getLogger(__name__)
 
 
 class PictureFolder:
-    """The pictures of a folder and its subfolders that are at least `smallest` pixels a side.
+    """The pictures of a folder and its subfolders with at least `smallest` pixels a side.
 
     Others are skipped; their number and names are logged.
 
     Args:
-        without: files that are left out silently, such as those held out for validation.
+        without: files to exclude silently, such as those held out for validation.
 
     Raises:
         ImageError: if the folder does not exist or has no such picture.
@@ -69,7 +69,7 @@ class PictureFolder:
     def draw(self, batch: int, crop: int, generator: torch.Generator) -> NDArray[np.uint8]:
         """Return (batch, crop, crop, 3) uint8 squares, flipped left-right half the time.
 
-        Each is cut at its picture's own size or up to as much smaller as it can be made.
+        Each is cropped from its picture at a random scale between its own size and the smallest possible one.
 
         Raises:
             ImageError: if too many files in a row cannot be read.
@@ -81,7 +81,7 @@ class PictureFolder:
         for _ in range(_TRIES):
             index = int(torch.randint(len(self.files), (1,), generator=generator))
             size, x, y, flip = torch.rand(4, generator=generator).tolist()
-            # Of all sizes of the square between the tile and the whole picture, in equal ratios.
+            # The side of the square is log-uniform between the tile and the whole picture.
             whole = self.sides[index]
             side = max(crop, round(crop * math.exp(size * math.log(max(1.0, whole / crop)))))
             try:
@@ -104,7 +104,7 @@ class PictureFolder:
         )
 
     def _skip(self, index: int, reason: object) -> None:
-        # The file stays in the list: a resumed run must number the others alike.
+        # The file stays in the list, so that a resumed run numbers the others in the same way.
         name = self.files[index].name
         if name not in self.skipped:
             self.skipped.append(name)

@@ -1,10 +1,10 @@
 """Procedural training pictures: dead leaves with texture, gratings, lines and text.
 
-Occluding shapes with power-law radii share the edge and scale statistics of photographs (Lee, Mumford and
-Huang, "Occlusion models for natural images"), so a tokenizer trained on them alone reconstructs photographs it
-never saw. Palettes are mostly grey-level spread with little chroma, as photographs are. Pictures are drawn at
-twice their size and area-averaged, so edges are antialiased as a lens would. Numpy and Pillow only; a picture
-is a function of (seed, index).
+Occluding shapes with power-law radii have the edge and scale statistics of photographs (Lee, Mumford and
+Huang, "Occlusion models for natural images"), so a tokenizer trained only on them also reconstructs photographs.
+Palettes have a wide range of grey levels and little chroma, like photographs. Pictures are drawn at twice their
+size and area-averaged, so that edges are antialiased as by a lens. Uses only NumPy and Pillow; a picture is a
+function of (seed, index).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789&%?!.,
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all leaves of one picture share."""
+    """Common properties of all leaves of one picture."""
 
     palette: FloatArray
     """(n, 3) colours in [0, 1]."""
@@ -65,7 +65,7 @@ def generate_picture(seed: int, index: int, size: int = 192) -> NDArray[np.uint8
 
 
 def _palette(rng: np.random.Generator) -> FloatArray:
-    """Colours: a wide spread of grey levels plus a small tint, stronger in one picture of four."""
+    """Return colours: a wide range of grey levels plus a small tint, stronger in one picture of four."""
     count = int(rng.integers(4, 14))
     grey = rng.uniform(0.02, 0.98, (count, 1))
     chroma = rng.choice([0.02, 0.06, 0.16], p=[0.35, 0.4, 0.25])
@@ -162,7 +162,7 @@ def _outline(rng: np.random.Generator, shape: str, radius: float) -> NDArray[np.
 
 
 def _leaf_fill(rng: np.random.Generator, scene: _Scene, height: int, width: int) -> FloatArray:
-    """Return the (height, width, 3) inside of a leaf: a colour, perhaps shaded, plus a pattern."""
+    """Return the (height, width, 3) fill of a leaf: a colour, possibly shaded, plus a pattern."""
     colour = scene.palette[rng.integers(len(scene.palette))]
     fill = np.broadcast_to(colour, (height, width, 3)).astype(np.float32)
     if rng.random() < 0.4:

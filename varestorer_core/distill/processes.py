@@ -1,8 +1,8 @@
-"""Several GPUs, through Hugging Face accelerate: every process trains on pictures of its own.
+"""Training on several GPUs with Hugging Face accelerate: every process trains on its own pictures.
 
-accelerate starts the processes, gives each its device and averages what it is handed. Gradients are averaged as soon
-as the backward pass has finished each of them, so the loop that all stages share does not know about processes.
-After that all processes take the same step.
+accelerate starts the processes, assigns their devices and averages tensors over them. Each gradient is averaged as soon
+as the backward pass has computed it, so the training loop does not depend on the processes. Then all processes
+take the same step.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from ..errors import SettingError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """This process, and communication with the others that train together."""
 
     index: int = 0
     count: int = 1
     device: str | None = None
-    """Where this process works; None leaves that to the settings."""
+    """Device of this process; None means that of the settings."""
     average: Callable[[Tensor], Tensor] | None = None
-    """Mean of a tensor over all processes; None where there is only one."""
+    """Returns the mean of a tensor over all processes; None if there is only one."""
     first_in_turn: Callable[[], AbstractContextManager[None]] = nullcontext
-    """What is done inside, the first process does before the others: they find its files."""
+    """Context that the first process runs before the others, so that they find its files."""
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that measures, shows progress and is exported."""
+        """Whether this is the process that validates, shows progress and is exported."""
         return self.index == 0
 
     def folder(self, stage: Path) -> Path:
-        """Return the folder of this process's training state: that of the stage for the first one.
+        """Return the folder of this process's training state, which is the stage's folder for the first process.
 
-        Each has a state of its own, so that none waits for another's file.
+        Each process has its own state, so that none waits for another's file.
         """
         return stage if self.first else stage / f"process-{self.index}"
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any of the processes; all of them must ask."""
+        """Return whether the flag is set in any of the processes; all of them must call this."""
         if self.average is None:
             return flag
         return bool(self.average(torch.tensor(float(flag), device=self.device)) > 0)
@@ -66,7 +66,7 @@ class Processes:
 
 
 ALONE = Processes()
-"""Training in this process only."""
+"""Training in a single process."""
 
 
 def accelerate_processes() -> Processes:

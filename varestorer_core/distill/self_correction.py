@@ -1,7 +1,7 @@
-"""Bitwise self-correction: pyramids with random errors, whose targets repair them (Infinity, section 3.4).
+"""Bitwise self-correction: pyramids with random errors and targets that correct them (Infinity, section 3.4).
 
-The code sum of each scale is built from bits of which some are flipped; the next scale's residual, and with it
-its target bits, is computed from what the flipped codes left unexplained.
+Some bits of each scale are flipped before its codes are summed. The next scale's residual, and therefore its target
+bits, is computed from the sum of the flipped codes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..models.bsq import add_scale, bits_to_codes, codes_to_bits, where_areas_ar
 from ..schedule import ScaleSchedule
 
 MOST_FLIPS = 0.3
-"""Largest share of flipped bits of a scale, as in the official training."""
+"""Largest fraction of flipped bits of a scale, as in the official training."""
 
 
 def flipped_pyramid(
@@ -23,11 +23,11 @@ def flipped_pyramid(
     generator: torch.Generator,
     most_flips: float = MOST_FLIPS,
 ) -> tuple[Tensor, Tensor]:
-    """Quantise features (B, d, h, w) with random errors on the way.
+    """Quantise features (B, d, h, w) with random errors.
 
     Returns:
-        (target, seen), each (B, L, d) bool: the bits to predict and the bits that the input is made of.
-        They are equal, and equal to those of `quantize`, for `most_flips` 0.
+        (target, seen), each (B, L, d) bool: the bits to predict and the bits of the input.
+        Both equal those of `quantize` if `most_flips` is 0.
     """
     batch, device = features.shape[0], features.device
     features = where_areas_are_averaged(features)

@@ -1,4 +1,4 @@
-"""Sample sheets: labelled rows of pictures side by side, to be looked at while training runs."""
+"""Sample sheets: labelled rows of pictures side by side, for inspection during training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import VARestorerError
 _log = logging.getLogger(__name__)
 
 SHOWN = 8
-"""Pictures in a row at most."""
+"""Maximum number of pictures in a row."""
 _MARGIN = 4
 
 

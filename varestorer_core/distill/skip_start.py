@@ -1,12 +1,12 @@
-"""A new tokenizer's start: its skip path is trained alone first, as a linear autoencoder.
+"""Initialisation of a new tokenizer: its skip path is first trained alone, as a linear autoencoder.
 
-With blocks, norms and non-linearities in the way, a small convolutional autoencoder takes an hour to learn what a
-linear one learns in a minute: to carry the picture, and to survive the quantiser. So the way round all residual
-blocks is trained by itself; then the blocks join with their last convolution at zero and refine it.
+With blocks, norms and non-linearities, a small convolutional autoencoder takes an hour to learn what a linear one
+learns in a minute: to transmit the picture, and to be robust to quantisation. The path around all residual blocks is
+therefore trained alone; then the blocks are added, with their last convolution at zero, and refine it.
 
-Encoder and decoder both end in GroupNorm and SiLU. These start out harmless: every signal enters twice, with both
-signs, because silu(x) - silu(-x) = x; and a pair of constant channels in every group makes most of the group's
-standard deviation, so that normalising leaves a picture its contrast.
+Encoder and decoder both end in GroupNorm and SiLU. These are initially neutral: every signal enters twice, with both
+signs, because silu(x) - silu(-x) = x; and a pair of constant channels in every group accounts for most of the group's
+standard deviation, so that normalisation preserves the contrast of a picture.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _LEAST_SPREAD = 0.01
 
 @dataclass(frozen=True)
 class SkipSettings:
-    """How the skip path is trained."""
+    """Training settings of the skip path."""
 
     steps: int = 600
     batch: int = 8
     learning_rate: float = 3e-3
-    """Peak; warm-up over 30 steps, then cosine."""
+    """Peak learning rate; warm-up over 30 steps, then cosine decay."""
     continuous_until: float = 0.3
     quantized_from: float = 0.6
-    """Parts of the run between which the share of samples that are quantised rises from none to all."""
+    """Start and end, as fractions of the run, of the rise of the quantised fraction of samples from 0 to 1."""
     commitment: float = 0.1
 
 
 class SkipStage:
-    """Trains the skip path of a new tokenizer; `join` then lets the blocks take part."""
+    """Trains the skip path of a new tokenizer; `join` then adds the blocks."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class SkipStage:
         settings: SkipSettings | None = None,
         amp: bool = True,
     ):
-        """Give the tokenizer its starting values, in place.
+        """Initialise the tokenizer in place.
 
         Args:
-            schedule: of the crops.
-            seed: of the starting values and the crops.
+            schedule: schedule of the crops.
+            seed: seed of the initial values and the crops.
 
         Raises:
-            SettingError: if the network is too narrow for its norms to be made harmless.
+            SettingError: if the network is too narrow for neutral norms.
         """
         self.settings = settings or SkipSettings()
         for half in (tokenizer.encoder, tokenizer.decoder):
@@ -80,11 +80,11 @@ class SkipStage:
         self.autocast = mixed_precision(next(tokenizer.parameters()).device, amp)
         path = nn.ModuleList(nn.ParameterList([p]) for p in skip_parameters(tokenizer))
         self.modules: dict[str, nn.Module] = {"skip_path": path}
-        # The skip path runs convolutions one by one, past the modules that would be compiled.
+        # The skip path calls single convolutions, not the modules that would be compiled.
         self.networks: tuple[nn.Module, ...] = ()
 
     def loop(self, whole: LoopSettings) -> LoopSettings:
-        """Return how it trains, for a stage that trains like `whole` afterwards."""
+        """Return the loop settings, for a stage that is trained with `whole` afterwards."""
         return replace(
             whole,
             steps=self.settings.steps,
@@ -103,7 +103,7 @@ class SkipStage:
         return (Draw(self.settings.batch, crop),)
 
     def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
-        """Return the losses of a linear autoencoder, of whose samples a growing share is quantised."""
+        """Return the losses of a linear autoencoder with a growing fraction of quantised samples."""
         images, settings = batch["clean"], self.settings
         features = skip_encode(self.tokenizer.encoder, images)
         summed = quantize(features, self.schedule, straight_through=True).summed_codes
@@ -119,12 +119,12 @@ class SkipStage:
         return {"loss": loss, "reconstruction": reconstruction, "commitment": commitment}
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure nothing: the stage that follows does."""
+        """Return no metrics: the following stage evaluates."""
         return {}
 
     @torch.no_grad()
     def join(self, source: PictureSource) -> None:
-        """Let the blocks join the trained path, without changing what it does."""
+        """Add the blocks to the trained path, without changing its outputs."""
         (draw,) = self.draws
         draw = replace(draw, batch=4 * draw.batch)
         batch = draw_batch(source, draw, batch_generator(self.seed, self.settings.steps))
@@ -136,7 +136,7 @@ class SkipStage:
 
 @torch.no_grad()
 def initialise_skip_path(tokenizer: VisualTokenizer, seed: int) -> None:
-    """Fill all convolutions: orthogonal ones on the skip path, blocks that add nothing yet."""
+    """Initialise all convolutions: orthogonal on the skip path, and blocks that add zero."""
     generator = torch.Generator().manual_seed(seed)
     skip = {id(parameter) for parameter in skip_parameters(tokenizer)}
     for module in tokenizer.modules():
@@ -152,13 +152,13 @@ def initialise_skip_path(tokenizer: VisualTokenizer, seed: int) -> None:
     for module in tokenizer.modules():
         if isinstance(module, ResidualBlock):
             module.conv2.weight.zero_()
-    # Features start in the range that summed codes can reach, and the decoder makes unit size of them.
+    # Features start in the range that summed codes can reach, and the decoder scales them to unit size.
     tokenizer.encoder.conv_out.weight.mul_(0.5)
     tokenizer.decoder.conv_in.weight.mul_(tokenizer.config.codebook_dim**0.5 / 2)
 
 
 def skip_parameters(tokenizer: VisualTokenizer) -> Iterator[nn.Parameter]:
-    """Yield the parameters of the way round all residual blocks."""
+    """Yield the parameters of the path around all residual blocks."""
     for name, module in tokenizer.named_modules():
         last = name.rsplit(".", 1)[-1]
         if last in ("conv_in", "conv_out", "nin_shortcut") or name.endswith("sample.conv"):
@@ -177,10 +177,10 @@ def skip_decode(decoder: Decoder, codes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def join_blocks(tokenizer: VisualTokenizer, images: Tensor, codes: Tensor) -> None:
-    """Set norms, constants and last convolutions so that the whole network does what the skip path does.
+    """Set norms, constants and last convolutions so that the whole network computes the same as the skip path.
 
     Args:
-        images: (B, 3, H, W) and their codes (B, d, h, w), to take deviations from.
+        images, codes: (B, 3, H, W) and their codes (B, d, h, w), to measure standard deviations.
     """
     encoder, decoder = tokenizer.encoder, tokenizer.decoder
     signals = _signals(encoder, images)
@@ -189,7 +189,7 @@ def join_blocks(tokenizer: VisualTokenizer, images: Tensor, codes: Tensor) -> No
     rows, offsets = shortcut.weight[:used].clone(), _bias(shortcut)[:used].clone()
     matrix = encoder.conv_out.weight[:, :used, 1, 1].clone()
     _double_signals(encoder, shortcut, _power(signals), rows, offsets, matrix)
-    # The decoder's signals are the three colours, so its last convolution moves into the projection before it.
+    # The decoder's signals are the three colours, so its last convolution is merged into the projection before it.
     matrix = decoder.conv_out.weight[:, :, 1, 1].clone()
     signals = _walk(decoder.conv_in(codes), reversed(list(decoder.up)))
     colours = torch.einsum("rc,bchw->brhw", matrix, signals)
@@ -207,12 +207,12 @@ def _double_signals(
     offsets: Tensor,
     matrix: Tensor,
 ) -> None:
-    """Let `shortcut` give every signal with both signs and unit power, and the last convolution undo it.
+    """Make `shortcut` output every signal with both signs and unit power, and the last convolution invert that.
 
     Args:
         power: (n,) mean square of the signals.
-        rows, offsets: (n, used, 1, 1) and (n,): how the projection makes the signals.
-        matrix: (out, n): what the last convolution shall do with them; its bias stays.
+        rows, offsets: (n, used, 1, 1) and (n,): weight and bias of the projection to the signals.
+        matrix: (out, n): weight of the last convolution on the signals; its bias is kept.
     """
     norm, conv = half.norm_out, half.conv_out
     size, pairs = _group(norm)
@@ -236,7 +236,7 @@ def _double_signals(
 
 
 def _signals(encoder: Encoder, images: Tensor) -> Tensor:
-    """Return what the encoder's last convolution may use of the skip path: half of the channels, less constants."""
+    """Return the part of the skip path for the encoder's last convolution: half of the channels, minus constants."""
     size, pairs = _group(encoder.norm_out)
     x = _walk(encoder.conv_in(images), encoder.down)
     return x[:, : pairs * (x.shape[1] // size)]
@@ -266,7 +266,7 @@ def _check_width(half: Encoder | Decoder) -> None:
     enough = pairs * half.norm_out.num_groups >= 3 and pairs >= 1
     if not enough or level.block[0].nin_shortcut is None:  # pyright: ignore
         raise SettingError(
-            "A tokenizer that is trained from nothing needs groups of at least 4 channels, room for 3 pairs of "
+            "A tokenizer that is trained from scratch needs groups of at least 4 channels, room for 3 pairs of "
             "channels besides a pair of constants in each group, and another width at its first and last level "
             f"than next to it; got {half.norm_out.num_channels} channels in {half.norm_out.num_groups} groups. "
             "Change base_channels, channel_multipliers or norm_groups."
@@ -274,7 +274,7 @@ def _check_width(half: Encoder | Decoder) -> None:
 
 
 def _group(norm: nn.GroupNorm) -> tuple[int, int]:
-    """Return a group's channels, and how many pairs it holds besides its constants."""
+    """Return the number of a group's channels, and of its pairs besides the constants."""
     size = norm.num_channels // norm.num_groups
     return size, (size - 2) // 2
 

@@ -1,4 +1,4 @@
-"""Where training pictures come from: a protocol, and equal squares in memory or in a memory-mapped file."""
+"""Sources of training pictures: a protocol, and equal squares in memory or in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class PictureSource(Protocol):
     """Training pictures of any kind. Worker processes receive a copy, so a source must be picklable."""
 
     def draw(self, batch: int, crop: int, generator: torch.Generator) -> NDArray[np.uint8]:
-        """Return (batch, crop, crop, 3) uint8 pictures that depend on the generator alone."""
+        """Return (batch, crop, crop, 3) uint8 pictures that only depend on the generator."""
         ...
 
 
 class Squares:
-    """Equal squares (n, S, S, 3) uint8, of which random crops are drawn."""
+    """Equal squares (n, S, S, 3) uint8, from which random crops are drawn."""
 
     def __init__(self, pictures: NDArray[np.uint8]):
         self.pictures = pictures

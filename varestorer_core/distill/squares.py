@@ -1,7 +1,7 @@
-"""Photographs cut into squares once, with procedural squares among them, kept in one memory-mapped file.
+"""Squares cropped from photographs once, with procedural ones, in one memory-mapped file.
 
-For a few hundred photographs this is the fast way: a crop costs no decoding. The file belongs to its photographs, by
-names and sizes, and to the numbers it was made with; anything else makes it anew.
+This is fast for a few hundred photographs, because a crop needs no decoding. The file is valid for its photographs, by
+names and sizes, and its settings; otherwise it is created again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def mixed_squares(
     """Return (n, size, size, 3) uint8 squares: up to `each` of every photograph, then the procedural ones.
 
     Args:
-        path: of the .npy file; a .json file of that name notes what it holds.
-        folder: of photographs, with its subfolders. Those smaller than a square are skipped.
-        files: of the folder, to cut from; None takes all of them.
-        procedural: squares of `generate_picture` after the photographs'; 0 for none.
-        on_progress: called with (procedural squares done, in all).
+        path: path of the .npy file; a .json file of that name describes its content.
+        folder: folder of photographs, including subfolders. Those smaller than a square are skipped.
+        files: files of the folder to use; None means all of them.
+        procedural: number of squares of `generate_picture` after the photographs'.
+        on_progress: called with (procedural squares done, in total).
 
     Raises:
         ImageError: if the folder has no usable picture.
@@ -67,6 +67,6 @@ def mixed_squares(
             on_progress(index + 1, procedural)
     squares.flush()
     partial.replace(path)
-    # Last: an interrupted run leaves squares without a note, which are made again.
+    # Last: an interrupted run leaves squares without a description, which are created again.
     note.write_text(json.dumps(wanted))
     return np.load(path, mmap_mode="r")

@@ -1,6 +1,6 @@
-"""What a training stage is: the modules that train, what a step does with a batch, and how results are measured.
+"""Protocol of a training stage: its trainable modules, its training step and its evaluation.
 
-The loop that runs every stage alike is `loop.train`; `run.stages` builds the four stages of a run.
+`loop.train` runs every stage; `run.stages` builds the stages of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .batches import Batch, Draw
 
 Losses = dict[str, Tensor]
-"""Named scalars on the training device; "loss" is the one that is minimised."""
+"""Scalars by name, on the training device; "loss" is minimised."""
 
 
 class Stage(Protocol):
@@ -23,17 +23,17 @@ class Stage(Protocol):
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """By name, what the training state holds; parameters that require gradients train."""
+        """Modules of the training state by name; their parameters that require gradients are trained."""
         ...
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """Every network that a step runs, trained or frozen, which is what `torch.compile` is for."""
+        """All networks that a step runs, trained or frozen, for `torch.compile`."""
         ...
 
     @property
     def draws(self) -> tuple[Draw, ...]:
-        """What batches the stage asks for, in the order of their first steps."""
+        """The kinds of batches of the stage, in the order of their first steps."""
         ...
 
     def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
@@ -41,10 +41,10 @@ class Stage(Protocol):
 
         Args:
             batch: float32 in [-1, 1], on the training device.
-            generator: of this batch, on the CPU, for whatever else is random.
+            generator: generator of this batch, on the CPU, for other random numbers.
         """
         ...
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Return named validation figures after `step` steps; may write a sample sheet into `folder`."""
+        """Return validation metrics by name after `step` steps; may write a sample sheet into `folder`."""
         ...

@@ -1,7 +1,7 @@
 """Training state on disk: weights, their average, optimiser and step, written atomically.
 
-Continuing from a state gives the same numbers as never having stopped, on the same machine with the same number
-of threads: everything random is drawn from a generator that depends on the run's seed and the step alone.
+Continuing from a state produces the same values as an uninterrupted run, on the same machine with the same number
+of threads: all random numbers come from generators that only depend on the run's seed and the step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
 ) -> None:
-    """Write the state to `path`; an interruption leaves the previous file whole.
+    """Write the state to `path`; an interruption leaves the previous file intact.
 
     Raises:
         CheckpointError: if it cannot be written.
@@ -53,10 +53,10 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
 ) -> int:
-    """Fill modules, optimiser and average from `path` and return the step to continue at.
+    """Load modules, optimiser and average from `path` and return the step to continue at.
 
-    A state that was written without an average starts one at its weights; an average that is not
-    asked for any more is dropped.
+    If the state has no average, one starts at its weights; an average that is no longer requested is
+    dropped.
 
     Raises:
         CheckpointError: if the file is damaged or belongs to another configuration.
@@ -78,7 +78,7 @@ def load_state(
         reason = shown(shorten(str(error), 300, placeholder=" ..."), 300)
         raise CheckpointError(
             f"{path} cannot be continued: {reason}. It must come from the same stage and configuration; "
-            "give --overwrite instead of --resume to train from nothing again."
+            "use --overwrite instead of --resume to train from scratch."
         ) from error
 
 
@@ -92,19 +92,19 @@ def state_step(path: Path) -> int:
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
     except Exception as error:  # what a damaged file raises is anybody's guess
         raise CheckpointError(
-            f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or give --overwrite, to "
+            f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or use --overwrite, to "
             "train this stage again."
         ) from error
 
 
 def save_batches(path: Path, *, step: int, batches: Sequence[Mapping[str, Tensor]]) -> None:
-    """Write what a step worked on, to be looked into."""
+    """Write the batches of a step for inspection."""
     held = [{name: value.detach().cpu() for name, value in batch.items()} for batch in batches]
     write_whole(path, {"step": step, "batches": held})
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Save `content` under a temporary name, then rename it: `path` is never half written.
+    """Save `content` under a temporary name, then rename it, so that `path` is never incomplete.
 
     Raises:
         CheckpointError: if it cannot be written.
@@ -123,5 +123,7 @@ def _what_is_left(path: Path) -> str:
     try:
         step = state_step(path)
     except CheckpointError:
-        return "Nothing was saved before. Make room or choose another folder, and start again."
-    return f"The state of step {step} is kept there: make room, and continue from it with --resume."
+        return (
+            "Nothing was saved before. Free some space or choose another folder, and start again."
+        )
+    return f"The state of step {step} is still there: free some space, and continue with --resume."

@@ -1,11 +1,11 @@
-"""The tokenizer's decoder learns from the bits that it will get: the encoder's of degraded pictures, or the student's.
+"""Fine-tuning of the tokenizer's decoder on the bits of degraded pictures, or of the student's results.
 
-As the tokenizer stage leaves it, the decoder has only seen the bits of clean pictures. Those that come of degraded ones
-err in ways of their own, which it can learn to make up for. The meaning of the bits stays as it is, so teacher and
-student stay valid.
+The tokenizer stage trains the decoder only on the bits of clean pictures. Those of degraded pictures have systematic
+errors, which the decoder can learn to compensate. The meaning of the bits does not change, so teacher and student
+remain valid.
 
-With a weight of its own an adversary (`adversary`) makes the decoder decide where losses of differences average:
-pictures become crisp, and less faithful.
+With the optional adversarial loss (`adversary`), the decoder commits to details instead of averaging: pictures become
+crisp, but less faithful.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .stage import Losses
 
 @dataclass(frozen=True)
 class DecoderSettings:
-    """What a decoder stage does besides the loop."""
+    """Settings of a decoder stage besides those of the loop."""
 
     pixel_class: str = "0.25M"
     batch: int = 4
@@ -41,19 +41,19 @@ class DecoderSettings:
     gradient_deviation: float = 1.0
     """Weight of its deviation, which is GMSD."""
     adversarial: float = 0.0
-    """Weight of what a discriminator says; 0 trains without one."""
+    """Weight of the adversarial loss; 0 trains without a discriminator."""
     adversarial_from: int = 150
-    """Step from which it counts; until then the discriminator only learns."""
+    """First step with the adversarial loss; before, only the discriminator is trained."""
     clean: float = 0.1
-    """Share of pictures that are not degraded."""
+    """Fraction of pictures that are not degraded."""
     degradation: tuple[str, ...] = DEFAULT_MIX
-    """Presets; each picture draws one."""
+    """Presets, one of which is drawn for each picture."""
     amp: bool = True
-    """bfloat16 autocast of everything but the encoder, on devices that are faster in it."""
+    """bfloat16 autocast of everything but the encoder, on devices that are faster with it."""
 
 
 CRISP = DecoderSettings(gradient_similarity=0.5, gradient_deviation=0.0, adversarial=0.05)
-"""Of a decoder that is to be crisp."""
+"""Settings of the crisp decoder."""
 
 
 class DecoderStage:
@@ -69,12 +69,12 @@ class DecoderStage:
         settings: DecoderSettings | None = None,
         device: str = "cpu",
     ):
-        """Mark the decoder as what trains.
+        """Freeze everything but the decoder.
 
         Args:
-            tokenizer: whose encoder reads degraded pictures and whose decoder is trained, in place.
+            tokenizer: tokenizer whose encoder encodes degraded pictures and whose decoder is trained in place.
             held_out: degraded and clean pictures of the size of a tile.
-            student: whose bits are decoded; None decodes the encoder's own.
+            student: network whose bits are decoded; None decodes the encoder's own.
         """
         self.settings = settings = settings or DecoderSettings()
         self.held_out = held_out
@@ -96,7 +96,7 @@ class DecoderStage:
 
     @property
     def draws(self) -> tuple[Draw, ...]:
-        """Tiles, of which a share stays clean."""
+        """Tiles, a fraction of which stays clean."""
         wanted = self.settings
         crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
         return (Draw(wanted.batch, crop, wanted.degradation, wanted.clean),)
@@ -125,7 +125,7 @@ class DecoderStage:
         return {"loss": loss, **losses}
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure degraded pictures through their bits; `val_gradient_energy` is of the original's."""
+        """Evaluate decoded bits of degraded pictures; `val_gradient_energy` is relative to the original's."""
 
         def restore(lq: Tensor, clean: Tensor) -> Measured:
             restored = self.tokenizer.decode(dequantize(self._bits(lq), self.schedule))
@@ -136,7 +136,7 @@ class DecoderStage:
 
     @torch.no_grad()
     def _bits(self, lq: Tensor) -> Tensor:
-        """Return the bits (B, L, d) that are to be decoded, of degraded pictures (B, 3, H, W)."""
+        """Return the bits (B, L, d) to decode for degraded pictures (B, 3, H, W)."""
         bits = quantize(self.tokenizer.encode(lq), self.schedule).bits
         if self.student is None:
             return bits

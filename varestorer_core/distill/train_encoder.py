@@ -1,9 +1,9 @@
-"""Stage 3: the tokenizer's encoder learns to read degraded pictures.
+"""Stage 3: fine-tuning of the tokenizer's encoder on degraded pictures.
 
-VARestorer's project page says that the student's encoder is fine-tuned. Here it learns to give a degraded picture
-the features of the clean one, while the decoder and the meaning of the bits stay as they are, so the teacher stays
-valid. For a small model this is the cheap part of restoring: convolutions learn to remove blur and noise in
-minutes, and the student starts from bits that are more often right.
+VARestorer's project page says that the student's encoder is fine-tuned. Here it learns to map a degraded picture to the
+features of the clean one. The decoder and the meaning of the bits do not change, so the teacher remains valid. For a
+small model this is the cheap part of restoration: convolutions learn to remove blur and noise in minutes, and the
+student's input has fewer wrong bits.
 """
 
 from __future__ import annotations
@@ -30,29 +30,27 @@ from .stage import Losses
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What the encoder stage does besides the loop."""
+    """Settings of the encoder stage besides those of the loop."""
 
     pixel_class: str = "0.25M"
     batch: int = 4
     features: float = 0.3
     """Weight of the squared distance to the clean picture's features, per token."""
     gradient_similarity: float = 1.0
-    """Weight of one minus the mean `gradient_similarity`: keeps edges from becoming averages."""
+    """Weight of one minus the mean `gradient_similarity`, against averaged edges."""
     gradient_deviation: float = 1.0
-    """Weight of its deviation, which is GMSD: keeps sharpening from paying off in most places at the cost of a
-    few."""
+    """Weight of its deviation, which is GMSD, against sharpening that improves most positions at the cost of a few."""
     clean: float = 0.25
-    """Share of pictures that are not degraded, so that clean ones keep their bits."""
+    """Fraction of pictures that are not degraded, so that clean ones keep their bits."""
     rank: int = 0
-    """Rank of the corrections that train, one on each convolution; 0 trains every weight, which suits small
-    models."""
+    """Rank of the trained correction of each convolution; 0 trains every weight, which suits small models."""
     continuous_until: float = 0.6
     quantized_from: float = 0.9
-    """Parts of the run between which the share of samples that are quantised rises from none to all."""
+    """Start and end, as fractions of the run, of the rise of the quantised fraction of samples from 0 to 1."""
     degradation: tuple[str, ...] = DEFAULT_MIX
-    """Presets; each picture draws one."""
+    """Presets, one of which is drawn for each picture."""
     amp: bool = True
-    """bfloat16 autocast of everything but the encoders, on devices that are faster in it."""
+    """bfloat16 autocast of everything but the encoders, on devices that are faster with it."""
 
 
 class EncoderStage:
@@ -87,13 +85,13 @@ class EncoderStage:
 
     @property
     def draws(self) -> tuple[Draw, ...]:
-        """Tiles, of which a share stays clean."""
+        """Tiles, a fraction of which stays clean."""
         wanted = self.settings
         crop = self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
         return (Draw(wanted.batch, crop, wanted.degradation, wanted.clean),)
 
     def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
-        """Return the losses of decoding what the encoder reads from degraded pictures."""
+        """Return the losses of encoding and decoding degraded pictures."""
         images, settings = batch["clean"], self.settings
         with torch.no_grad():
             target = self.tokenizer.encode(images)
@@ -117,7 +115,7 @@ class EncoderStage:
         }
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure degraded pictures through the bits of both encoders, and clean ones through the new one's."""
+        """Evaluate degraded pictures decoded from the bits of both encoders, and clean ones from the new one's."""
 
         def restore(lq: Tensor, clean: Tensor) -> Measured:
             before, after = self.tokenizer(lq, self.schedule), self.adapted(lq, self.schedule)
@@ -127,10 +125,10 @@ class EncoderStage:
         return self.held_out.measure(restore, sheet_path(folder, step))
 
     def _quantized_in_part(self, features: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Return features of which a growing share of samples is quantised, with straight-through gradients.
+        """Return features, quantised in a growing fraction of samples, with straight-through gradients.
 
-        Through all scales such gradients are noisy, so the first part of the run learns without them. But what is
-        lost when the bits are taken, the encoder can only make up for where it sees it.
+        Such gradients are noisy over all scales, so the first part of the run does not use them. But only with
+        quantisation can the encoder learn to compensate for its losses.
         """
         settings = self.settings
         span = max(1e-6, settings.quantized_from - settings.continuous_until)

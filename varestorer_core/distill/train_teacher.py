@@ -1,6 +1,6 @@
 """Stage 2: the teacher, a block-causal next-scale predictor of clean pictures' bits.
 
-Teacher-forced on pyramids with random bit errors, so that it learns to correct what came before.
+Trained with teacher forcing on pyramids with random bit errors, so that it learns to correct earlier scales.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ TINY_TRANSFORMER = TransformerConfig(
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """What the teacher stage does besides the loop."""
+    """Settings of the teacher stage besides those of the loop."""
 
     batch: int = 4
     most_flips: float = MOST_FLIPS
     amp: bool = True
-    """bfloat16 autocast, on devices that are faster in it."""
+    """bfloat16 autocast, on devices that are faster with it."""
 
 
 class TeacherStage:
@@ -61,11 +61,11 @@ class TeacherStage:
         settings: TeacherSettings | None = None,
         device: str = "cpu",
     ):
-        """Make a new teacher.
+        """Create a new teacher.
 
         Args:
-            tokenizer: reads the bits; it is frozen.
-            seed: of the starting values.
+            tokenizer: frozen tokenizer for the bits of pictures.
+            seed: seed of the initial values.
             held_out: clean pictures of the size of a tile.
         """
         self.settings = settings or TeacherSettings()
@@ -88,13 +88,13 @@ class TeacherStage:
         return (Draw(self.settings.batch, crop),)
 
     def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
-        """Return the cross entropy of the next scales' bits, from scales with random errors."""
+        """Return the cross entropy of the next scales' bits, given scales with random errors."""
         logits, target = self._predict(batch["clean"], generator, self.settings.most_flips)
         accuracy = ((log_odds(logits.detach()) > 0) == target).float().mean()
         return {"loss": bit_cross_entropy(logits, target, self.weights), "accuracy": accuracy}
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure loss and accuracy of each scale without errors on the way."""
+        """Return loss and accuracy of each scale, given scales without errors."""
 
         def measure(_: Tensor, clean: Tensor) -> Measured:
             logits, target = self._predict(clean, torch.Generator(), 0.0)

@@ -1,8 +1,8 @@
 """Stage 1: the visual tokenizer.
 
-What decides success at this size (measured, see docs/tiny-model.md): the skip path trained alone first
-(`skip_start`); GroupNorm with 8 channels a group or more; residuals against the detached sum. Small crops first
-(more pictures per second of a batch), then crops of the tile size with the schedule that inference uses.
+Important at this size (measured, see docs/tiny-model.md): training the skip path alone first (`skip_start`);
+GroupNorm with at least 8 channels per group; residuals against the detached sum. Training starts with small crops,
+which are faster, and continues with crops of the tile size and the schedule of inference.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ TINY_TOKENIZER = TokenizerConfig(
     num_res_blocks=1,
     norm_groups=2,
 )
-"""Tokenizer of the bundled model: 4 pixels a token."""
+"""Tokenizer of the bundled model: 4 pixels per token."""
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """What the tokenizer stage does besides the loop."""
+    """Settings of the tokenizer stage besides those of the loop."""
 
     pixel_class: str = "0.25M"
     batch: int = 8
-    """Crops a step while they are small; as many pixels when they are whole tiles."""
+    """Small crops per step; whole tiles have the same number of pixels per step."""
     small_scales: int = 7
     """Scales of the small crops: 7 means 16 x 16 tokens."""
     small_until: float = 0.6
-    """Part of the run on small crops."""
+    """Fraction of the run with small crops."""
     skip: SkipSettings = field(default_factory=SkipSettings)
-    """How the starting values are found; its steps are not counted among the loop's and never exceed them."""
+    """Settings of the skip path's training, whose steps are not part of the loop's and never exceed them."""
     commitment: float = 0.1
     """Weight of the squared distance between features and summed codes, per token."""
     entropy: float = 0.0
-    """Weight of the entropy term, see `entropy`; the bundled model was trained without."""
+    """Weight of the entropy loss, see `entropy`; the bundled model was trained without it."""
     entropy_gamma: float = 1.0
-    """How much using every bit both ways counts in it."""
+    """Weight of the mean's entropy in it, for the use of both values of every bit."""
     amp: bool = True
-    """bfloat16 autocast of everything but the encoder, on devices that are faster in it."""
+    """bfloat16 autocast of everything but the encoder, on devices that are faster with it."""
 
 
 def prefix_schedule(schedule: ScaleSchedule, num_scales: int) -> ScaleSchedule:
-    """Return the schedule cut to its first scales, for pictures smaller than a tile."""
+    """Return the first scales of a schedule, for pictures smaller than a tile."""
     return dataclasses.replace(schedule, grids=schedule.full_grids[:num_scales])
 
 
@@ -80,11 +80,11 @@ class TokenizerStage:
         device: str = "cpu",
         init: Path | None = None,
     ):
-        """Make a new tokenizer; it starts at random values until `start` has run.
+        """Create a new tokenizer with random values, which `start` initialises.
 
         Args:
             held_out: clean pictures of the size of a tile.
-            init: file of a tokenizer to start from instead; see `warm_start`. `start` is then None.
+            init: file of a tokenizer to initialise from instead; see `warm_start`. `start` is then None.
         """
         self.settings = settings or TokenizerSettings()
         self.held_out = held_out
@@ -120,13 +120,13 @@ class TokenizerStage:
         )
 
     def step(self, step: int, batch: Batch, generator: torch.Generator) -> Losses:
-        """Return the losses of reconstructing the pictures through their bits."""
+        """Return the losses of reconstructing the pictures from their bits."""
         small = step < math.ceil(self.steps * self.settings.small_until)
         schedule = self.small if small else self.whole
         return _losses(self.tokenizer, batch["clean"], schedule, self.settings)
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure pictures through their bits, and through features that are not quantised."""
+        """Evaluate reconstructions from bits, and from features without quantisation."""
 
         def restore(_: Tensor, clean: Tensor) -> Measured:
             features = self.tokenizer.encode(clean)
@@ -142,13 +142,13 @@ def _losses(
     schedule: ScaleSchedule,
     settings: TokenizerSettings,
 ) -> Losses:
-    """Reconstruct images (B, 3, H, W) through the bits."""
+    """Return the losses of reconstructing images (B, 3, H, W) from their bits."""
     features = tokenizer.encoder(images)
     pyramid = quantize(features, schedule, straight_through=True)
     with mixed_precision(images.device, settings.amp):
         output = tokenizer.decoder(pyramid.summed_codes)
     reconstruction = reconstruction_loss(output.float(), images)
-    # Keeps features where the codes can reach them.
+    # Keeps features in the range of the codes.
     commitment = feature_distance(features, pyramid.summed_codes)
     loss = reconstruction + settings.commitment * commitment
     losses = {"reconstruction": reconstruction, "commitment": commitment}

@@ -9,19 +9,19 @@ from .train_student import StudentSettings
 
 
 def no_distillation(settings: StudentSettings) -> StudentSettings:
-    """Train on the clean picture's tokens alone: cross entropy of its bits, no teacher, no picture losses."""
+    """Train only on the clean picture's tokens: cross entropy of its bits, no teacher, no picture losses."""
     return replace(
         settings, kl=0.0, mse=0.0, perceptual_weight=0.0, adversarial=0.0, cross_entropy=1.0
     )
 
 
 def no_cross_scale(settings: StudentSettings) -> StudentSettings:
-    """Mask the student like the teacher: no scale sees a finer one, nor the appended LQ code map."""
+    """Mask the student like the teacher: no scale attends to a finer one or the appended LQ code map."""
     return replace(settings, causal=True)
 
 
 def no_kl(settings: StudentSettings) -> StudentSettings:
-    """Leave the teacher out and keep every other loss."""
+    """Omit the teacher and keep all other losses."""
     return replace(settings, kl=0.0)
 
 
@@ -31,4 +31,4 @@ VARIANTS: dict[str, Callable[[StudentSettings], StudentSettings]] = {
     "no cross-scale": no_cross_scale,
     "no KL": no_kl,
 }
-"""By the names that tables use."""
+"""Variants by their names in tables."""

@@ -1,7 +1,7 @@
-"""A new tokenizer's start from a trained one, which may have fewer residual blocks a level.
+"""Initialisation of a tokenizer from a trained one, which may have fewer residual blocks per level.
 
-The blocks that the file lacks begin with their last convolution at zero, so that the network first does what the
-file's does and then has more to refine it with.
+The last convolution of additional blocks is initialised to zero, so that the network initially computes the same as
+that of the file, and the additional blocks refine it.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ..models.autoencoder import ResidualBlock
 from ..models.tokenizer import VisualTokenizer
 
 _SHAPES = {
-    "codebook_dim": "bits a token",
+    "codebook_dim": "bits per token",
     "base_channels": "base_channels",
     "channel_multipliers": "channel_multipliers",
     "norm_groups": "norm_groups",
 }
-"""What has to be equal, and what a message calls it."""
+"""Fields that must be equal, with their names in messages."""
 
 
 def init_record(path: Path) -> dict[str, Any]:
-    """Return what a run notes about the file that it starts from."""
+    """Return a run's record of the file that it starts from."""
     return {"file": path.name, "sha256": sha256(path)[:16]}
 
 
 @torch.no_grad()
 def start_from_file(tokenizer: VisualTokenizer, path: Path, seed: int) -> None:
-    """Give a tokenizer the weights of a file, in place; it then computes what the file's tokenizer does.
+    """Initialise a tokenizer in place with the weights of a file; both then compute the same.
 
     Args:
-        tokenizer: with at least as many residual blocks a level as the file's, and otherwise its shape.
-        path: a tokenizer in any layout that the loader reads.
-        seed: of the blocks that the file lacks: of all but their last convolution, which is zero.
+        tokenizer: tokenizer with at least as many residual blocks per level as the file's, and otherwise its shape.
+        path: a tokenizer in any layout that the loader supports.
+        seed: seed of the additional blocks, except for their last convolution, which is zero.
 
     Raises:
         CheckpointError: if the file is not a tokenizer, or damaged.
-        SettingError: if its shape differs in more than in having fewer blocks.
+        SettingError: if its shape differs in more than the number of blocks.
     """
     tensors, metadata = read_checkpoint(path, kind="tokenizer")
     trained = load_tokenizer(tensors, metadata, name=path.name, consume=True)
@@ -60,7 +60,7 @@ def start_from_file(tokenizer: VisualTokenizer, path: Path, seed: int) -> None:
 
 
 def _add_nothing(block: ResidualBlock, generator: torch.Generator) -> None:
-    """Give a block random weights whose sum with its input is the input."""
+    """Initialise a block at random so that it returns its input."""
     weight = block.conv1.weight
     start = torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5
     weight.copy_(start)
@@ -69,7 +69,7 @@ def _add_nothing(block: ResidualBlock, generator: torch.Generator) -> None:
 
 
 def _check_shapes(found: TokenizerConfig, wanted: TokenizerConfig, path: Path) -> None:
-    """Refuse a file whose weights have no place in the run's tokenizer."""
+    """Raise an error for a file whose weights do not fit the run's tokenizer."""
     different = [
         f"{what} {getattr(found, name)} instead of {getattr(wanted, name)}"
         for name, what in _SHAPES.items()
@@ -81,6 +81,6 @@ def _check_shapes(found: TokenizerConfig, wanted: TokenizerConfig, path: Path) -
         )
     if different:
         raise SettingError(
-            f"--init {path.name} does not fit the run's tokenizer: it has {', '.join(different)}. Give a file of the "
-            "same bits and widths, or the file's shape with --config."
+            f"--init {path.name} does not fit the run's tokenizer: it has {', '.join(different)}. Use a file with the "
+            "same bits and widths, or specify the file's shape with --config."
         )
