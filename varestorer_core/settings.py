@@ -28,6 +28,7 @@ class Setting:
         low, high: inclusive limits of a number.
         step: increment of a slider; None for whole numbers without a natural step.
         choices: allowed strings.
+        by_model: the default of command and nodes in words, if it depends on the model; see `recommended_detail`.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Setting:
     high: float | None = None
     step: float | None = None
     choices: tuple[str, ...] = ()
+    by_model: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Raise SettingError if `value` is outside the range or not among the choices."""
@@ -92,6 +94,7 @@ class RestoreSettings:
         low=0.0,
         high=1.0,
         step=0.05,
+        by_model="1 for the official model, as in the release, and 0 for the bundled one",
     )
     fidelity: float = _setting(
         0.0,
@@ -143,3 +146,9 @@ SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(Re
 def default_of(name: str) -> Any:
     """Return the default of a setting."""
     return RestoreSettings.__dataclass_fields__[name].default
+
+
+def described_default(name: str) -> str:
+    """Return the default that command and nodes have, in words."""
+    default = default_of(name)
+    return SETTINGS[name].by_model or (default if isinstance(default, str) else f"{default:g}")

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from varestorer_core import config
 from varestorer_core.checkpoint import save_safetensors
 from varestorer_core.cli.main import main
 from varestorer_core.config import TokenizerConfig, TransformerConfig
@@ -18,7 +20,7 @@ from varestorer_core.pictures import read_picture, to_uint8
 
 
 def random_transformer(path, codebook_dim=4):
-    config = TransformerConfig(
+    shape = TransformerConfig(
         embed_dim=16,
         depth=1,
         num_heads=2,
@@ -28,17 +30,17 @@ def random_transformer(path, codebook_dim=4):
         text_rows=8,
         pixel_class="0.06M",
     )
-    model = VARTransformer(config)
+    model = VARTransformer(shape)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    save_safetensors(model.state_dict(), path, kind="transformer", config=config)
+    save_safetensors(model.state_dict(), path, kind="transformer", config=shape)
     return str(path)
 
 
 def random_tokenizer(path):
-    config = TokenizerConfig(4, 8, (1, 1, 1, 1), num_res_blocks=1, norm_groups=4)
-    model = VisualTokenizer(config)
-    save_safetensors(model.state_dict(), path, kind="tokenizer", config=config)
+    shape = TokenizerConfig(4, 8, (1, 1, 1, 1), num_res_blocks=1, norm_groups=4)
+    model = VisualTokenizer(shape)
+    save_safetensors(model.state_dict(), path, kind="tokenizer", config=shape)
     return str(path)
 
 
@@ -93,6 +95,21 @@ def test_seed_and_detail_decide_the_noise(tmp_path, photo, files):
         assert run(photo, tmp_path / name, files, *settings) == 0
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
     assert not np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "c.png"))
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_detail_is_what_the_model_recommends(tmp_path, photo, files, monkeypatch, official):
+    if official:  # a model is official by its width
+        small = replace(config.VARESTORER_2B, embed_dim=16, num_heads=2)
+        monkeypatch.setattr(config, "VARESTORER_2B", small)
+    usual = ("--upscale", "1", "--color-match", "none")
+    assert run(photo, tmp_path / "automatic.png", files, *usual) == 0
+    for detail in (0, 1):
+        assert run(photo, tmp_path / f"{detail}.png", files, *usual, "--detail", detail) == 0
+        same = np.array_equal(
+            pixels(tmp_path / "automatic.png"), pixels(tmp_path / f"{detail}.png")
+        )
+        assert same == (detail == official)
 
 
 def test_the_other_pictures_of_a_run_do_not_matter(tmp_path, photo, files):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from varestorer_core.settings import SETTINGS, default_of
+from varestorer_core.settings import SETTINGS, default_of, described_default
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "command-line.md"
@@ -24,10 +24,9 @@ def table():
     """Return the rows of all settings that are options of the command."""
     rows = ["| option | meaning | range | default |", "| --- | --- | --- | --- |"]
     for name in ON_THE_COMMAND_LINE:
-        setting, default = SETTINGS[name], default_of(name)
+        setting, default = SETTINGS[name], described_default(name)
         allowed = ", ".join(f"`{c}`" for c in setting.choices) or setting.range
-        shown = default if isinstance(default, str) else f"{default:g}"
-        rows.append(f"| `--{name.replace('_', '-')}` | {setting.text} | {allowed} | {shown} |")
+        rows.append(f"| `--{name.replace('_', '-')}` | {setting.text} | {allowed} | {default} |")
     return "\n".join(rows) + "\n"
 
 

@@ -123,10 +123,13 @@ def run(args: argparse.Namespace) -> int:
     files = model_files(args)
     sources = _sources(args)
     sheet = _sheet_path(args.output, sources)
-    settings = settings_from(args, recommended_settings(files), upscale=float(args.scale))
-    args.seed = settings.seed  # also of the degradations
     device, dtype = device_and_dtype(args.device, args.dtype)
     check_writable(sheet.parent)
+    given: dict[str, float] = {"upscale": float(args.scale)}
+    if args.multi_step:
+        given |= {"detail": 0.0, "fidelity": 0.0}
+    settings = settings_from(args, recommended_settings(files), **given)
+    args.seed = settings.seed  # also of the degradations
     say_if_bundled(files)
     restorer = load_models(files, device=device, dtype=dtype)
     ways, watches = _ways(restorer) if args.multi_step else ({RESTORED: restorer}, {})

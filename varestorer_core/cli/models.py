@@ -130,15 +130,23 @@ def say_if_bundled(files: ModelFiles) -> None:
 
 
 def recommended_settings(files: ModelFiles) -> dict[str, Any]:
-    """Return the settings that the adapters recommend, and print them on stderr. The last adapter takes precedence.
+    """Return the settings that suit the model and its adapters. The last adapter takes precedence.
+
+    What adapters recommend is printed on stderr.
 
     Raises:
         CheckpointError: for a file that is not a checkpoint, or whose recommendation is damaged.
     """
-    from ..checkpoint import read_checkpoint
+    from ..assets import TINY_TRANSFORMER, asset_path
+    from ..checkpoint import identify, read_checkpoint
+    from ..config import TransformerConfig, recommended_detail
     from ..lora.recommended import recommended_by
 
     settings: dict[str, Any] = {}
+    model = files.model or asset_path(TINY_TRANSFORMER)
+    config = identify(*read_checkpoint(model, kind="transformer")).config
+    if isinstance(config, TransformerConfig):  # other files are refused when the models are loaded
+        settings["detail"] = recommended_detail(config)
     for path, strength in files.adapters:
         name = Path(path).name
         found = recommended_by(read_checkpoint(path)[1], name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..settings import SETTINGS, RestoreSettings, default_of
+from ..settings import SETTINGS, RestoreSettings, default_of, described_default
 from . import UsageError
 from .device import DTYPES
 
@@ -207,7 +207,9 @@ def add_setting(
     option = f"--{name.replace('_', '-')}"
     text = (text or setting.text).replace("%", "%%")
     if setting.choices:
-        parser.add_argument(option, choices=setting.choices, help=f"{text} Default: {default}.")
+        parser.add_argument(
+            option, choices=setting.choices, help=f"{text} Default: {described_default(name)}."
+        )
         return
     assert setting.low is not None and setting.high is not None  # noqa: PT018
     whole = isinstance(default, int)
@@ -220,7 +222,8 @@ def add_setting(
         option,
         type=kind,
         metavar=metavar,
-        help=f"{text} A {'whole ' if whole else ''}number, {setting.range}; default: {default:g}.",
+        help=f"{text} A {'whole ' if whole else ''}number, {setting.range}; "
+        f"default: {described_default(name)}.",
     )
 
 

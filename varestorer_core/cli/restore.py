@@ -69,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
         remote=args.cluster is not None,
     )
     check_format(args.format, jobs[0].target)
-    settings = settings_from(args, recommended_settings(files))
     ray, devices, found, kind, dtype = None, [], None, "", ""
     if args.cluster is None:
         devices, found = devices_and_dtype(args)
@@ -84,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         ray = connected(args.cluster)
         kind, dtype = cluster_device(ray, args.device), args.dtype
         dtype = "fp32" if (kind, dtype) == ("cpu", "auto") else dtype
+    settings = settings_from(args, recommended_settings(files))
     batch = Batch(
         "restored",
         recorded(args, files, settings, kind, dtype),
