@@ -167,18 +167,15 @@ def _apply_adapter(
     base = model_metadata.get("varestorer.source_sha256", "")
     if BASE_SHA256 in metadata and not base:
         base = sha256(model_path)
-    trained = identify(tensors, metadata).config
+    trained, config = identify(tensors, metadata).config, transformer.config
     if isinstance(trained, TransformerConfig) and not trained.cross_scale:
         # A student that was trained without attention to finer scales also restores without it.
-        transformer.config = replace(transformer.config, cross_scale=False)
+        config = replace(config, cross_scale=False)
     owners = load_adapter(
-        tensors,
-        metadata,
-        transformer.state_dict(),
-        transformer.config,
-        base_sha256=base,
-        name=path.name,
+        tensors, metadata, transformer.state_dict(), config, base_sha256=base, name=path.name
     )
+    if strength:
+        transformer.config = config
     apply_adapter(transformer, owners, strength)
 
 

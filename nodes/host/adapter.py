@@ -3,16 +3,19 @@
 The factors are LoRA patches like any other. The biases that an adapter scales are not: the host
 patches and moves only the parameters of leaf modules one by one, and a patch on a parameter that
 sits beside child modules, as `ca.v_bias` does, is dropped silently. Those few vectors become
-object patches instead, which the host puts in and takes out together with the weights.
+object patches instead, which the host puts in and takes out together with the weights. So does the
+configuration under an adapter of a student that was trained without sight of finer scales.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
+from ...varestorer_core.config import TransformerConfig
 from .files import read_model
 from .model import SOURCE_HASH
 
@@ -33,16 +36,21 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     Raises:
         CheckpointError: if the file is not an adapter, or for another model.
     """
+    from ...varestorer_core.checkpoint import identify, unwrap
     from ...varestorer_core.lora.factors import text_biases
     from ...varestorer_core.lora.file import load_adapter
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name)
+    config = patcher.get_model_object("config")
+    trained = identify(unwrap(state_dict, "transformer", name=name), metadata).config
+    if isinstance(trained, TransformerConfig) and not trained.cross_scale:
+        config = replace(config, cross_scale=False)
     owners = load_adapter(
         state_dict,
         metadata,
         patcher.model.state_dict(),
-        patcher.model.config,
+        config,
         base_sha256=patcher.get_attachment(SOURCE_HASH) or "",
         name=name,
     )
@@ -59,4 +67,6 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
         value = patcher.get_model_object(bias).detach()
         faded = nn.Parameter(value * (1 - strength), requires_grad=False)
         patched.add_object_patch(bias, faded)
+    if config != patcher.get_model_object("config"):
+        patched.add_object_patch("config", config)
     return patched

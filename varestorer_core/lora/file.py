@@ -96,7 +96,7 @@ def _check_config(made_for: TransformerConfig, config: TransformerConfig, name: 
         if entry.name == "cross_scale" and expected != found:
             raise CheckpointError(
                 f"{name} is for a model that is used {_SCALES[expected]} cross-scale attention, but this one works "
-                f"{_SCALES[found]} it. Use it alone on its base, by `varestorer restore --adapter`."
+                f"{_SCALES[found]} it. Use it alone on its base."
             )
         if entry.name not in _FREE_FIELDS and expected != found:
             raise CheckpointError(
