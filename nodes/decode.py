@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..varestorer_core.settings import RestoreSettings
+from .automatic import chosen, color_match_input
+from .host.latent import recommended_by_latent
 from .host.stages import HostStages, decode_latent
-from .schema import CATEGORY, setting_input, tile_batch_input, where_known
+from .schema import CATEGORY, tile_batch_input, where_known
 
 if TYPE_CHECKING:
     from .host.vae import VARestorerVAE
@@ -35,7 +37,7 @@ class DecodeTiled(io.ComfyNode):
                     "vae",
                     tooltip=("The visual tokenizer used for encoding, from Load VARestorer VAE."),
                 ),
-                setting_input("color_match"),
+                color_match_input(),
                 tile_batch_input(),
             ],
             outputs=[
@@ -48,5 +50,6 @@ class DecodeTiled(io.ComfyNode):
     def execute(
         cls, samples: dict, vae: VARestorerVAE, color_match: str, tile_batch: int = 0
     ) -> io.NodeOutput:
-        settings = RestoreSettings(color_match=color_match, tile_batch=tile_batch)
+        automatic = chosen(recommended_by_latent(samples), color_match=color_match)
+        settings = RestoreSettings(tile_batch=tile_batch, **automatic)
         return io.NodeOutput(decode_latent(samples, HostStages(vae=vae), settings))

@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from ..varestorer_core.official_files import FLAN_T5_XL, INFINITY_2B, TOKENIZER, VARESTORER
 from . import sockets
 from .host import files
-from .host.adapter import ADAPTER_FOLDER, apply_adapter
+from .host.adapter import ADAPTER_FOLDER, apply_adapter, recommendation
 from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
+from .host.notices import remark
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
 from .host.vae import VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
@@ -170,7 +171,8 @@ class LoadAdapter(io.ComfyNode):
             category=CATEGORY,
             description="Adds a low-rank adapter (LoRA) to a loaded VARestorer model, with a "
             f"strength. Also reads the adapter inside {VARESTORER.name}. Chain several "
-            "nodes to combine adapters.",
+            "nodes to combine adapters. Settings that an adapter recommends are used by nodes that "
+            "are set to automatic.",
             inputs=[
                 sockets.Model.Input(
                     "model",
@@ -211,4 +213,8 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter_name: str, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(apply_adapter(model, adapter_name, strength))
+        adapted = apply_adapter(model, adapter_name, strength)
+        recommended = recommendation(adapted)
+        if not recommended:
+            return io.NodeOutput(adapted)
+        return io.NodeOutput(adapted, ui=remark(f"Automatic settings: {recommended}"))

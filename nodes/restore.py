@@ -8,14 +8,13 @@ from comfy_api.latest import io
 
 from ..varestorer_core.settings import RestoreSettings
 from . import sockets
+from .automatic import automatic_number, chosen
+from .host.adapter import recommended_settings
 from .host.stages import HostStages, restore_pyramid
 from .schema import (
     CATEGORY,
-    chosen_detail,
     conditioning_input,
-    detail_input,
     seed_input,
-    setting_input,
     tile_batch_input,
     where_known,
 )
@@ -44,8 +43,8 @@ class Restore(io.ComfyNode):
                     "pyramid", tooltip="The encoded tiles, from VARestorer Encode Pyramid."
                 ),
                 seed_input(),
-                detail_input(),
-                setting_input("fidelity"),
+                automatic_number("detail"),
+                automatic_number("fidelity"),
                 conditioning_input(),
                 tile_batch_input(),
             ],
@@ -68,9 +67,7 @@ class Restore(io.ComfyNode):
         conditioning: list | None = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        detail = chosen_detail(model, detail)
-        settings = RestoreSettings(
-            seed=seed, detail=detail, fidelity=fidelity, tile_batch=tile_batch
-        )
+        automatic = chosen(recommended_settings(model), detail=detail, fidelity=fidelity)
+        settings = RestoreSettings(seed=seed, tile_batch=tile_batch, **automatic)
         stages = HostStages(model=model, conditioning=conditioning)
         return io.NodeOutput(restore_pyramid(pyramid, stages, settings))

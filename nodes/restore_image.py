@@ -8,15 +8,15 @@ from comfy_api.latest import io
 
 from ..varestorer_core.settings import RestoreSettings
 from . import sockets
+from .automatic import automatic_number, chosen, color_match_input
+from .host.adapter import recommended_settings
 from .host.notices import EMPTY_MASK, notice
 from .host.stages import HostStages, restore_image
 from .schema import (
     CATEGORY,
-    chosen_detail,
     chosen_upscale,
     cleaner_input,
     conditioning_input,
-    detail_input,
     seed_input,
     setting_input,
     size_inputs,
@@ -61,10 +61,10 @@ class RestoreImage(io.ComfyNode):
                 ),
                 setting_input("upscale"),
                 seed_input(),
-                detail_input(),
-                setting_input("fidelity"),
+                automatic_number("detail"),
+                automatic_number("fidelity"),
                 setting_input("overlap"),
-                setting_input("color_match"),
+                color_match_input(),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -131,9 +131,11 @@ class RestoreImage(io.ComfyNode):
         longer_side: int = 2048,
     ) -> io.NodeOutput:
         upscale = chosen_upscale(image, size_by, upscale, megapixels, longer_side)
-        detail = chosen_detail(model, detail)
+        automatic = chosen(
+            recommended_settings(model), detail=detail, fidelity=fidelity, color_match=color_match
+        )
         settings = RestoreSettings(
-            upscale, seed, detail, fidelity, overlap, color_match, feather, tile_batch
+            upscale, seed, overlap=overlap, feather=feather, tile_batch=tile_batch, **automatic
         )
         stages = HostStages(model=model, vae=vae, conditioning=conditioning, cleaner=cleaner)
         restored = restore_image(image, stages, settings, mask)

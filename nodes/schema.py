@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..varestorer_core.config import recommended_detail
 from ..varestorer_core.errors import SettingError
 from ..varestorer_core.resize import SIZE_MODES, upscale_for
 from ..varestorer_core.settings import SETTINGS, default_of
@@ -22,12 +21,7 @@ from ..varestorer_core.settings import SETTINGS, default_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .host.model import ModelPatcher
-
 CATEGORY = "image/VARestorer"
-
-AUTO_DETAIL = -1.0
-"""Value of `detail` that selects the model's recommended value."""
 
 _SCHEMA_FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
@@ -102,26 +96,6 @@ def fixed_seed() -> Any:
 def seed_input() -> Any:
     """Return the seed input of nodes that restore."""
     return setting_input("seed", control_after_generate=fixed_seed())
-
-
-def detail_input() -> Any:
-    """Return the `detail` input of nodes that restore; the default is the model's recommended value."""
-    setting = SETTINGS["detail"]
-    return io.Float.Input(
-        "detail",
-        default=AUTO_DETAIL,
-        min=AUTO_DETAIL,
-        max=setting.high,
-        step=setting.step,
-        round=0.001,
-        tooltip=f"{setting.text} Values: {setting.range}, or -1 for automatic: 1 for the official "
-        "model, as in the release, and 0 for the bundled one.",
-    )
-
-
-def chosen_detail(model: ModelPatcher, detail: float) -> float:
-    """Return the noise scale; values below 0 select the one that the patcher's model recommends."""
-    return recommended_detail(model.model.config) if detail < 0 else detail
 
 
 def size_inputs() -> list[Any]:

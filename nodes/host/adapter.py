@@ -10,12 +10,12 @@ configuration under an adapter of a student that was trained without sight of fi
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
-from ...varestorer_core.config import TransformerConfig
+from ...varestorer_core.config import TransformerConfig, recommended_detail
 from .files import read_model
 from .model import SOURCE_HASH
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 ADAPTER_FOLDER = "loras"
+
+_RECOMMENDED = "varestorer_recommended"
+"""Attachment of a patcher: the settings that its adapters recommend, by name."""
 
 
 def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPatcher:
@@ -39,6 +42,7 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     from ...varestorer_core.checkpoint import identify, unwrap
     from ...varestorer_core.lora.factors import text_biases
     from ...varestorer_core.lora.file import load_adapter
+    from ...varestorer_core.lora.recommended import recommended_by
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name)
@@ -56,6 +60,8 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     )
     if strength == 0:
         return patched
+    recommended = recommended_by(metadata, name).settings
+    patched.set_attachments(_RECOMMENDED, {**_recommended_by_adapters(patcher), **recommended})
     # No alpha: the factors are at scale 1.
     patches = {
         f"{owner}.weight": LoRAAdapter(set(), (pair.up, pair.down, None, None, None, None))
@@ -70,3 +76,19 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     if config != patcher.get_model_object("config"):
         patched.add_object_patch("config", config)
     return patched
+
+
+def recommendation(patcher: ModelPatcher) -> str:
+    """Return in words what the adapters of a model recommend; empty if nothing."""
+    settings = _recommended_by_adapters(patcher)
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def recommended_settings(patcher: ModelPatcher) -> dict[str, Any]:
+    """Return the settings that suit a model with its adapters, by name; the last adapter's where they differ."""
+    detail = recommended_detail(patcher.model.config)
+    return {"detail": detail, **_recommended_by_adapters(patcher)}
+
+
+def _recommended_by_adapters(patcher: ModelPatcher) -> dict[str, Any]:
+    return patcher.get_attachment(_RECOMMENDED) or {}

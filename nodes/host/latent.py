@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 GEOMETRY_KEY = "varestorer"
 """The key under which a LATENT carries the tile geometry and the source pictures."""
+
+RECOMMENDED_KEY = "varestorer_recommended"
+"""The key under which a LATENT carries the settings that the model and its adapters recommend."""
+
+
+def recommended_by_latent(latent: dict[str, Any]) -> dict[str, Any]:
+    """Return the recommended settings of a LATENT by name; none if another node made it."""
+    return latent.get(RECOMMENDED_KEY, {})
 
 
 def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:

@@ -14,3 +14,9 @@ def notice(sentence: str) -> dict[str, Any]:
     """Log a sentence, and return the `ui` by which `web/js/notices.js` shows it on the node."""
     _LOG.warning("VARestorer: %s", sentence)
     return {"varestorer_notice": [sentence]}
+
+
+def remark(sentence: str) -> dict[str, Any]:
+    """Log a sentence that needs no attention, and return the `ui` that shows it on the node alone."""
+    _LOG.info("VARestorer: %s", sentence)
+    return {"varestorer_remark": [sentence]}

@@ -13,9 +13,10 @@ from torch import Tensor
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
 from ...varestorer_core.settings import RestoreSettings
+from .adapter import recommended_settings
 from .cleaner import cleaner_bytes, ready_cleaner
 from .images import join_alpha, to_alpha, to_image, to_intermediate, to_pictures
-from .latent import GEOMETRY_KEY, check_codes, check_tiles
+from .latent import GEOMETRY_KEY, RECOMMENDED_KEY, check_codes, check_tiles
 from .memory import is_oom, load_for_tiles
 from .model import compile_options, tile_bytes
 from .preview import TilePreview
@@ -212,14 +213,15 @@ def encode_image(
 def restore_pyramid(
     pyramid: LQPyramid, stages: HostStages, settings: RestoreSettings
 ) -> dict[str, Any]:
-    """Return the LATENT of a pyramid: the codes of every tile, with the geometry to join them.
+    """Return the LATENT of a pyramid: the codes of every tile, the geometry to join them, and recommended settings.
 
     Other nodes can work on the elements of any LATENT, so the codes become a tensor here: N d h w values.
     """
     codes = stages.restore(pyramid, settings, on_progress=Progress())
     samples = to_intermediate(codes[:])
     setattr(samples, GEOMETRY_ATTRIBUTE, pyramid.geometry)  # for the native VAE Decode
-    return {"samples": samples, GEOMETRY_KEY: pyramid.geometry}
+    recommended = recommended_settings(stages.patcher)
+    return {"samples": samples, GEOMETRY_KEY: pyramid.geometry, RECOMMENDED_KEY: recommended}
 
 
 def decode_latent(samples: dict[str, Any], stages: HostStages, settings: RestoreSettings) -> Tensor:

@@ -15,14 +15,10 @@ function isLinked(node, name) {
   return node.inputs?.some((input) => input.name === name && input.link != null)
 }
 
-// Whether the model that a node is connected to, through adapters, is the bundled one.
+// Whether the model that a node is connected to is the bundled one, without adapters: they may recommend another detail.
 function hasBundledModel(node) {
-  let found = node
-  for (let step = 0; found && step < 100; step++) {
-    const slot = found.inputs?.findIndex((input) => input.name === "model") ?? -1
-    if (slot < 0) break
-    found = found.getInputNode(slot)
-  }
+  const slot = node.inputs?.findIndex((input) => input.name === "model") ?? -1
+  const found = slot < 0 ? null : node.getInputNode(slot)
   return found?.comfyClass === "VARestorerLoadModel" && widget(found, "model_name")?.value === BUNDLED
 }
 
