@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ...varestorer_core.pipeline import LQPyramid
     from ...varestorer_core.tiles.geometry import TileGeometry
 
-TILE_SIZES = ("auto", "128", "256", "384", "512", "768", "1024")
+TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
+"""Sides in pixels: of all pixel classes, at 4, 8 and 16 pixels per token."""
 
 _USUAL_PIXEL_CLASS = "0.25M"
 """What the released files and the bundled ones were trained on: tiles of 512 and of 128 pixels."""
