@@ -1,25 +1,8 @@
-"""What a new user meets first: search, templates that can be read, missing files, notices and errors."""
+"""What a new user meets first: templates that can be read, missing files, notices and errors."""
 
 import pytest
 
 pytestmark = pytest.mark.browser
-
-OURS = "VARestorer Restore & Upscale"
-# Words that no node of the host owns, and "varestorer" itself.
-WORDS = [
-    "super resolution",
-    "enhance",
-    "restore photo",
-    "old photo",
-    "image restoration",
-    "deblur",
-    "unblur",
-    "artifact",
-    "low quality",
-    "enlarge",
-]
-# Nodes of the host have these in their names, aliases or categories, and may come before ours.
-SHARED_WORDS = ["upscale", "denoise", "jpeg", "compression", "face", "SeedVR2", "SUPIR"]
 
 RUN_WITH_MASK = """value => {
     app.graph.clear()
@@ -86,22 +69,6 @@ BEHIND_NODES = """() => app.graph.nodes.filter(n => n.type === 'VARestorerCompar
     }).map(node => node.title)
 })"""
 FOLDERS = ("diffusion_models", "vae", "text_encoders", "loras")
-
-
-def test_words_that_people_type_find_the_all_in_one_node(canvas):
-    """ComfyUI before 0.11 has no aliases; there the name alone is found."""
-    known = canvas.page.evaluate(
-        "'search_aliases' in LiteGraph.registered_node_types.VARestorerRestoreImage.nodeData"
-    )
-    ranks = {}
-    for word in ["varestorer", *WORDS, *SHARED_WORDS] if known else ["varestorer", "upscale"]:
-        names = canvas.search(word)
-        ranks[word] = names.index(OURS) + 1 if OURS in names else None
-    if known:
-        assert ranks["varestorer"] == 1, ranks
-    late = {word: ranks[word] for word in (WORDS if known else []) if (ranks[word] or 99) > 5}
-    assert not late, ranks
-    assert all(ranks.values()), ranks
 
 
 def test_templates_open_readable_with_the_note_first_and_wires_in_sight(canvas, workflow_files):
@@ -182,6 +149,24 @@ def test_an_empty_mask_is_said_and_a_seed_without_effect_is_left_out(canvas):
     canvas.page.get_by_role("status").filter(has_text=sentence, visible=True).first.wait_for()
     assert sentence in canvas.host.log
     assert not canvas.errors
+
+
+ADAPT = """() => {
+    const find = type => app.graph.nodes.find(node => node.type === type)
+    const adapter = LiteGraph.createNode('VARestorerLoadAdapter')
+    app.graph.add(adapter)
+    const restore = find('VARestorerRestoreImage')
+    find('VARestorerLoadModel').connect(0, adapter, 0)
+    adapter.connect(0, restore, restore.inputs.findIndex(input => input.name === 'model'))
+}"""
+
+
+def test_a_seed_stays_where_an_adapter_may_recommend_noise(canvas):
+    canvas.page.evaluate(RUN_WITH_MASK, 1)
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": -1})[0] == 0
+    canvas.page.evaluate(ADAPT)
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": -1})[0] == 77
+    assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": 0})[0] == 0
 
 
 # What is set on the all-in-one node, the class that the card shows, and the beginning of its sentence.
