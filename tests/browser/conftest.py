@@ -318,15 +318,16 @@ class Canvas:
         toast = self.page.locator(".p-toast-message")
         card = self.page.get_by_test_id("error-overlay-see-errors")
         dialog.or_(toast).or_(card).first.wait_for()
-        text = self.page.get_by_text(sentence).first
-        info = self.page.get_by_role("button", name="Info for")
-        for _ in range(10):
+        text = self.page.get_by_text(sentence).filter(visible=True).first
+        # A second click would fold the words away again.
+        info = self.page.locator("button[aria-label^='Info for'][aria-expanded=false]")
+        for _ in range(12):
             # Newer hosts: a card, a list, and the words behind a button, each drawn some time after the click before.
-            for step in (card, info):
-                if step.first.is_visible():
-                    step.first.click()
             with contextlib.suppress(PlaywrightTimeout):
-                text.wait_for(timeout=5000)
+                for step in (card, info):
+                    if step.first.is_visible():
+                        step.first.click(timeout=STEP_SECONDS * 100)
+                text.wait_for(timeout=STEP_SECONDS * 100)
                 return
         text.wait_for()
 
