@@ -64,10 +64,14 @@ UNGROUPED = """() => app.graph.nodes.filter(node => node.type !== 'MarkdownNote'
         && left + width <= pos[0] + size[0] && top + height <= pos[1] + size[1])
 }).map(node => node.title)"""
 
-# Names of the nodes that the host's own search finds, best first.
-SEARCH = """words => {
+# Names of the nodes that the host's own search finds, best first. Their order depends on how often nodes are used, and
+# the front end looks that up some time after it has started.
+SEARCH = """async words => {
     const { $pinia } = document.querySelector('#vue-app').__vue_app__.config.globalProperties
-    return $pinia._s.get('nodeDef').nodeSearchService.searchNode(words, []).map(n => n.display_name)
+    const search = () => $pinia._s.get('nodeDef').nodeSearchService.searchNode(words, [])
+    search()
+    await $pinia._s.get('nodeFrequency').loadNodeFrequencies()
+    return search().map(node => node.display_name)
 }"""
 
 

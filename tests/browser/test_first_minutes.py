@@ -2,6 +2,8 @@
 
 import pytest
 
+from varestorer_core.assets import TINY_TRANSFORMER, asset_path
+
 pytestmark = pytest.mark.browser
 
 RUN_WITH_MASK = """value => {
@@ -154,11 +156,52 @@ def test_an_empty_mask_is_said_and_a_seed_without_effect_is_left_out(canvas):
 ADAPT = """() => {
     const find = type => app.graph.nodes.find(node => node.type === type)
     const adapter = LiteGraph.createNode('VARestorerLoadAdapter')
+    adapter.pos = [40, 900]
+    // Not taken from the cache of another renderer's run, which says nothing.
+    adapter.widgets[1].value = 0.5 + Math.random() / 2
     app.graph.add(adapter)
     const restore = find('VARestorerRestoreImage')
     find('VARestorerLoadModel').connect(0, adapter, 0)
     adapter.connect(0, restore, restore.inputs.findIndex(input => input.name === 'model'))
 }"""
+
+
+# An adapter of the bundled model that recommends a detail of its own.
+WRITE_ADAPTER = """
+import sys, torch
+from dataclasses import replace
+from varestorer_core.checkpoint import identify, read_checkpoint, save_safetensors
+from varestorer_core.lora.recommended import RECOMMENDED, Recommended
+base, metadata = read_checkpoint(sys.argv[1])
+config = replace(identify(base, metadata).config, lora_rank=2)
+owner = "blocks.0.sa.proj"
+out, into = base[owner + ".weight"].shape
+factors = {owner + ".lora_down.weight": torch.ones(2, into), owner + ".lora_up.weight": torch.ones(out, 2)}
+more = {RECOMMENDED: Recommended("test", {"detail": 0.4}).as_metadata()}
+save_safetensors(factors, sys.argv[2], kind="adapter", config=config, more=more)
+"""
+
+
+@pytest.fixture
+def adapter(host):
+    """The only adapter of the menu."""
+    path = host.model_file("loras", "recommends.safetensors")
+    host.python_with_core(WRITE_ADAPTER, asset_path(TINY_TRANSFORMER), path)
+    yield path
+    path.unlink()
+
+
+# The file comes first: the front end asks for the menus when it starts.
+def test_a_loader_says_what_its_adapter_recommends_without_a_message(adapter, canvas):
+    canvas.page.evaluate(RUN_WITH_MASK, 1)
+    canvas.page.evaluate(ADAPT)
+    canvas.choose("VARestorerLoadAdapter", adapter.name)
+    canvas.fit()
+    canvas.run()
+    sentence = "Automatic settings: detail 0.4"
+    canvas.page.get_by_role("status").filter(has_text=sentence, visible=True).first.wait_for()
+    assert not canvas.page.locator(".p-toast-message").filter(has_text=sentence).count()
+    assert not canvas.errors
 
 
 def test_a_seed_stays_where_an_adapter_may_recommend_noise(canvas):

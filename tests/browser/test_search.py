@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 OURS = "VARestorer Restore & Upscale"
+DAMAGES = "VARestorer Degrade"
 PAGE = Path(__file__).parents[2] / "docs" / "nodes.md"
 BEGIN = "<!-- search ranks: written by tests/browser/test_search.py -->\n"
 END = "<!-- end of search ranks -->"
@@ -67,7 +68,7 @@ def described(names: list[str]) -> str:
 
 
 def test_words_that_people_type_find_the_all_in_one_node(canvas, request):
-    """ComfyUI before 0.11 has no aliases; there the words of names and descriptions are found."""
+    """ComfyUI before 0.11 has no aliases; there names alone are searched."""
     found = {word: canvas.search(word) for word in WORDS}
     ranks = {word: described(names) for word, names in found.items()}
     version = canvas.host.get("/system_stats")["system"]["comfyui_version"]
@@ -90,6 +91,8 @@ def test_words_that_people_type_find_the_all_in_one_node(canvas, request):
         late = [word for word in OWN_WORDS if OURS not in found[word][:FIRST]]
         assert not late, ranks
         assert NOT_FOUND not in ranks.values(), ranks
+        for names in found.values():  # a search for a repair does not offer damage first
+            assert DAMAGES not in names[: names.index(OURS)]
     else:
         assert OURS in found["varestorer"]
         assert OURS in found["upscale"]
