@@ -78,6 +78,14 @@ def halves(before: Image.Image, after: Image.Image) -> Image.Image:
     return both
 
 
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Return a row of pictures of one size."""
+    row = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (number * picture.width, 0))
+    return row
+
+
 def caption(picture: Image.Image, text: str) -> Image.Image:
     """Write a line or more over the lower edge: ComfyUI puts a badge in the upper left corner."""
     lines, font = [""], ImageFont.load_default(22)
@@ -110,10 +118,10 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
     """Show what a workflow is about by what it made of the example picture."""
     source, result = Image.open(SOURCE), saved[0]
     if name == FILES.MANY:
-        row = Image.new("RGB", (sum(p.width for p in saved), result.height))
-        for number, picture in enumerate(saved):
-            row.paste(picture, (number * result.width, 0))
-        return square(row)
+        return square(side_by_side(saved))
+    if name == FILES.CAPTION:
+        drawn = square(side_by_side([source.convert("RGB").resize(result.size), result]))
+        return caption(drawn, f'"{widget(prompt, "PrimitiveStringMultiline", "value")}"')
     if name == FILES.BIG:
         drawn = square(result)
         inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])

@@ -20,6 +20,7 @@ CHECKPOINT = "07 Restore what a checkpoint draws"
 STEPS = "08 Restore step by step"
 PROMPT = "09 Guide by a prompt and an adapter"
 GENERATE = "10 Generate, then restore"
+CAPTION = "11 Guide by a captioner"
 
 _OF_THE_TEACHER = [
     "infinity_2b_reg.pth",
@@ -33,6 +34,12 @@ NEEDED = {
     CHECKPOINT: ["v1-5-pruned-emaonly-fp16.safetensors"],
     PROMPT: _OF_THE_TEACHER,
     GENERATE: _OF_THE_TEACHER,
+    CAPTION: [
+        "general_swinir_v1.ckpt",
+        "infinity_vae_d32reg.pth",
+        "model-00001-of-00002.safetensors",
+        "varestorer.pth",
+    ],
 }
 """Files that a workflow asks for and that do not come with the pack; all others run as they are."""
 WITHOUT_STAND_IN = {CHECKPOINT}
