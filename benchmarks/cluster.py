@@ -121,7 +121,7 @@ def rate(source: Path, target: Path, workers: int) -> dict[str, object]:
 
 
 def rates(source: Path, place: Path) -> dict[str, object]:
-    """Return the pictures a second of one worker and of two."""
+    """Return the pictures per second of one worker and of two."""
     folders = {1: place / "one", 2: place / "two"}
     found = [rate(source, folder, workers) for workers, folder in folders.items()]
     one, two = (row["pictures_a_second"] for row in found)
@@ -133,7 +133,7 @@ def rates(source: Path, place: Path) -> dict[str, object]:
 
 
 def kills(source: Path, place: Path, count: int, chance: random.Random) -> dict[str, object]:
-    """Return what is left of a run whose actors are killed so many times, and whose command is killed half-way."""
+    """Return the outcome of a run whose actors are killed `kills` times, and whose command is killed half-way."""
     plain, torn = place / "plain", place / "torn"
     Run(source, plain).wait()
     wanted = results(plain)

@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def campaign(count: int, seed: int, first: int = 0) -> dict[str, object]:
-    """Read the mutated files `first` to `count` - 1 in processes of their own; return what came of them."""
+    """Read the mutated files `first` to `count` - 1 in separate processes and return the outcomes."""
     names = list(seeds())
     by_format: dict[str, Counter[str]] = {}
     wrong: list[str] = []

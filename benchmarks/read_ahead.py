@@ -1,9 +1,9 @@
-"""Share of the time that `restore` waits for files, on a folder of large JPEG files.
+"""Fraction of the time that `restore` waits for files, on a folder of large JPEG files.
 
-    python benchmarks/read_ahead.py                            # makes twelve JPEG files of 12 megapixels
+    python benchmarks/read_ahead.py                            # generates twelve JPEG files of 12 megapixels
     python benchmarks/read_ahead.py --data FOLDER --upscale 1 -- --device cuda
 
-By default the bundled model restores to a quarter of the side, so that a processor is done in minutes. Further options
+By default, the bundled model restores to a quarter of the side, which takes a CPU minutes. Further options
 of restore, such as models and a device, come after `--`. The last line is one JSON document.
 """
 
@@ -21,10 +21,10 @@ from loader import make_files
 
 
 def main() -> int:
-    """Restore the folder; return the exit code of the command."""
+    """Restore the folder and return the exit code of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of pictures (default: made here)")
-    parser.add_argument("--files", type=int, default=12, help="files to make")
+    parser.add_argument("--files", type=int, default=12, help="number of files to generate")
     parser.add_argument("--size", default="4000x3000", help="of the files to make")
     parser.add_argument("--upscale", default="0.25")
     parser.add_argument("more", nargs="*", help="options of restore, after --")

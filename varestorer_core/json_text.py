@@ -1,4 +1,4 @@
-"""JSON that others wrote: whatever is wrong with it is a ValueError."""
+"""Parsing of untrusted JSON: any problem is raised as a ValueError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def loads(text: str | bytes) -> Any:
     """Return the value of a JSON document.
 
     Raises:
-        ValueError: if it is none, or is nested more deeply than Python follows, where `json` raises RecursionError.
+        ValueError: if it is not JSON, or nested too deeply, for which `json` raises RecursionError.
     """
     try:
         return json.loads(text)
@@ -23,9 +23,9 @@ def read(path: Path) -> Any:
     """Return the value of a JSON file.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not JSON.
         OSError: if it cannot be read.
     """
-    if path.exists() and not path.is_file():  # reading a pipe would wait for somebody who writes
+    if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
         raise ValueError("it is a folder, a pipe or a device")
     return loads(path.read_text("utf-8"))

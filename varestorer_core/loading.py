@@ -66,7 +66,7 @@ def load_restorer(
         compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
         verify: compare the files with the checksums that they carry before they are loaded, which reads each once
             more. The log names files without any.
-        tile: side of a tile in pixels, of one of the classes in `schedule.PIXEL_CLASSES`; None is the model's own.
+        tile: side of a tile in pixels, of one of the classes in `schedule.PIXEL_CLASSES`; None means the model's own.
 
     Raises:
         CheckpointError: for a file that is missing or is not what it should be.
@@ -124,7 +124,7 @@ def load_restorer(
 
 
 def pixel_class_of(tile: int, patch_size: int) -> str:
-    """Return the class whose square tiles have a side of so many pixels, for a tokenizer of that patch size.
+    """Return the pixel class whose square tiles have a side of `tile` pixels, for a tokenizer with that patch size.
 
     Raises:
         SettingError: if no class has such tiles.
@@ -143,8 +143,8 @@ def _class_of(tile: int, config: TransformerConfig, patch_size: int) -> str:
     needed = PIXEL_CLASSES[pixel_class] + 1  # with the appended code map
     if config.level_rows < needed:
         raise SettingError(
-            f"Tiles of {tile} pixels need {needed} rows of the level embedding, this model has {config.level_rows}. "
-            "Choose a smaller tile."
+            f"Tiles of {tile} pixels need {needed} rows of the level embedding, but this model has "
+            f"{config.level_rows}. Choose a smaller tile."
         )
     return pixel_class
 

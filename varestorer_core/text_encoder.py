@@ -80,7 +80,7 @@ def load_text_encoder(
 
 
 def check_folder(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse what `load_text_encoder` would, given the folder's tensors, but for their values.
+    """Check everything that `load_text_encoder` checks, except for the values of the folder's tensors.
 
     Raises:
         CheckpointError: if the folder is not a complete T5.
@@ -114,7 +114,7 @@ def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]
 
 
 def _empty_model(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the encoder without memory, if the tensors have the shapes of its parameters."""
+    """Return the encoder on the meta device, if the tensors have the shapes of its parameters."""
     from transformers import T5EncoderModel  # pyright: ignore[reportMissingImports]
 
     _check_shapes(folder, config, tensors)
@@ -164,14 +164,14 @@ def _check_shapes(folder: Path, config: Any, tensors: Mapping[str, Tensor]) -> N
     shape = () if embedding is None else tuple(embedding.shape)
     if config.num_layers != layers or shape != (config.vocab_size, config.d_model):
         raise CheckpointError(
-            f"{folder} does not fit its config.json: that is of {shown(config.num_layers)} layers and an embedding "
-            f"{shown((config.vocab_size, config.d_model))}, the weights have {layers} and {shape}. {_ADVICE}"
+            f"{folder} does not fit its config.json: that has {shown(config.num_layers)} layers and an embedding "
+            f"{shown((config.vocab_size, config.d_model))}, but the weights have {layers} and {shape}. {_ADVICE}"
         )
     inner = tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].shape[0] if layers else 0
     if config.num_heads * config.d_kv != inner:
         raise CheckpointError(
-            f"{folder} does not fit its config.json: that is of {shown(config.num_heads)} heads of "
-            f"{shown(config.d_kv)} channels, the weights have {inner} in all. {_ADVICE}"
+            f"{folder} does not fit its config.json: that has {shown(config.num_heads)} heads of "
+            f"{shown(config.d_kv)} channels, but the weights have {inner} channels in total. {_ADVICE}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 LONGEST = 200
 """Maximum number of characters shown."""
 LONGEST_SENTENCE = 2000
-"""The same for sentences of ours, which contain such texts."""
+"""Maximum number of characters of our own sentences, which contain such texts."""
 
 
 def shown(text: object, longest: int = LONGEST) -> str:

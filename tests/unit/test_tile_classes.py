@@ -60,7 +60,7 @@ def test_the_class_is_kept_in_a_converted_file(tmp_path, capsys):
     command = ["convert", str(tokenizer), "-o", str(tmp_path / "t.safetensors")]
     capsys.readouterr()
     assert main([*command, "--pixel-class", "1M"]) != 0
-    assert "a pixel class belongs to a whole transformer" in capsys.readouterr().err
+    assert "a pixel class needs a whole transformer" in capsys.readouterr().err
     assert not (tmp_path / "t.safetensors").exists()
 
 
@@ -75,7 +75,7 @@ def test_a_level_embedding_without_rows_for_all_scales_is_named(tmp_path, monkey
 
     monkeypatch.setattr(loading, "identify", short)
     with pytest.raises(
-        SettingError, match="need 13 rows of the level embedding, this model has 11"
+        SettingError, match="need 13 rows of the level embedding, but this model has 11"
     ):
         load_restorer(device="cpu", dtype="fp32", tile=192)
 

@@ -91,10 +91,10 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
 
 
 def _try_loading(path: Path, tensors: dict[str, Tensor], kind: str) -> None:
-    """Build what the packages of others load, since they alone can tell whether they do.
+    """Build the networks that other packages load, since only they can determine whether it succeeds.
 
     Raises:
-        CheckpointError: with the reason why loading would refuse it.
+        CheckpointError: with the reason why loading would fail.
         VARestorerError: if the package is not installed.
     """
     if kind == "cleaner":

@@ -130,7 +130,7 @@ def convert(
     if pixel_class is not None:
         if not isinstance(config, TransformerConfig) or adapter_only:
             raise CheckpointError(
-                f"{source.name}: a pixel class belongs to a whole transformer, this is {info.description}"
+                f"{source.name}: a pixel class needs a whole transformer, but this is {info.description}"
                 f"{' without its base' if adapter_only else ''}."
             )
         config = replace(config, pixel_class=pixel_class)

@@ -1,6 +1,6 @@
-"""`--cluster` of restore and degrade: the same work by a pool of Ray actors, each of which holds its models once.
+"""`--cluster` of restore and degrade: processing by a pool of Ray actors, each with its own copy of the models.
 
-Ray Data passes the jobs, small groups of file names, to the actors; these read, work and write, so that no pixels
+Ray Data passes the jobs, small groups of file names, to the actors; these read, process and write, so that no pixels
 travel. Each record comes back and is appended to the manifest by the command that was started. Ray starts an actor that
 died anew and repeats its group; results are written atomically under names of their own, so repeating is harmless.
 Nothing else imports Ray.
@@ -32,17 +32,17 @@ _GROUPS_FOR_EACH = 16
 
 @dataclass(frozen=True)
 class ActorSettings:
-    """What an actor needs to know; it travels to each of them."""
+    """Settings of an actor, which are sent to each of them."""
 
     steps: Steps
     make_worker: Callable[[], Worker]
-    """Loads what the work needs; called once in each actor."""
+    """Loads the models; called once in each actor."""
     device: str
     threads: int
 
 
 class PictureActor:
-    """Works on groups of pictures; made once in each actor."""
+    """Processes groups of pictures; created once in each actor."""
 
     def __init__(self, given: ActorSettings, recorded: dict[str, Any], numbered: bool) -> None:
         import torch
@@ -126,7 +126,7 @@ def run_on_cluster(
         context.print_on_execution_start = False
         size = max(1, min(_MOST_IN_A_GROUP, len(jobs) // (count * _GROUPS_FOR_EACH)))
         rows = [{"row": json.dumps(_row(job, i, batch))} for i, job in enumerate(jobs)]
-        # Ray Data starts actors that died anew and repeats their groups, as often as needed.
+        # Ray Data restarts actors that died and repeats their groups, as often as needed.
         results = data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
             PictureActor,
             batch_size=None,
@@ -191,7 +191,7 @@ def _told(batch: Batch, task: Task, found: dict[str, Any]) -> None:
 
 
 def check_ray() -> None:
-    """Import Ray, as quiet as it can be.
+    """Import Ray with as little output as possible.
 
     Raises:
         UsageError: if it is not installed.

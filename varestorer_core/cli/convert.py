@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--pixel-class",
         choices=("0.06M", "0.25M", "0.60M", "1M"),
-        help="size of the tiles that the written transformer works on, in the nodes, too: 256, 512, 768 or 1024 "
+        help="tile size of the written transformer, also in the nodes: 256, 512, 768 or 1024 "
         "pixels a side with the official tokenizer (default: that of the file)",
     )
     parser.set_defaults(run=run)

@@ -131,7 +131,7 @@ class Degrading:
         return task.picture.rgb[0].numel()
 
     def worker(self) -> Worker:
-        """Return the work, which needs no models."""
+        """Return the worker, which needs no models."""
         return self.work
 
     def work(self, tasks: Sequence[Task]) -> None:

@@ -63,7 +63,7 @@ def add_student_options(parser: argparse.ArgumentParser) -> None:
         "--edges",
         type=_WEIGHT,
         metavar="WEIGHT",
-        help="encoder and decoder stages: weight of what is lost of gradient similarity, and of its "
+        help="encoder and decoder stages: weights of one minus the gradient similarity, and of its "
         "deviation (default: 1; crisp_decoder: 0.5, and 0)",
     )
     group.add_argument(

@@ -212,7 +212,7 @@ def _add(found: _Found, seen: set[str], picture: Path, below: Path) -> None:
 
 def _only_on_a_cluster(place: RemotePath) -> UsageError:
     return UsageError(
-        f"{place}: object stores are read and written by restore and degrade with --cluster only."
+        f"{place}: object stores are only supported by restore and degrade with --cluster."
     )
 
 

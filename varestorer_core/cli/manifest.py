@@ -127,7 +127,7 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
         first: the first result.
 
     Raises:
-        UsageError: if there is no place for it.
+        UsageError: if the results go to an object store and no file is specified.
     """
     if args.manifest is not None:
         return Manifest(Path(args.manifest))
@@ -136,7 +136,7 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
     output = path_of(args.output)
     if isinstance(output, RemotePath):
         raise UsageError(
-            "--skip-existing needs --manifest FILE where the results go to an object store: its records are "
+            "--skip-existing needs --manifest FILE if the results go to an object store, because records are "
             "appended to a local file."
         )
     return Manifest((output if output.is_dir() else first.parent) / FILE_NAME)

@@ -33,7 +33,7 @@ class ModelFiles:
     verify: bool = False
     """Compare the files with their checksums before they are loaded."""
     tile: int | None = None
-    """Side of a tile in pixels; None is the model's own."""
+    """Side of a tile in pixels; None means the model's own."""
 
     def absolute(self) -> ModelFiles:
         """Return the files with absolute paths."""
@@ -155,7 +155,7 @@ def recommended_settings(files: ModelFiles) -> dict[str, Any]:
                 f"--{key.replace('_', '-')} {value}" for key, value in found.settings.items()
             )
             task = f" ({found.task})" if found.task else ""
-            text = shown(f"{name}{task} recommends {listed}, unless given")
+            text = shown(f"{name}{task} recommends {listed}; options override it")
             print(f"varestorer: {text}", file=sys.stderr)
             settings |= found.settings
     return settings

@@ -49,12 +49,13 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add where the work is done beyond one machine."""
+    """Add the options for a cluster."""
     group = parser.add_argument_group("cluster (needs the extra `cluster`)")
     group.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="work by actors of a Ray cluster: its address, or auto for the one that runs, else one on this machine",
+        help="use the actors of a Ray cluster: its address, or auto for the running one, or else a new one on this "
+        "machine",
     )
     group.add_argument(
         "--workers",
@@ -189,8 +190,8 @@ def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None
         "--tile",
         type=integer(1, None),
         metavar="PIXELS",
-        help="side of a tile: 256, 512, 768 or 1024 with the official tokenizer, of which the released model was "
-        "trained on 512 (default: the tile that the model was trained on)",
+        help="side of a tile: 256, 512, 768 or 1024 with the official tokenizer; the released model was trained on 512 "
+        "(default: the tile size that the model was trained on)",
     )
     add_setting(group, "color_match")
 

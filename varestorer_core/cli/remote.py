@@ -1,7 +1,7 @@
-"""Pictures in object stores, by URI (s3://, gs://, ...), through the file systems of pyarrow, which comes with Ray.
+"""Pictures in object stores, by URI (s3://, gs://, ...), using the file systems of pyarrow, which comes with Ray.
 
-A picture is copied to a temporary folder, worked on like any local file, and its result is copied back. Object stores
-show an object only once it is complete, so a result is there as a whole or not at all.
+A picture is copied to a temporary folder, processed like a local file, and its result is copied back. Object stores
+only show complete objects, so a result is complete or absent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://?")
 
 
 class RemotePath(PosixPath):
-    """The place of an object, with the arithmetic of a path: names, endings, parents. It does not open anything."""
+    """The URI of an object, with the operations of a path: names, extensions, parents. It does not open anything."""
 
     def __str__(self) -> str:
         """Return the URI, whose second slash `PosixPath` removes."""
@@ -32,16 +32,16 @@ class RemotePath(PosixPath):
         return str(self)
 
     def absolute(self) -> RemotePath:
-        """Return itself: no working directory comes before a URI."""
+        """Return itself, since a URI has no working directory."""
         return self
 
     def resolve(self, strict: bool = False) -> RemotePath:  # noqa: ARG002
-        """Return itself: object stores have no links."""
+        """Return itself, since object stores have no links."""
         return self
 
 
 def is_uri(text: str) -> bool:
-    """Tell whether a text is a URI: a scheme of two or more letters (not a drive of Windows), then `://`."""
+    """Return whether a text is a URI: a scheme of two or more letters (unlike a drive of Windows), then `://`."""
     return "://" in text and _SCHEME.match(text) is not None
 
 
@@ -59,14 +59,14 @@ def path_of(text: str) -> Path:
     try:
         return RemotePath(text)
     except NotImplementedError as error:
-        raise UsageError(f"{text}: object stores can be used on Linux and macOS only.") from error
+        raise UsageError(f"{text}: object stores are only supported on Linux and macOS.") from error
 
 
 def walk(place: RemotePath, recursive: bool) -> Iterator[tuple[RemotePath, Path]]:
     """Yield an object, or those of a prefix in the order of their names, with their folder below the prefix.
 
     Raises:
-        UsageError: if there is nothing, or the store refuses.
+        UsageError: if there is nothing, or the store rejects the request.
     """
     file_type, selector = _fs().FileType, _fs().FileSelector
     try:
@@ -87,10 +87,10 @@ def walk(place: RemotePath, recursive: bool) -> Iterator[tuple[RemotePath, Path]
 
 
 def check_reachable(place: RemotePath) -> None:
-    """Make sure that the bucket of a result exists.
+    """Check that the bucket of a result exists.
 
     Raises:
-        UsageError: if it does not, or the store refuses.
+        UsageError: if it does not, or the store rejects the request.
     """
     try:
         system, path = _file_system(place)
@@ -113,7 +113,7 @@ class Staging:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def local(self, place: str, part: str) -> Path:
-        """Return where a file is worked on: where it is, or for a URI in a subfolder `part` of the temporary folder."""
+        """Return the local path of a file: its own, or for a URI one in subfolder `part` of the temporary folder."""
         path = path_of(place)
         if not isinstance(path, RemotePath):
             return path
@@ -126,7 +126,7 @@ class Staging:
         """Copy an object to its local path; one that does not exist is skipped.
 
         Raises:
-            ImageError: if the store refuses.
+            ImageError: if the store rejects the request.
         """
         if local not in self._names:
             return
@@ -143,7 +143,7 @@ class Staging:
         """Copy a local file to its object.
 
         Raises:
-            ImageError: if the store refuses.
+            ImageError: if the store rejects the request.
         """
         if local not in self._names:
             return
@@ -157,7 +157,7 @@ class Staging:
             ) from error
 
     def named(self, text: str) -> str:
-        """Return a message with the URIs in place of the temporary paths."""
+        """Return a message with URIs instead of temporary paths."""
         for local, place in self._names.items():
             text = text.replace(str(local), place)
         return text

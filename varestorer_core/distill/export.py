@@ -117,7 +117,7 @@ def export_adapter(
 
 
 def has_trained(state_file: Path, name: str) -> bool:
-    """Return whether there is a training state, and a module of that name in it.
+    """Return whether there is a training state with a module of that name.
 
     Raises:
         CheckpointError: if the state is damaged.

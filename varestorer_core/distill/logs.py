@@ -19,7 +19,7 @@ class CsvLog:
     """A long-format CSV file (step, name, value) without the rows that a resumed run will repeat."""
 
     def __init__(self, path: Path, keep_below: int = 0):
-        """Begin the file, or keep of it what was logged below a step.
+        """Create the file, or keep the rows of an existing one below a step.
 
         Raises:
             CheckpointError: if it cannot be written.
@@ -36,7 +36,7 @@ class CsvLog:
                 ]
         rows = io.StringIO(newline="")
         csv.writer(rows).writerows([["step", "name", "value"], *kept])
-        # As a whole: a kill or a full disk must not cost the rows of earlier steps.
+        # Written atomically: a kill or a full disk must not lose the rows of earlier steps.
         write_atomically(path, rows.getvalue().encode(), CheckpointError)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -25,7 +25,7 @@ _MARGIN = 4
 def save_sheet(path: Path, rows: Mapping[str, Tensor]) -> None:
     """Write a PNG with one row per label of pictures (B, 3, H, W) in [-1, 1]; columns belong together.
 
-    A full disk costs the sheet and not the run, whose state may still fit.
+    On a full disk, the sheet is lost but the run continues.
     """
     strips = [torch.cat(list(row[:SHOWN]), dim=2) for row in rows.values()]
     sheet = torch.cat(strips, dim=1).detach().float().cpu()

@@ -163,7 +163,7 @@ def text_biases(owners: Mapping[str, LowRank]) -> list[str]:
 
 
 def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
-    """Return a sentence about the first correction whose factors do not belong together, whatever their base is."""
+    """Return a sentence about the first correction whose factors do not fit each other, regardless of the base."""
     for name in adapter:
         owner = name.rsplit(".lora_", 1)[0]
         down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
@@ -171,7 +171,7 @@ def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
             return [f"The adapter has only one of the two factors of {owner}."]
         if down.ndim < 2 or up.ndim != down.ndim or down.shape[0] != up.shape[1]:
             return [
-                f"the adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "
+                f"The adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "
                 f"{tuple(down.shape)}."
             ]
     return []

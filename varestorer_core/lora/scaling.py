@@ -1,7 +1,7 @@
-"""The scale of an adapter that PEFT or diffusers wrote: alpha / rank, told beside the tensors instead of among them.
+"""The scale alpha / rank of an adapter from PEFT or diffusers, which is stored beside the tensors.
 
 PEFT writes it into adapter_config.json in the same folder, diffusers into the metadata of the safetensors file. Without
-it the factors would be applied at another strength than they were trained at.
+it, the factors would be applied at another strength than in training.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..errors import CheckpointError
 from ..wording import shown
 
 PEFT_CONFIG = "adapter_config.json"
-"""Name of PEFT's file, and of its content among the metadata that `read_checkpoint` returns."""
+"""Name of PEFT's file, and the key of its content in the metadata that `read_checkpoint` returns."""
 _DIFFUSERS = "lora_adapter_metadata"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Names of the files that PEFT saves."""
 _NAMES = re.compile(r"[\w.\\^$|-]*")
-"""Regular expressions that are read: names and alternatives. Repetitions of a stranger could take forever to match."""
+"""Accepted regular expressions: names and alternatives. Untrusted repetitions could take forever to match."""
 _LARGEST = 1 << 20
-"""Bytes of a configuration at most; PEFT's have a few hundred."""
+"""Maximum number of bytes of a configuration; PEFT's have a few hundred."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How an adapter's factors are scaled."""
+    """Scale of an adapter's factors."""
 
     alpha: float
     alphas: Mapping[str, float] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Scaling:
     """alpha / sqrt(rank) (rsLoRA) instead of alpha / rank."""
 
     def factor(self, owner: str, rank: int) -> float:
-        """Return what the correction of a module is multiplied by."""
+        """Return the factor for the correction of a module."""
         alpha = next(
             (value for end, value in self.alphas.items() if re.match(rf"(.*\.)?({end})$", owner)),
             self.alpha,
@@ -48,7 +48,7 @@ class Scaling:
 
 
 def peft_config(path: Path) -> dict[str, str]:
-    """Return, as metadata, the configuration that PEFT keeps beside its weights; nothing where there is none.
+    """Return PEFT's configuration beside its weights as metadata; empty if there is none.
 
     Raises:
         CheckpointError: if the file cannot be read.
@@ -62,10 +62,10 @@ def peft_config(path: Path) -> dict[str, str]:
 
 
 def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
-    """Return the scale that a file's metadata tell; None if they tell none.
+    """Return the scale in a file's metadata; None if there is none.
 
     Raises:
-        CheckpointError: if it is damaged, or of a kind of adapter that is no plain LoRA.
+        CheckpointError: if it is damaged, or the adapter is not a plain LoRA.
     """
     text = metadata.get(PEFT_CONFIG) or metadata.get(_DIFFUSERS)
     if text is None:
@@ -79,7 +79,7 @@ def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
         if kind != "LORA" or values.get("use_dora"):
             kind = "DORA" if kind == "LORA" else kind
             raise CheckpointError(
-                f"the adapter is of PEFT's type {shown(kind)}; only plain LoRA is supported. Merge it into its base "
+                f"The adapter is of PEFT's type {shown(kind)}; only plain LoRA is supported. Merge it into its base "
                 "with PEFT, or train a LoRA."
             )
         if values.get("lora_alpha") is None:
@@ -98,12 +98,12 @@ def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
         raise
     except (ValueError, TypeError, LookupError, re.error, OverflowError) as error:
         raise CheckpointError(
-            f"the adapter's configuration is damaged ({shown(error)}). Save the adapter again."
+            f"The adapter's configuration is damaged ({shown(error)}). Save the adapter again."
         ) from error
 
 
 def _without_prefix(values: dict[str, Any]) -> dict[str, Any]:
-    """Return diffusers' values without the name of the network that it puts before each."""
+    """Return diffusers' values without the prefix with the name of the network."""
     return {
         str(key).removeprefix("transformer.").removeprefix("unet."): v for key, v in values.items()
     }

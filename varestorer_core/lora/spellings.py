@@ -37,7 +37,7 @@ _KOHYA = re.compile(
 _OUR_NETWORK = re.compile(
     r"^(?:block_chunks\.\d+\.module|blocks)\.\d+\.(?:(?:sa|ca)\.(?:mat_\w+|proj)|ffn\.fc[12])$"
 )
-"""Modules that no other network has by these names; one of them is enough."""
+"""Module names that no other network has; one of them is sufficient."""
 
 _OTHER_KINDS = (
     (r"\.(?:dora_scale|lora_magnitude_vector)\b", "DoRA magnitudes"),
@@ -57,7 +57,7 @@ def our_spelling(
 
     Args:
         tensors: of any checkpoint.
-        metadata: of its file, which may tell the scale of the factors.
+        metadata: metadata of its file, which may include the scale of the factors.
 
     Raises:
         CheckpointError: for an adapter of our network with more than low-rank factors, with a factor twice, or with an
@@ -81,22 +81,22 @@ def our_spelling(
         foreign |= name != f"{owner}.lora_{side}.weight"
         if (owner, side) in factors:
             raise CheckpointError(
-                f"the adapter has the factor {side} of {shown(owner)} twice. Save one adapter alone."
+                f"The adapter has the factor {side} of {shown(owner)} twice. Save one adapter alone."
             )
         factors[owner, side] = tensor
     ours = any(_OUR_NETWORK.match(owner) for owner, _ in factors)
     _refuse_other_kinds(others, ours or any(_OUR_NETWORK.match(_module(name)) for name in others))
     if not ours or (others and not foreign):
-        return dict(tensors)  # of another network, which `identify` names, or a whole model
+        return dict(tensors)  # of another network, which `identify` describes, or a whole model
     if others:
         raise CheckpointError(
-            f"the adapter holds {shown(others[0])} beside its factors, which is not a low-rank correction. Save the "
+            f"The adapter holds {shown(others[0])} beside its factors, which is not a low-rank correction. Save the "
             "factors alone."
         )
     scaling = scaling_of(metadata or {})
     if peft and scaling is None and not alphas:
         _log.warning(
-            "the adapter tells no alpha, so its factors are used as they are; PEFT keeps it in %s beside the file",
+            "the adapter has no alpha, so its factors are not scaled; PEFT stores it in %s beside the file",
             PEFT_CONFIG,
         )
     return {
@@ -113,7 +113,7 @@ def _scaled(
     """Return a factor with its alpha / rank multiplied in."""
     if up.ndim < 2 or up.shape[1] < 1:
         raise CheckpointError(
-            f"the adapter's factor of {shown(owner)} has shape {tuple(up.shape)}, two dimensions were expected."
+            f"The adapter's factor of {shown(owner)} has shape {tuple(up.shape)}; expected two dimensions."
         )
     rank = up.shape[1]
     if owner in alphas:
@@ -128,13 +128,13 @@ def _refuse_other_kinds(names: list[str], of_our_network: bool) -> None:
         for pattern, what in _OTHER_KINDS:
             if re.search(pattern, name):
                 raise CheckpointError(
-                    f"the adapter has {what} ({shown(name)}), which are not supported: only plain LoRA is. Merge it "
-                    "into its base with the program that made it, or train a LoRA."
+                    f"The adapter has {what} ({shown(name)}), but only plain LoRA is supported. Merge it "
+                    "into its base with the program that created it, or train a LoRA."
                 )
 
 
 def _module(name: str) -> str:
-    """Return the module that a name of another kind of adapter is of."""
+    """Return the module of a name in another kind of adapter."""
     for pattern, _ in _OTHER_KINDS:
         if match := re.search(pattern, name):
             return _owner(name[: match.start()])

@@ -49,12 +49,12 @@ _pillow_limit = threading.Lock()
 
 
 class DecoderPanicError(Exception):
-    """A decoder that is written in Rust gave up."""
+    """A panic of a decoder written in Rust."""
 
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Turn the panics of decoders in Rust, which are no Exception, into one."""
+    """Convert panics of decoders in Rust, which do not derive from Exception, to one that does."""
     try:
         yield
     except Exception:

@@ -1,8 +1,8 @@
 """Camera raw files by rawpy, where it is installed; their embedded previews are never taken for the picture.
 
-LibRaw, which rawpy calls, goes on where the data are damaged and says so on stderr alone; it decodes so many formats
-that a damaged file may also end the process. It therefore runs in a process of its own (`raw_process`), whose messages
-and end become a note or an error here.
+LibRaw, which rawpy uses, continues if the data are damaged and only reports it on stderr; with its many formats, a
+damaged file may also end the process. It therefore runs in a separate process (`raw_process`), whose messages and exit
+status become a note or an error here.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def read(path: Path) -> Samples:
 
 
 def _developed(process: subprocess.Popen[bytes], path: Path) -> tuple[np.ndarray | None, str]:
-    """Return the developed picture, or None and what rawpy says."""
+    """Return the developed picture, or None and the message of rawpy."""
     assert process.stdin is not None
     assert process.stdout is not None
     answer = _answer(process.stdout)
     if "width" in answer:
         check_size(path, answer["width"], answer["height"])
-        with suppress(OSError):  # it ended: what it said last tells why
+        with suppress(OSError):  # it ended, and its last message is the reason
             process.stdin.write(b"\n")
             process.stdin.close()
         answer = _answer(process.stdout)
@@ -88,13 +88,13 @@ def _developed(process: subprocess.Popen[bytes], path: Path) -> tuple[np.ndarray
 
 
 def _answer(stream: IO[bytes]) -> dict[str, Any]:
-    """Return what the program says next; nothing if it ended."""
+    """Return the next message of the program; empty if it ended."""
     line = stream.readline()
     return json.loads(line) if line.endswith(b"\n") else {}
 
 
 def _end(process: subprocess.Popen[bytes], said: str) -> str:
-    """Say how a process ended that developed nothing."""
+    """Return how a process ended that developed nothing."""
     if process.returncode < 0:
         return f"its decoder was ended by signal {-process.returncode}"
     return (said.strip().splitlines() or ["no reason given"])[-1]

@@ -1,7 +1,7 @@
-"""Develops one camera raw file; `raw` runs this file as a program of its own.
+"""Develops one camera raw file; `raw` runs this file as a separate program.
 
-Prints the size, waits for a line that allows to go on, then writes (H, W, 3) uint16 as bytes. What LibRaw writes to
-stderr is for the caller. Nothing of this package is imported, so that it starts quickly.
+Prints the size, waits for a line that permits continuing, then writes (H, W, 3) uint16 as bytes. LibRaw's messages on
+stderr are for the caller. Nothing of this package is imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 
 
 def main() -> int:
-    """Develop the file that is named on the command line."""
-    # The folder of this file, which Python puts first, has modules with the names of others.
+    """Develop the file on the command line."""
+    # The folder of this file, which Python puts first, has modules with the same names as others.
     del sys.path[0]
     import rawpy  # pyright: ignore[reportMissingImports]
 
