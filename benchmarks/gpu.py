@@ -112,9 +112,9 @@ def _tiles(
     side = schedule.pixel_size(tokenizer.config.patch_size)[0]
     pixels, d = side * side, model.config.codebook_dim
     estimates = {
-        "encode": encoder_bytes(tokenizer.config, pixels),
+        "encode": encoder_bytes(tokenizer.config, pixels, gpu=not bench.rehearsal),
         "transformer": transformer_bytes(model.config, dtype, schedule.num_tokens_long),
-        "decode": decoder_bytes(tokenizer.config, pixels, dtype),
+        "decode": decoder_bytes(tokenizer.config, pixels, dtype, gpu=not bench.rehearsal),
     }
     rows = bench.rows(f"{part}.{how}")
     for batch in batches:

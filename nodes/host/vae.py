@@ -131,11 +131,15 @@ class VARestorerVAE(comfy.sd.VAE):
 
     def encode_bytes(self, pixels: int) -> int:
         """Return the memory for encoding that many pixels, in float32."""
-        return encoder_bytes(self.tokenizer.config, pixels)
+        return encoder_bytes(self.tokenizer.config, pixels, gpu=self._on_gpu)
 
     def decode_bytes(self, pixels: int, dtype: torch.dtype) -> int:
         """Return the memory for decoding to that many pixels."""
-        return decoder_bytes(self.tokenizer.config, pixels, dtype)
+        return decoder_bytes(self.tokenizer.config, pixels, dtype, gpu=self._on_gpu)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return torch.device(self.device).type != "cpu"
 
     def encode_tiles(self, tiles: Tensor) -> Tensor:
         """Return raw features of tiles (B, 3, T, T) in [-1, 1]; the model must be loaded."""
