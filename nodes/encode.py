@@ -57,8 +57,8 @@ class EncodePyramid(io.ComfyNode):
                     "tile_size",
                     options=list(TILE_SIZES),
                     default="auto",
-                    tooltip="Side of a tile in pixels. auto is the size that the model was "
-                    "trained on: 512 for the official files, 128 for the bundled ones.",
+                    tooltip="Side of a tile in pixels. auto is the size that the VAE was trained "
+                    "on: 512 for the official files.",
                 ),
                 tile_batch_input(),
                 *size_inputs(),

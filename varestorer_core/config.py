@@ -43,6 +43,13 @@ def _check_sizes(config: Any) -> None:
             )
 
 
+def _check_pixel_class(name: Any) -> None:
+    if not isinstance(name, str) or name not in PIXEL_CLASSES:
+        raise CheckpointError(
+            f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {shown(repr(name))}."
+        )
+
+
 @dataclass(frozen=True)
 class TransformerConfig:
     """Shape of the visual autoregressive transformer, both teacher and one-step student."""
@@ -92,10 +99,7 @@ class TransformerConfig:
             raise CheckpointError(
                 f"lq_rows must be next or own, got {self.lq_rows!r}. The file's configuration is damaged."
             )
-        if self.pixel_class not in PIXEL_CLASSES:
-            raise CheckpointError(
-                f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {shown(repr(self.pixel_class))}."
-            )
+        _check_pixel_class(self.pixel_class)
 
     @property
     def head_dim(self) -> int:
@@ -117,6 +121,8 @@ class TokenizerConfig:
     """Residual blocks per encoder level; the decoder has one more."""
     norm_groups: int = 32
     """Groups of every GroupNorm."""
+    pixel_class: str = "0.25M"
+    """Scale schedule of the tiles that its encoder was trained on; where no transformer says which, tiles are these."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -126,6 +132,7 @@ class TokenizerConfig:
                 f"channel_multipliers must be 1 to 8 factors from 1 to 64, got {shown(multipliers)}. The file is "
                 "damaged."
             )
+        _check_pixel_class(self.pixel_class)
 
     @property
     def patch_size(self) -> int:

@@ -26,14 +26,12 @@ from .vae import GEOMETRY_ATTRIBUTE, VARestorerVAE, require_tokenizer
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+    from ...varestorer_core.config import TokenizerConfig
     from ...varestorer_core.pipeline import LQPyramid
     from ...varestorer_core.tiles.geometry import TileGeometry
 
 TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
 """Sides in pixels: of all pixel classes, at 4, 8 and 16 pixels per token."""
-
-_USUAL_PIXEL_CLASS = "0.25M"
-"""What the released files and the bundled ones were trained on: tiles of 512 and of 128 pixels."""
 
 
 class HostStages:
@@ -185,7 +183,7 @@ class HostStages:
     def _schedule(self) -> ScaleSchedule:
         if self._model is not None:
             return get_schedule(1.0, self._model.model.config.pixel_class)
-        return choose_schedule(self._patch_size(), self._tile_size)
+        return choose_schedule(self.vae.tokenizer.config, self._tile_size)
 
 
 def restore_image(
@@ -243,12 +241,13 @@ def join_latent(samples: Tensor, geometry: TileGeometry, vae: VARestorerVAE) -> 
     return decode_latent(latent, HostStages(vae=vae), settings)
 
 
-def choose_schedule(patch_size: int, tile_size: str) -> ScaleSchedule:
-    """Return the schedule whose tile has the requested side in pixels; "auto" fits the known models."""
+def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
+    """Return the schedule whose tile has the requested side in pixels; "auto" is what the VAE was trained on."""
+    patch_size = config.patch_size
     schedules = [get_schedule(1.0, pixel_class) for pixel_class in PIXEL_CLASSES]
     sides = {str(schedule.pixel_size(patch_size)[0]): schedule for schedule in schedules}
     if tile_size == "auto":
-        return get_schedule(1.0, _USUAL_PIXEL_CLASS)
+        return get_schedule(1.0, config.pixel_class)
     if tile_size not in sides:
         raise SettingError(
             f"tile_size {tile_size} does not go with this VAE, which has {patch_size} pixels per "

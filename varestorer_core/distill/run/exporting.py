@@ -101,11 +101,17 @@ def run_export(
             recommended=recommended,
         )
         written.append(path)
-    if not record or adapted:
-        tokenizer = adapted_tokenizer(settings)
-        written.append(export_model(tokenizer, folder / f"{name}_tokenizer.safetensors", note))
-    if (crisp := None if record else crisp_tokenizer(settings)) is not None:
-        written.append(export_model(crisp, folder / f"{name}_tokenizer_crisp.safetensors", note))
+    crisp = None if record else crisp_tokenizer(settings)
+    for end, tokenizer in (
+        ("", adapted_tokenizer(settings) if not record or adapted else None),
+        ("_crisp", crisp),
+    ):
+        if tokenizer is not None:
+            pixel_class = settings.transformer.pixel_class
+            tokenizer.config = dataclasses.replace(tokenizer.config, pixel_class=pixel_class)
+            written.append(
+                export_model(tokenizer, folder / f"{name}_tokenizer{end}.safetensors", note)
+            )
     return written
 
 
