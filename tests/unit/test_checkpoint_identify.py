@@ -209,7 +209,7 @@ def test_metadata_that_disagree_or_are_newer():
     tensors = official(TRANSFORMER)
     deeper = {**to_dict(TRANSFORMER), "depth": 5}
     for metadata, words in (
-        ({"varestorer.config": json.dumps(deeper)}, "its weights are"),
+        ({"varestorer.config": json.dumps(deeper)}, "its weights have"),
         ({"varestorer.format": "2"}, "newer"),
         ({"varestorer.config": "{"}, "damaged"),
         ({"varestorer.config": "[1]"}, "damaged"),

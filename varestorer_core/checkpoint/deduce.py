@@ -19,7 +19,7 @@ from ..lora.factors import adapter_rank
 Shapes = Mapping[str, tuple[int, ...]]
 
 _RELEASED = {16: "0.06M"}
-"""Pixel class by bits per token, for the one released model with another class: infinity_125M_256x256."""
+"""Pixel class by bits per token, for the released pair with another class: infinity_125M_256x256 and its tokenizer."""
 
 
 def deduce_transformer(shapes: Shapes, metadata: Mapping[str, str]) -> TransformerConfig:
@@ -82,6 +82,9 @@ def deduce_tokenizer(shapes: Shapes, metadata: Mapping[str, str]) -> TokenizerCo
         num_res_blocks=_count(shapes, r"^encoder\.down\.0\.block\.(\d+)\."),
         norm_groups=declared.norm_groups if declared else 32,
     )
+    # It does not follow from shapes.
+    pixel_class = _RELEASED.get(config.codebook_dim, config.pixel_class)
+    config = replace(config, pixel_class=declared.pixel_class if declared else pixel_class)
     if any(width % config.norm_groups for width in widths):
         raise CheckpointError(
             f"The tokenizer's level widths {widths} cannot be split into {config.norm_groups} norm "
