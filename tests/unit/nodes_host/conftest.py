@@ -71,6 +71,7 @@ class Host:
         self._module("comfy.ops", manual_cast=torch.nn)
         self._module("comfy.sd", VAE=VAE)
         self._module("comfy.utils")
+        self._module("comfy.weight_adapter", LoRAAdapter=None)
         self._module("comfy.cli_args", LatentPreviewMethod=None, args=None)
         self._module("folder_paths")
         # The pack has another name in every installation.
