@@ -60,7 +60,7 @@ def load_conftest():
 
 
 TESTS = load_conftest()
-FILES = TESTS.FILES
+FILES = TESTS.files
 SHOWN_AS_GRAPH = {FILES.OFFICIAL, FILES.CHECKPOINT, FILES.GENERATE}
 """Workflows whose pictures the small files cannot draw, or would draw as no model of that name does."""
 
@@ -163,7 +163,7 @@ def draw_thumbnails(host) -> None:
 def open_canvas(host, renderer: str):
     with TESTS.open_browser() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        yield TESTS.Canvas(page, host, renderer)
+        yield TESTS.comfy_canvas.Canvas(page, host, renderer)
 
 
 def save_screenshot(canvas, path: Path, box: tuple[int, ...] | None = None) -> None:
@@ -254,7 +254,7 @@ def show_first_session(host, renderer: str) -> None:
         canvas.page.wait_for_function("app.graph.nodes.length > 0")
         canvas.run()
         canvas.wait_for_pictures()
-        box = canvas.page.locator(TESTS.COMPARISON).bounding_box()
+        box = canvas.page.locator(TESTS.comfy_canvas.COMPARISON).bounding_box()
         canvas.page.mouse.move(box["x"] + 0.65 * box["width"], box["y"] + box["height"] / 2)
         record(2, "compare")
         canvas.load(FILES.OFFICIAL, fit=False)

@@ -1,32 +1,21 @@
 """The workflow files run as they are, are cached, and can be cancelled."""
 
-import importlib.util
 import time
 import uuid
 from pathlib import Path
 
 import pytest
+import workflow_files
 
 pytestmark = pytest.mark.host
 
 LQ = Path(__file__).parents[2] / "varestorer_core" / "assets" / "demo_lq.png"
 
 
-def _load_workflow_files():
-    path = Path(__file__).with_name("workflow_files.py")
-    spec = importlib.util.spec_from_file_location("varestorer_workflow_files", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-FILES = _load_workflow_files()
-
-
 @pytest.fixture
 def stand_ins(host):
     """Small files in the place of the weights that some workflows need, in a host's folders."""
-    files = FILES.StandIns(host)
+    files = workflow_files.StandIns(host)
     files.put()
     yield
     files.take()
@@ -68,35 +57,39 @@ def check(prompt: dict, saved: list) -> None:
                 assert picture.size == tuple(round(side * times) for side in lq.size)
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES.names()) - set(FILES.NEEDED)))
+@pytest.mark.parametrize("name", sorted(set(workflow_files.names()) - set(workflow_files.NEEDED)))
 def test_runs_as_it_is_and_a_second_run_is_cached(host, name):
-    prompt = FILES.to_prompt(host, FILES.read(name))
+    prompt = workflow_files.to_prompt(host, workflow_files.read(name))
     saved = run(host, prompt)
     assert len(saved) == (2 if "many" in name else 1)
     check(prompt, saved)
 
 
-@pytest.mark.parametrize("name", FILES.NEEDED)
+@pytest.mark.parametrize("name", workflow_files.NEEDED)
 def test_says_which_files_are_missing(host, name):
     """Ours and the host's own loaders alike, before anything runs."""
     with pytest.raises(host.Error) as caught:
-        host.run(FILES.to_prompt(host, FILES.read(name)))
-    for file in FILES.NEEDED[name]:
+        host.run(workflow_files.to_prompt(host, workflow_files.read(name)))
+    for file in workflow_files.NEEDED[name]:
         assert file in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES.NEEDED) - FILES.WITHOUT_STAND_IN))
+@pytest.mark.parametrize(
+    "name", sorted(set(workflow_files.NEEDED) - workflow_files.WITHOUT_STAND_IN)
+)
 def test_runs_with_the_files_that_it_needs(host, stand_ins, name):
-    prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read(name)))
+    prompt = workflow_files.take_bundled(workflow_files.to_prompt(host, workflow_files.read(name)))
     check(prompt, run(host, prompt))
 
 
-SAVED = sorted(path.stem for path in FILES.SAVED.glob("*.json"))
+SAVED = sorted(path.stem for path in workflow_files.SAVED.glob("*.json"))
 
 
 @pytest.mark.parametrize("name", [n for n in SAVED if n != "checkpoint_then_restore"])
 def test_a_workflow_of_an_earlier_version_runs(host, stand_ins, name):
-    prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read_saved(name)))
+    prompt = workflow_files.take_bundled(
+        workflow_files.to_prompt(host, workflow_files.read_saved(name))
+    )
     for entry in prompt.values():  # large pictures take long, and show no more of an old file
         if entry["inputs"].get("upscale", 0) > 2:
             entry["inputs"]["upscale"] = 2.0
@@ -108,7 +101,9 @@ def test_an_upscale_model_enlarges_what_was_restored(host, stand_ins):
     """The stand-in interpolates linearly, so its result, made small again, is what was restored."""
     import numpy as np
 
-    prompt = FILES.take_bundled(FILES.to_prompt(host, FILES.read(FILES.UPSCALE)))
+    prompt = workflow_files.take_bundled(
+        workflow_files.to_prompt(host, workflow_files.read(workflow_files.UPSCALE))
+    )
     (upscale,) = (n for n in prompt.values() if n["class_type"] == "ImageUpscaleWithModel")
     (saver,) = (n for n in prompt.values() if n["class_type"] == "SaveImage")
     prompt["small"] = {"class_type": "TestKeep", "inputs": {"image": upscale["inputs"]["image"]}}
@@ -122,7 +117,7 @@ def test_an_upscale_model_enlarges_what_was_restored(host, stand_ins):
 
 def test_restores_what_a_checkpoint_drew(host):
     """The half behind the sampler, on the example picture in the place of the decoded one."""
-    prompt = FILES.to_prompt(host, FILES.read(FILES.CHECKPOINT))
+    prompt = workflow_files.to_prompt(host, workflow_files.read(workflow_files.CHECKPOINT))
     decode = next(k for k, node in prompt.items() if node["class_type"] == "VAEDecode")
     native = {"CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler"}
     prompt = {k: node for k, node in prompt.items() if node["class_type"] not in native}

@@ -1,6 +1,6 @@
-"""Workflow files for the tests: in API form, and with small files where weights do not come with the pack.
+"""Workflow files in API form, with small files instead of weights that do not come with the pack.
 
-Loaded by path from the host tests, the browser tests and the command that draws their pictures.
+Used by the host tests, the browser tests and the script that draws their pictures.
 """
 
 import json
@@ -44,7 +44,7 @@ NEEDED = {
 """Files that a workflow asks for and that do not come with the pack; all others run as they are."""
 WITHOUT_STAND_IN = {CHECKPOINT}
 """Nothing small enough for a test takes the place of a checkpoint of the host's."""
-SAVED = Path(__file__).with_name("saved_workflows")
+SAVED = Path(__file__).parents[1] / "host" / "saved_workflows"
 """Workflows as earlier versions of the pack saved them, by their names then."""
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
