@@ -1,14 +1,14 @@
-"""Everything that a first run on a GPU should answer, part by part, in calls of a few minutes.
+"""Measurements of a GPU, in parts of a few minutes.
 
-    python benchmarks/gpu.py --minutes 10 --out FOLDER     # again until it says that all parts are done
+    python benchmarks/gpu.py --minutes 10 --out FOLDER     # repeat until it reports that all parts are done
     python benchmarks/gpu.py --out FOLDER --size bundled --device cpu    # a rehearsal
 
-Parts: results of the device beside those of the CPU (features, bits, logits, picture), with convolutions in TF32 and
-in float32; one tile at batches 1, 2, 4 and 8, with reserved memory beside the estimates; pictures; weights in float8;
-training; one tile compiled, which takes longest and comes last. Each part writes FOLDER/PART.json, and parts that are
-there are not run again; rows of a part that is ended early are in PART.rows.json. Nothing is fetched: full-size
-networks get random weights on the device. Needs PyTorch and this repository, a CUDA device for real figures. Prints a
-table in Markdown and one JSON document last.
+Parts: results of the device compared with those of the CPU (features, bits, logits, picture), with convolutions in
+TF32 and in float32; one tile at batches 1, 2, 4 and 8, with reserved memory compared with the estimates; pictures;
+weights in float8; training; one compiled tile, which takes longest and is last. Each part writes FOLDER/PART.json,
+and finished parts are not run again; rows of a part that ended early are in PART.rows.json. Nothing is downloaded:
+full-size networks get random weights on the device. Needs PyTorch and this repository, and a CUDA device for real
+measurements. Prints a table in Markdown and one JSON document last.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parity(bench: Bench) -> list[dict]:
             tile = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
             features = tokenizer.encode(tile.to(device))
             bits = quantize(features, schedule).bits
-            # From the CPU's bits, so that the stages are compared one by one.
+            # From the CPU's bits, so that each stage is compared on its own.
             given = found[0][1].to(device) if found else bits
             logits = model(
                 pyramid_tokens(given, schedule), model.encode_text(), schedule, lq_bits=given
@@ -80,7 +80,7 @@ def parity(bench: Bench) -> list[dict]:
 
 
 def tiles(bench: Bench) -> list[dict]:
-    """Time the three networks at growing batches, the encoder in float32, too."""
+    """Time the three networks at growing batches, the encoder also in float32."""
     rows = _tiles(bench, "tiles", None, (1,) if bench.rehearsal else (1, 2, 4, 8))
     before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
@@ -91,7 +91,7 @@ def tiles(bench: Bench) -> list[dict]:
 
 
 def compiled_tiles(bench: Bench) -> list[dict]:
-    """Time the three networks compiled: after one run that compiles, whose time is noted."""
+    """Time the three compiled networks after a run that compiles, whose time is recorded."""
     check_compiling(bench.device)
     options = {"backend": "eager"} if bench.rehearsal else {"dynamic": False}
     return _tiles(bench, "compiled", options, (1,) if bench.rehearsal else (1, 4), how="compiled")
@@ -225,9 +225,9 @@ PARTS = {
 
 
 def main() -> int:
-    """Run the parts that are not there yet while there is time; print what is there."""
+    """Run unfinished parts while there is time, and print all results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="begin no part after these")
+    parser.add_argument("--minutes", type=float, default=10.0, help="start no part after this time")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", choices=("full", "bundled"), default="full")

@@ -1,4 +1,4 @@
-"""The networks of `gpu.py` on their device, and how their work is timed."""
+"""The networks of `gpu.py` on their device, and their timing."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Rows(list):
 
 
 class Bench:
-    """The networks of a run on their device, and how its work is timed."""
+    """The networks of a run on their device, and their timing."""
 
     def __init__(self, device: torch.device, size: str, out: Path | None = None):
         self.device, self.size, self.rehearsal = device, size, device.type == "cpu"
         self.out = out
 
     def rows(self, name: str) -> Rows:
-        """Return an empty list of rows, kept in OUT/NAME.rows.json as it grows."""
+        """Return an empty list of rows that is stored in OUT/NAME.rows.json as it grows."""
         return Rows(
             self.out and self.out / f"{name.replace(', ', '_').replace(' ', '_')}.rows.json"
         )
@@ -79,7 +79,7 @@ class Bench:
         return _with_random_weights(model, device)
 
     def seconds(self, work, repeats: int = 3) -> float:
-        """Return the shortest time of several runs after one that warms up."""
+        """Return the shortest time of several runs after a warm-up run."""
         times = []
         for _ in range(1 if self.rehearsal else repeats + 1):
             self.wait()
@@ -90,12 +90,12 @@ class Bench:
         return min(times[1:] or times)
 
     def wait(self) -> None:
-        """Wait until the device has done what it was asked."""
+        """Wait until the device has finished its queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def reserved(self) -> int | None:
-        """Return the most memory reserved since the last call, None where it is not counted."""
+        """Return the peak of reserved memory since the last call; None if it is not counted."""
         if self.device.type != "cuda":
             return None
         most = torch.cuda.max_memory_reserved(self.device)
@@ -115,6 +115,6 @@ def _multiplied(weights: torch.dtype) -> torch.dtype:
 def _with_random_weights(model, device):
     model.to_empty(device=device)
     for parameter in model.parameters():
-        # By way of float32: float8 has no random numbers of its own.
+        # Via float32, since float8 has no random number functions.
         parameter.data.copy_(torch.randn(parameter.shape, device=device) * 0.02)
     return model.eval().requires_grad_(False)

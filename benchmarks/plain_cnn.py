@@ -3,11 +3,11 @@
     python benchmarks/plain_cnn.py train --squares RUN/squares.npy --minutes 480 --out cnn
     python benchmarks/plain_cnn.py evaluate test/kodak test/cid22 test/clic --preset social --scale 2 --out cnn
 
-Ten residual blocks of width 64 at half resolution, 0.75 million parameters, trained by L1 on the squares of a run
-(`varestorer distill --squares`) with the same damage. `train` continues an interrupted training: on a CPU, minutes
-are those of its own processor time, on a GPU of the clock, over all its pieces. `evaluate` measures it as `varestorer
-evaluate --whole --size 512` measures a model, for `evaluation_table.py`. The last line of the output is one JSON
-document.
+Ten residual blocks of width 64 at half resolution, 0.75 million parameters, trained with the L1 loss on the squares
+of a run (`varestorer distill --squares`) with the same degradations. `train` continues an interrupted training: on a
+CPU, minutes are those of its own processor time, on a GPU of the clock, over all its pieces. `evaluate` measures it
+as `varestorer evaluate --whole --size 512` measures a model, for `evaluation_table.py`. The last line of the output
+is one JSON document.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     training.add_argument(
         "--squares", type=Path, required=True, help=".npy file of training squares"
     )
-    training.add_argument("--minutes", type=float, required=True, help="in all")
+    training.add_argument("--minutes", type=float, required=True, help="total training time")
     training.add_argument("--degradation", default="mild@2,social@2")
     training.add_argument("--batch", type=int, default=8)
     training.add_argument("--steps", type=int, help="maximum number of steps")

@@ -166,10 +166,10 @@ def test_another_base_is_refused(tmp_path, files, photos, make_transformer, caps
     torch.save(other.state_dict(), tmp_path / "other.pth")
     assert train(out, (tmp_path / "other.pth", files[1]), photos, "--resume") == 1
     error = capsys.readouterr().err
-    assert "was started on another base: base.pth with SHA-256" in error
+    assert "was started with another base: base.pth with SHA-256" in error
     assert "got other.pth" in error
     assert distill("student", out, None) == 1
-    assert "Give them again: --base and --vae" in capsys.readouterr().err
+    assert "Specify them again: --base and --vae" in capsys.readouterr().err
     assert distill("student", out, files, "--pixel-class", "0.25M") == 1
     assert "pixel class 0.06M, got 0.25M" in capsys.readouterr().err
 
@@ -255,7 +255,7 @@ def test_corrections_of_the_encoder_are_exported_as_plain_weights(tmp_path, file
     assert distill("encoder", out, files, *options, "--encoder-rank", 2) == 0
     assert train(out, files, photos) == 0
     assert distill("export", out, None) == 1
-    assert "Give the run's files again: --base and --vae" in capsys.readouterr().err
+    assert "Specify the run's files again: --base and --vae" in capsys.readouterr().err
     assert distill("export", out, files) == 0
     exported, _ = read(out / "export" / "varestorer_tokenizer.safetensors")
     before = torch.load(files[1], weights_only=True)["vae"]

@@ -85,7 +85,7 @@ class BaseFiles:
             wanted = record.get(role, {})
             if wanted.get("sha256") != found["sha256"]:
                 raise CheckpointError(
-                    f"The run in {run} was started on another {role}: {wanted.get('file')} with SHA-256 "
+                    f"The run in {run} was started with another {role}: {wanted.get('file')} with SHA-256 "
                     f"{str(wanted.get('sha256'))[:12]}..., got {found['file']} with {found['sha256'][:12]}.... "
                     f"Specify that file as --{role}, or another --out."
                 )

@@ -1,9 +1,9 @@
 """Stage 4: the one-step student, distilled from the teacher (VARestorer, section on distillation).
 
-The teacher, block-causal, sees the clean picture's bits; the student, with full cross-scale attention, sees only
-the long LQ pyramid and answers in one pass. Loss = per-scale KL between the two bit distributions + MSE and a
-perceptual loss on the decoded picture, which gradients reach through straight-through bits, + optionally the
-cross entropy of the clean bits.
+The input of the block-causal teacher is the clean picture's bits; that of the student, with full cross-scale
+attention, is only the long LQ pyramid, and it predicts all bits in one pass. Loss = per-scale KL between the two bit
+distributions + MSE and a perceptual loss on the decoded picture, which gradients reach through straight-through bits,
++ optionally the cross entropy of the clean bits.
 
 With adapters, teacher and student are the same tensors (`adapters`), so the teacher costs no memory.
 """
@@ -41,59 +41,59 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StudentSettings:
-    """What the student stage does besides the loop."""
+    """Settings of the student stage besides those of the loop."""
 
     batch: int = 4
     kl: float = 0.1
-    """Weight of the KL to the teacher; 0 leaves the teacher out (an ablation of the paper)."""
+    """Weight of the KL divergence from the teacher; 0 omits the teacher (an ablation of the paper)."""
     mse: float = 0.25
     perceptual: PerceptualName = "structural"
-    """Kind of the perceptual loss; its figures are logged under this name."""
+    """Kind of the perceptual loss; it is logged under this name."""
     perceptual_weight: float = 0.5
     cross_entropy: float = 0.0
-    """Weight of the cross entropy of the clean bits, which the paper's loss does not have."""
+    """Weight of the cross entropy of the clean bits, which is not part of the paper's loss."""
     adversarial: float = 0.0
-    """Weight of what a discriminator says of the picture, see `adversary`; the paper's loss does not have it."""
+    """Weight of the adversarial loss, see `adversary`, which is not part of the paper's loss."""
     adversarial_from: int = 150
-    """Step from which it counts."""
+    """First step with the adversarial loss."""
     lora_rank: int = 0
-    """Rank of the adapters that train; 0 trains every weight, which suits small models."""
+    """Rank of the trained adapters; 0 trains every weight, which suits small models."""
     train_decoder: bool = False
     """Train the decoder together with the student, so that each adapts to the other."""
     causal: bool = False
     """Mask the student like the teacher (the paper's ablation without cross-scale attention)."""
     degradation: tuple[str, ...] = DEFAULT_MIX
-    """Presets; each picture draws one."""
+    """Presets, one of which is drawn for each picture."""
     amp: bool = True
-    """bfloat16 autocast on devices that are faster in it, except of the encoder and of a transformer that has
-    bfloat16 weights already."""
+    """bfloat16 autocast on devices that are faster with it, except for the encoder and for a transformer with bfloat16
+    weights."""
     checkpointing: bool = False
-    """Compute the inside of each block again in the backward pass instead of keeping it."""
+    """Recompute the activations of each block in the backward pass instead of storing them."""
 
     def __post_init__(self) -> None:
         check_perceptual(self.perceptual)
         weights = (self.kl, self.mse, self.perceptual_weight, self.cross_entropy)
         if min(*weights, self.adversarial) < 0 or not any(weights):
             raise SettingError(
-                "the weights of the losses must be 0 or more, and at least one of them above 0, got KL "
+                "The weights of the losses must be 0 or more, and at least one of them above 0, got KL "
                 f"{weights[0]:g}, MSE {weights[1]:g}, perceptual {weights[2]:g}, cross entropy {weights[3]:g}."
             )
         if self.train_decoder and not self.decodes:
             raise SettingError(
-                "training the decoder with the student needs a loss of the picture. Expected an MSE or a perceptual "
+                "Training the decoder with the student needs a loss of the picture. Expected an MSE or a perceptual "
                 "weight above 0, got 0 for both."
             )
 
     @property
     def decodes(self) -> bool:
-        """Whether a loss looks at the picture."""
+        """Whether a loss uses the decoded picture."""
         return bool(self.mse or self.perceptual_weight or self.adversarial)
 
 
 def straight_through_codes(logits: Tensor, schedule: ScaleSchedule) -> Tensor:
     """Return the summed codes (B, d, h, w) of the arg-max bits of logits (B, L, d, 2).
 
-    Gradients take the expected code, 2p - 1, in place of the hard one.
+    Gradients are those of the expected code, 2p - 1, instead of the hard one.
     """
     odds = log_odds(logits)
     soft = odds.sigmoid()
@@ -122,17 +122,17 @@ class StudentStage:
         prompt: Tensor | None = None,
         processes: Processes = ALONE,
     ):
-        """Make a student from the teacher.
+        """Create a student from the teacher.
 
         Args:
-            tokenizer: reads the clean pictures' bits.
-            lq_tokenizer: reads the degraded pictures, and decodes; the same, or with an encoder from
+            tokenizer: encodes the clean pictures.
+            lq_tokenizer: encodes the degraded pictures, and decodes; the same, or with an encoder from
                 `EncoderStage` and a decoder from `DecoderStage`.
-            seed: of the student's starting values.
+            seed: seed of the student's initial values.
             held_out: degraded and clean pictures of the size of a tile.
             prompt: (1, T, text_channels) text features for all pictures; None uses the learned embedding of no
                 prompt.
-            processes: that train together, on pictures of their own.
+            processes: processes that train together, on their own pictures.
         """
         self.settings = settings = settings or StudentSettings()
         self.held_out, self.prompt = held_out, prompt
@@ -164,7 +164,7 @@ class StudentStage:
         self.weights = scale_weights(self.schedule, torch.device(device))
         self.perceptual = perceptual_loss(settings.perceptual, device)
         self.autocast = mixed_precision(device, settings.amp)
-        # What has bfloat16 weights chooses its own types: text and head are to stay in float32.
+        # A network with bfloat16 weights chooses its own dtypes: text and head must stay in float32.
         mixed = settings.amp and teacher.compute_dtype == torch.float32
         self.transformer_autocast = mixed_precision(device, mixed)
 
@@ -204,7 +204,7 @@ class StudentStage:
         return {"loss": loss, **losses}
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
-        """Measure restored pictures, and the degraded ones' bits without a transformer beside them."""
+        """Evaluate restored pictures and, for comparison, the decoded bits of the degraded ones."""
 
         def restore(lq: Tensor, clean: Tensor) -> Measured:
             lq_bits, bits = self._bits(lq, self.lq_tokenizer), self._bits(clean, self.tokenizer)
@@ -245,7 +245,7 @@ class StudentStage:
 def _student(
     teacher: VARTransformer, settings: StudentSettings, seed: int
 ) -> tuple[nn.Module, VARTransformer]:
-    """Return what trains, which is what the state holds, and the student that it is part of."""
+    """Return the trained module, which is stored in the state, and the student that it is part of."""
     if settings.lora_rank:
         student = student_on_teacher(teacher, settings.lora_rank, seed)
         trained = adapters_of(student)

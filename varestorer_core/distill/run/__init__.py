@@ -1,6 +1,6 @@
-"""A training run in one folder: pictures, four stages, export. Each stage finds its predecessors there.
+"""A training run in one folder: pictures, stages, export. Each stage finds the results of earlier ones there.
 
-A run on base files (`base.BaseFiles`) has neither a tokenizer nor a teacher stage: those come from the files.
+A run on base files (`base.BaseFiles`) has no tokenizer and teacher stages: both come from files.
 
 RUN_DIR/config.json     shapes of the two networks; names and hashes of the base files
 RUN_DIR/pictures.npy    cached procedural pictures

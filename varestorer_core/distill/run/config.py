@@ -1,4 +1,4 @@
-"""The config.json of a run: its networks' shapes, and the base files that it was started on."""
+"""The config.json of a run: its networks' shapes, and the base files that it was started with."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def load_config(settings: RunSettings, path: Path) -> RunSettings:
 
 
 def with_own_config(settings: RunSettings) -> RunSettings:
-    """Return the settings with the run's own shapes; a new run notes those it is given.
+    """Return the settings with the run's own shapes; a new run records those of the settings.
 
     Raises:
-        CheckpointError: if the run was started on other files.
+        CheckpointError: if the run was started with other files.
     """
     path = settings.out / "config.json"
     if path.exists():
@@ -47,7 +47,7 @@ def with_own_config(settings: RunSettings) -> RunSettings:
         ):
             raise CheckpointError(
                 f"The run in {settings.out} has networks of other shapes than {given}: see {path}. Leave "
-                "--config out to continue it, or give another --out."
+                "--config out to continue it, or choose another --out."
             )
         return own
     record = {}
@@ -68,30 +68,30 @@ def with_own_config(settings: RunSettings) -> RunSettings:
 
 
 def on_files(settings: RunSettings) -> bool:
-    """Whether the run was started on a base and a tokenizer from files."""
+    """Return whether the run was started with a base and a tokenizer from files."""
     return bool(base_record(settings))
 
 
 def base_record(settings: RunSettings) -> dict[str, Any]:
-    """Return what the run noted about its base files; empty if it has none."""
+    """Return the run's record of its base files; empty if it has none."""
     path = settings.out / "config.json"
     if not path.exists():
         return {}
-    load_config(settings, path)  # says what is wrong with the file, if anything
+    load_config(settings, path)  # raises an error if the file is damaged
     values = json_text.read(path)
     return {role: values[role] for role in ("base", "vae") if role in values}
 
 
 def _check_base(settings: RunSettings) -> None:
-    """Refuse other base files than the run was started with, none, or some where it has none."""
+    """Raise an error for base files other than those that the run was started with, including none."""
     record = base_record(settings)
     if settings.base is None and record:
         raise CheckpointError(
-            f"The run in {settings.out} was started on files. Give them again: --base and --vae."
+            f"The run in {settings.out} was started with files. Specify them again: --base and --vae."
         )
     if settings.base is not None and not record:
         raise CheckpointError(
-            f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or give "
+            f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or choose "
             "another --out."
         )
     if settings.base is not None:
@@ -99,6 +99,6 @@ def _check_base(settings: RunSettings) -> None:
         pixel_class = load_config(settings, settings.out / "config.json").transformer.pixel_class
         if settings.base.pixel_class not in (None, pixel_class):
             raise CheckpointError(
-                f"The run in {settings.out} was started on tiles of pixel class {pixel_class}, got "
-                f"{settings.base.pixel_class}. Leave --pixel-class out, or give another --out."
+                f"The run in {settings.out} was started with tiles of pixel class {pixel_class}, got "
+                f"{settings.base.pixel_class}. Leave --pixel-class out, or choose another --out."
             )

@@ -1,4 +1,4 @@
-"""Writing what a run trained as the files that the rest of the package loads."""
+"""Export of a run's results to the files that the rest of the package loads."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def run_export(
     name: str = "tiny",
     recommended: Recommended | None = None,
 ) -> list[Path]:
-    """Write what the run trained as safetensors and return the paths.
+    """Write the results of a run as safetensors and return the paths.
 
-    That is the student and the tokenizer; of a student with adapters the adapter and, unless it is a file already,
-    the base that it belongs to. A tokenizer from a file is only written if its encoder was fine-tuned. A crisp decoder
-    comes in a tokenizer of its own.
+    These are the student and the tokenizer; for a student with adapters, the adapter and, unless it is a file already,
+    its base. A tokenizer from a file is only written if its encoder was fine-tuned. A crisp decoder is written in a
+    separate tokenizer.
 
     Args:
-        recommended: kept in an adapter; only an adapter can have it.
+        recommended: recommendations to store in an adapter; only possible for adapters.
     """
     record = base_record(settings)
     adapted = (settings.out / "encoder" / "state.pt").exists()
     if record and adapted and settings.base is None:
         raise CheckpointError(
-            f"The run in {settings.out} fine-tuned the encoder of a tokenizer from a file, whose other half the "
-            "export needs. Give the run's files again: --base and --vae."
+            f"The run in {settings.out} fine-tuned the encoder of a tokenizer from a file, whose decoder the "
+            "export needs. Specify the run's files again: --base and --vae."
         )
     if record and settings.base is None:
         settings = load_config(settings, settings.out / "config.json")
@@ -63,10 +63,11 @@ def run_export(
     rank = adapter_rank({key: tuple(value.shape) for key, value in weights.items()})
     if rank == 0 and recommended is not None:
         raise SettingError(
-            "--task and --recommend go into an adapter, but this student trained every weight. Train it with --rank."
+            "--task and --recommend need an adapter, but all weights of this student were trained. "
+            "Train it with --rank."
         )
     written = []
-    # A student that was trained without cross-scale attention carries that, and restores so.
+    # A student that was trained without cross-scale attention also restores without it.
     cross_scale = not training.get("settings", {}).get("causal", False)
     if rank == 0:
         student = trained_student(settings)
@@ -82,7 +83,7 @@ def run_export(
     else:
         config = dataclasses.replace(settings.transformer, lora_rank=rank, cross_scale=cross_scale)
         if record:
-            # Whatever tile it was trained on, it belongs to the base, which names its own.
+            # Regardless of its training tiles, it belongs to the base, which declares its own tile.
             config = dataclasses.replace(config, pixel_class=record["base"]["pixel_class"])
             base_sha256 = record["base"]["sha256"]
         else:
@@ -124,7 +125,7 @@ def _checked_student(settings: RunSettings) -> dict[str, Any]:
     folder = settings.out / "student"
     state = folder / "state.pt"
     if not state.exists():
-        return {}  # whoever reads the weights says what is missing
+        return {}  # reading the weights raises an error that says what is missing
     record = read_record(folder)["settings"]
     step, logged = state_step(state), last_step(folder / "log.csv")
     problems = []
@@ -140,7 +141,7 @@ def _checked_student(settings: RunSettings) -> dict[str, Any]:
     if problems and not settings.allow_changes:
         raise CheckpointError(
             f"{state} is not the run's last result: {'; '.join(problems)}. Continue the student with --resume first, "
-            "or give --allow-changes to export it as it is."
+            "or use --allow-changes to export it anyway."
         )
     for problem in problems:
         _log.warning("exporting an older state: %s", problem)

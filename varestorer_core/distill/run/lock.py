@@ -1,4 +1,4 @@
-"""One process per run folder: two would write over each other's states and logs."""
+"""One process per run folder: two would overwrite each other's states and logs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...errors import SettingError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for the time of a `with` block. The system lets go of it when the process ends, however it ends.
+    """Lock a folder for a `with` block. The system releases the lock when the process ends in any way.
 
     Raises:
-        SettingError: if another process holds it.
+        SettingError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+b") as file:
@@ -23,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
             _lock(file.fileno())
         except OSError as error:
             raise SettingError(
-                f"The run in {folder} is worked on by another process. Wait for it to end, or give another --out."
+                f"The run in {folder} is in use by another process. Wait for it to end, or choose another --out."
             ) from error
         yield
 

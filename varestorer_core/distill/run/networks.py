@@ -1,4 +1,4 @@
-"""The networks that the stages of a run left in its folder, or that its base files give."""
+"""The networks from the stages of a run in its folder, or from its base files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:
 def adapted_tokenizer(
     settings: RunSettings, before: StageName = "crisp_decoder"
 ) -> VisualTokenizer:
-    """Return the tokenizer with the halves for degraded pictures, as far as those stages were run.
+    """Return the tokenizer with the encoder and decoder for degraded pictures, if those stages were run.
 
     Args:
-        before: stage whose own result, and that of later ones, is left out.
+        before: stage whose own result, and those of later ones, are not used.
     """
     tokenizer = trained_tokenizer(settings)
     for stage in STAGES[: STAGES.index(before)]:

@@ -1,4 +1,4 @@
-"""The pictures that a run trains on and measures itself on."""
+"""The training and validation pictures of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..squares import mixed_squares
 from .settings import Report, RunSettings, reporter
 
 _MOST_HELD_OUT = 0.1
-"""Share of a folder's pictures that are held out at most."""
+"""Largest fraction of a folder's pictures that is held out."""
 
 
 def training_source(settings: RunSettings, report: Report | None = None) -> PictureSource:
-    """Return what a stage trains on; procedural pictures are generated where they are not there yet."""
+    """Return the training pictures of a stage; missing procedural pictures are generated."""
     if settings.data is not None and settings.squares is None:
         return PictureFolder(settings.data, settings.tile, without=set(held_out_files(settings)))
     size = settings.picture_size
@@ -52,10 +52,10 @@ def training_source(settings: RunSettings, report: Report | None = None) -> Pict
 
 
 def validation_pictures(settings: RunSettings) -> NDArray[np.uint8]:
-    """Return the squares (n, T, T, 3) of tile size that the stages measure on.
+    """Return the validation squares (n, T, T, 3) of tile size.
 
-    They are cut from the validation folder; without one from pictures of the data folder that are not trained on;
-    without either they are procedural ones of another seed.
+    They are cropped from the validation folder; without one, from pictures of the data folder that are held out of
+    training; without either, they are procedural ones of another seed.
     """
     count = settings.validation_pictures
     folder, files = settings.validation, None
@@ -66,16 +66,16 @@ def validation_pictures(settings: RunSettings) -> NDArray[np.uint8]:
         squares = procedural_pictures(path, count, size=settings.tile, seed=settings.seed + 1)
         return np.ascontiguousarray(squares[:count])
     files = picture_files(folder) if files is None else files
-    # One square a picture where there are enough of them.
+    # One square per picture if there are enough pictures.
     each = -(-count // max(1, len(files)))
     squares = folder_pictures(folder, size=settings.tile, per_picture=each, files=files)
     return np.ascontiguousarray(squares[:count])
 
 
 def held_out_files(settings: RunSettings) -> list[Path]:
-    """Return the pictures of the data folder that validation takes: none if there is a folder for it.
+    """Return the pictures of the data folder for validation: none if there is a validation folder.
 
-    They are chosen by their names, so adding pictures moves few others between training and validation.
+    They are selected by hashes of their names, so adding pictures moves few others between training and validation.
 
     Raises:
         ImageError: if the folder does not exist, or has only one picture.
@@ -86,7 +86,7 @@ def held_out_files(settings: RunSettings) -> list[Path]:
     if len(files) == 1:
         raise ImageError(
             f"{settings.data} has one picture of at least {settings.tile} x {settings.tile} pixels. Training needs "
-            "another one to measure itself on: add pictures, or name a folder with --validation."
+            "another one for validation: add pictures, or specify a folder with --validation."
         )
     count = min(settings.validation_pictures, max(1, int(len(files) * _MOST_HELD_OUT)))
 

@@ -1,6 +1,6 @@
-"""What a stage was trained with, kept beside its state, so that no run is continued with something else by mistake.
+"""Record of a stage's settings beside its state, so that no run is continued with other settings by mistake.
 
-RUN_DIR/<stage>/settings.json holds the record of the present settings and, under "earlier", those that
+RUN_DIR/<stage>/settings.json contains the current settings and, under "earlier", those that
 `--allow-changes` replaced.
 """
 
@@ -39,9 +39,9 @@ _BEFORE: dict[StageName, tuple[StageName, ...]] = {
     "student_decoder": ("tokenizer", "encoder", "decoder", "student"),
     "crisp_decoder": ("tokenizer", "encoder", "decoder", "student", "student_decoder"),
 }
-"""Stages whose results a stage is trained on."""
+"""Stages on whose results a stage is trained."""
 _SETTINGS = {"student_decoder": "decoder", "crisp_decoder": "crisp"}
-"""Stages whose settings have another name than their own."""
+"""Stages whose settings have another name than the stage."""
 _LOOP = ("steps", "learning_rate", "warmup", "weight_decay", "clip", "accumulate", "ema", "seed")
 _SPEED_ONLY = ("checkpointing",)
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
     """Return everything that the weights of a stage depend on, as plain values.
 
     Args:
-        settings: with the shapes of the run.
+        settings: settings with the shapes of the run.
     """
     own = dataclasses.asdict(getattr(settings, f"{_SETTINGS.get(stage, stage)}_settings"))
     prompt = settings.prompt
@@ -74,15 +74,15 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
             "numpy": np.__version__,
         },
     }
-    return json.loads(json.dumps(record))  # as it is read back: tuples become lists
+    return json.loads(json.dumps(record))  # as read from the file: tuples become lists
 
 
 def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
-    """Check that a stage may begin or go on in its folder, and keep the record there.
+    """Check that a stage may start or continue in its folder, and write the record.
 
     Raises:
-        CheckpointError: if a state is there that is neither to be continued nor overwritten, or if it was trained
-            with other settings; the message lists them.
+        CheckpointError: if there is a state but neither --resume nor --overwrite, or if it was trained with other
+            settings, which the message lists.
     """
     states = [path for path in (folder / "state.pt", folder / "skip" / "state.pt") if path.exists()]
     path = folder / "settings.json"
@@ -92,8 +92,8 @@ def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
             old.unlink()
     elif states and not settings.resume:
         raise CheckpointError(
-            f"{folder} holds a training state of step {state_step(states[0])}. Continue it with --resume, or give "
-            "--overwrite to train from nothing again."
+            f"{folder} holds a training state of step {state_step(states[0])}. Continue it with --resume, or use "
+            "--overwrite to train from scratch."
         )
     elif states and path.exists():
         kept = read_record(folder)
@@ -103,10 +103,10 @@ def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
             raise CheckpointError(
                 f"{folder} was trained with other settings:\n  "
                 + "\n  ".join(changed)
-                + "\nGive the same ones, or --allow-changes to go on with these."
+                + "\nUse the same ones, or --allow-changes to continue with these."
             )
         if changed:
-            _log.warning("going on with other settings: %s", "; ".join(changed))
+            _log.warning("continuing with other settings: %s", "; ".join(changed))
             earlier = [*earlier, {"until_step": state_step(states[0]), **kept["settings"]}]
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"settings": record, "earlier": earlier}, indent=2)
@@ -114,7 +114,7 @@ def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the content of a stage's settings.json; without one an empty record.
+    """Return the content of a stage's settings.json, or an empty record without one.
 
     Raises:
         CheckpointError: if the file is damaged.
@@ -144,7 +144,7 @@ def differences(
 
 
 def stages_before(stage: StageName, out: Path) -> dict[str, Any]:
-    """Return step and hash of the states that a stage is trained on."""
+    """Return step and hash of the states on which a stage is trained."""
     found = {}
     for name in STAGES:
         state = out / name / "state.pt"

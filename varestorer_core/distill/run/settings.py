@@ -1,4 +1,4 @@
-"""What a training run depends on: its pictures, its shapes, its stages and their settings."""
+"""Settings of a training run: its pictures, its shapes, its stages and their settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ StageName = Literal[
 ]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 OPTIONAL: tuple[StageName, ...] = ("decoder", "student_decoder", "crisp_decoder")
-"""Stages that "all" leaves out: they fine-tune the decoder further."""
+"""Stages that are not part of "all": they fine-tune the decoder further."""
 DEFAULT_STEPS: dict[StageName, int] = {
     "tokenizer": 5000,
     "teacher": 500,
@@ -53,38 +53,38 @@ LEARNING_RATES: dict[StageName, float] = {
     "crisp_decoder": 2e-4,
 }
 FULL_SIZE_STEPS = 10000
-"""Steps of a student on base files."""
+"""Default steps of a student on base files."""
 FULL_SIZE_LEARNING_RATE = 1e-4
-"""Of adapters on base files."""
+"""Default learning rate of adapters on base files."""
 
 Report = Callable[[str, int, int, float | None], None]
-"""(what, done, total, loss if there is one)."""
+"""Called with (description, done, total, loss if there is one)."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that a run depends on besides its stages' own settings."""
+    """Settings of a run, including those of its stages."""
 
     out: Path
     data: Path | None = None
     """Folder of training pictures; None generates them."""
     validation: Path | None = None
-    """Folder of pictures to measure on; None generates other ones than for training."""
+    """Folder of validation pictures; None generates other ones than for training."""
     pictures: int = 5000
-    """How many to generate."""
+    """Number of pictures to generate."""
     squares: int | None = None
-    """Cut each picture of `data` into up to so many squares once, and mix the generated ones in; None reads pictures
-    when they are drawn and mixes none in."""
+    """Crop each picture of `data` to up to this many squares once, and add the generated ones; None reads pictures when
+    they are drawn and adds none."""
     picture_size: int = 192
-    """Side of the squares in memory; a ninth more than a tile where that is larger."""
+    """Side of the squares in memory; at least a ninth more than a tile."""
     workers: int = 0
-    """Processes that generate pictures, and that draw, decode and degrade them; 0: none but the training one."""
+    """Processes that generate pictures, and that draw, decode and degrade them; 0 uses the training process."""
     validation_pictures: int = 80
-    """How many pictures to measure on at most; with a tenth of those the figures mislead."""
+    """Maximum number of validation pictures; with a tenth of the default, the metrics are misleading."""
     steps: dict[StageName, int] = field(default_factory=lambda: dict(DEFAULT_STEPS))
     learning_rate: float | None = None
     warmup: int | None = None
-    """Steps over which the learning rate rises; None is the loop's default."""
+    """Steps over which the learning rate rises; None means the loop's default."""
     accumulate: int = 1
     ema: float = 0.0
     tensorboard: bool = False
@@ -93,26 +93,27 @@ class RunSettings:
     """Value of `time.monotonic()` at which training stops and saves."""
     save_every: int | None = None
     evaluate_every: int | None = None
-    """Steps between two of them; None is the loop's default."""
+    """Steps between two of them; None means the loop's default."""
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
-    """Train again from nothing where a state is there; neither this nor `resume` refuses that."""
+    """Train from scratch although there is a state; without this and `resume`, a state is an error."""
     allow_changes: bool = False
-    """Continue a stage with settings that differ from its own; export a state although a later one was reached."""
+    """Continue a stage with settings that differ from its own; export a state although a later step was reached."""
     device: str = "cpu"
     init: Path | None = None
-    """Tokenizer file that the tokenizer stage starts from; None starts from nothing."""
+    """Tokenizer file for the initialisation of the tokenizer stage; None trains from scratch."""
     compile_options: dict[str, Any] | None = None
-    """Of `torch.compile`, for the networks of every stage, such as {} for its defaults; None does not compile."""
+    """Options of `torch.compile` for the networks of every stage, such as {} for its defaults; None does not
+    compile."""
     base: BaseFiles | None = None
-    """Files in the place of the first two stages."""
+    """Files that replace the first two stages."""
     prompt: Tensor | None = None
-    """(1, T, text_channels) text features for the student; None takes the learned embedding of no prompt."""
+    """(1, T, text_channels) text features for the student; None means the learned embedding of no prompt."""
     processes: Processes = ALONE
-    """That train the student together."""
+    """Processes that train the student together."""
     given_config: Path | None = None
-    """File that the shapes below were read from; a run that has other ones is then refused."""
+    """File of the shapes below; a run with other shapes is then rejected."""
     tokenizer: TokenizerConfig = TINY_TOKENIZER
     transformer: TransformerConfig = TINY_TRANSFORMER
     tokenizer_settings: TokenizerSettings = field(default_factory=TokenizerSettings)
@@ -124,7 +125,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.tensorboard:
-            summary_writer()  # whether there is one; not only after the pictures have been drawn
+            summary_writer()  # raises an error before pictures are drawn
         if self.compile_options is not None:
             check_compiling(torch.device(self.device))
 
@@ -142,7 +143,7 @@ def student_rate(settings: RunSettings) -> float:
 
 
 def reporter(report: Report | None, what: str) -> Callable[..., None] | None:
-    """Return what a stage calls with (done, total, loss), under a name of its own."""
+    """Return a function of (done, total, loss) that reports with a stage's name."""
     if report is None:
         return None
     return lambda done, total, loss=None: report(what, done, total, loss)

@@ -1,4 +1,4 @@
-"""Building the stages of a run and training them, one like the other."""
+"""Creation and training of the stages of a run."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after the state has been saved.
-        SettingError: if another process works in the run's folder.
+        SettingError: if another process uses the run's folder.
     """
     if settings.base is not None and stage in OPTIONAL:
         raise SettingError(
             f"The stage {stage} trains the decoder of a run's own tokenizer, got --base and --vae. Train the "
-            "encoder or the student; the decoder of a file stays as it is."
+            "encoder or the student; the decoder of a file is not changed."
         )
     if settings.base is not None and stage in ("tokenizer", "teacher"):
         raise SettingError(
             f"With --base and --vae there is no {stage} to train: both come from files. Train the student, or "
-            "the encoder before it; leave --base and --vae out to train from nothing."
+            "the encoder before it; leave --base and --vae out to train from scratch."
         )
     with locked(settings.out) if settings.processes.first else nullcontext():
         return _run_stage(stage, settings, report)
@@ -65,7 +65,7 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
     with settings.processes.first_in_turn():
         settings = with_own_config(settings)
         loop = loop_settings(stage, settings)
-    # Before pictures are drawn and before a state is overwritten: files of earlier stages may be missing or damaged.
+    # Before pictures are drawn and a state is overwritten, since files of earlier stages may be missing or damaged.
     built = build_stage(stage, settings, loop)
     with settings.processes.first_in_turn():
         if settings.processes.first:
@@ -80,7 +80,7 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
 
 
 def loop_settings(stage: StageName, settings: RunSettings) -> LoopSettings:
-    """Return how long and how carefully a stage trains."""
+    """Return the settings of a stage's training loop."""
     usual = student_rate(settings) if stage == "student" else LEARNING_RATES[stage]
     rates = {"steps": settings.steps[stage], "learning_rate": settings.learning_rate or usual}
     same = ("accumulate", "ema", "seed", "stop_at", "deadline", "tensorboard", "workers")
@@ -98,10 +98,10 @@ def build_stage(
     loop: LoopSettings,
     student: StudentSettings | None = None,
 ) -> Stage:
-    """Return a stage on the networks that the stages before it left.
+    """Return a stage on the networks of earlier stages.
 
     Args:
-        student: in place of the run's own settings of the student.
+        student: replaces the run's own settings of the student.
     """
     device, pixel_class = settings.device, settings.transformer.pixel_class
     pictures = validation_pictures(settings)
@@ -157,7 +157,7 @@ def train_stage(
     settings: RunSettings,
     on_progress: Progress | None = None,
 ) -> int:
-    """Train a stage in its folder, a tokenizer's skip path before the whole; return the step reached."""
+    """Train a stage in its folder, for a tokenizer after its skip path, and return the last step."""
     if settings.compile_options is not None:
         compile_networks(*stage.networks, **settings.compile_options)
     processes = settings.processes if isinstance(stage, StudentStage) else ALONE
