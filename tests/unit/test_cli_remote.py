@@ -24,7 +24,8 @@ def has(*names):
 
 
 needs_server = pytest.mark.skipif(
-    not has("pyarrow", "moto", "flask"), reason="needs pip install pyarrow 'moto[s3,server]'"
+    not has("pyarrow", "moto", "flask"),
+    reason="needs pip install -e '.[cluster]' 'moto[s3,server]'",
 )
 
 
