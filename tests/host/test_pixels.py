@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from varestorer_core.assets import TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint.convert import convert
+
 pytestmark = pytest.mark.host
 
 PACK = Path(__file__).parents[2]
@@ -80,3 +83,23 @@ def test_same_pixels_with_a_cleaner_from_the_native_loader(host, tmp_path):
     cleaned = canvas(host, DEMO, settings, cleaner.name)
     assert np.array_equal(cleaned, expected)
     assert not np.array_equal(cleaned, canvas(host, DEMO, settings)), "the cleaner had no effect"
+
+
+def test_the_tile_that_a_file_names_is_that_of_the_node(host, tmp_path):
+    """As the command's with --tile; the tile of the bundled tokenizer has 192 pixels at that class."""
+    path = host.model_file("diffusion_models", "large_tiles.safetensors")
+    convert(asset_path(TINY_TRANSFORMER), path, dtype="keep", pixel_class="0.60M")
+    expected = command_line(host, DEMO, tmp_path / "result.png", {**SETTINGS[1], "tile": 192})
+    shutil.copy(DEMO, host.base / "input" / DEMO.name)
+    results = []
+    for name in (path.name, None):
+        prompt = host.whole(image=["load", 0], **SETTINGS[1])
+        prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": DEMO.name}}
+        save = {"images": ["restore", 0], "filename_prefix": "pixels"}
+        prompt["save"] = {"class_type": "SaveImage", "inputs": save}
+        if name is not None:
+            prompt["model"]["inputs"]["model_name"] = name
+        results.append(np.asarray(host.picture(host.run(prompt), "save")))
+    path.unlink()
+    assert np.array_equal(results[0], expected)
+    assert not np.array_equal(results[1], expected)
