@@ -46,19 +46,24 @@ def actors(pid: int) -> list[psutil.Process]:
     return found
 
 
-def memory(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants."""
-    total = 0
+def family(pid: int) -> list[tuple[int, bool, int, float]]:
+    """Return (id, whether it is an actor, resident bytes, processor time) of a process and those below it."""
     try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        members = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
-    for process in family:
+        return []
+    found = []
+    for process in members:
         try:
-            total += process.memory_info().rss
+            with process.oneshot():
+                times, name = process.cpu_times(), "".join(process.cmdline())
+                is_actor = ACTOR in name
+                found.append(
+                    (process.pid, is_actor, process.memory_info().rss, times.user + times.system)
+                )
         except psutil.Error:
             continue
-    return total
+    return found
 
 
 class Run:
@@ -74,6 +79,8 @@ class Run:
             env=environment,
         )
         self.memory: list[int] = []
+        self.seconds: dict[int, tuple[bool, float]] = {}
+        """By process, whether it was an actor, and its processor time."""
 
     def kill_actors(self, count: int, chance: random.Random, spread: float) -> int:
         """Kill `count` actors at random moments; return how many were killed."""
@@ -88,7 +95,11 @@ class Run:
     def wait(self) -> str:
         """Wait for the end and return the output."""
         while self.child.poll() is None:
-            self.memory.append(memory(self.child.pid))
+            members = family(self.child.pid)
+            self.memory.append(sum(size for *_, size, _ in members))
+            for pid, is_actor, _, seconds in members:
+                was_actor, _ = self.seconds.get(pid, (False, 0.0))
+                self.seconds[pid] = (is_actor or was_actor, seconds)
             time.sleep(0.5)
         self.log.seek(0)
         return self.log.read().decode(errors="replace")
@@ -115,6 +126,12 @@ def rate(source: Path, target: Path, workers: int) -> dict[str, object]:
         "pictures_a_second": round((len(times) - 1) / (times[-1] - times[0]), 2),
         "memory_gb_half_way_and_at_the_end": [
             round(max(part, default=0) / 1e9, 2) for part in (run.memory[:half], run.memory[half:])
+        ],
+        "processor_seconds_of_actors_and_of_all_else": [
+            round(
+                sum(seconds for is_actor, seconds in run.seconds.values() if is_actor == wanted), 1
+            )
+            for wanted in (True, False)
         ],
         "last_line": printed.splitlines()[-1],
     }
