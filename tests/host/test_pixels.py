@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from varestorer_core.assets import TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint.convert import convert
+from varestorer_core.checkpoint import convert
 
 pytestmark = pytest.mark.host
 
