@@ -78,13 +78,13 @@ def load_cleaner(
 
     Raises:
         CheckpointError: if the state dict is not a SwinIR restorer that keeps the picture's size.
-        VARestorerError: if spandrel is not installed.
+        VARestorerError: if spandrel cannot be imported.
     """
     try:
         import spandrel  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise VARestorerError(
-            "The cleaner needs the package spandrel, which is not installed. "
+            f"The cleaner needs the package spandrel, which cannot be imported ({shown(error)}). "
             "Run: pip install 'varestorer[cleaner]'"
         ) from error
     try:

@@ -68,7 +68,7 @@ def load_text_encoder(
 
     Raises:
         CheckpointError: if the folder is not a complete T5 of that width.
-        VARestorerError: if transformers is not installed.
+        VARestorerError: if transformers cannot be imported.
     """
     folder = Path(folder)
     with damage_named(str(folder), _ADVICE):
@@ -84,7 +84,7 @@ def check_folder(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         CheckpointError: if the folder is not a complete T5.
-        VARestorerError: if transformers is not installed.
+        VARestorerError: if transformers cannot be imported.
     """
     with damage_named(str(folder), _ADVICE):
         config, _ = _config_and_tokenizer(folder, None)
@@ -101,7 +101,7 @@ def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]
         )
     except ImportError as error:
         raise VARestorerError(
-            "A prompt needs the package transformers, which is not installed. "
+            f"A prompt needs the package transformers, which cannot be imported ({shown(error)}). "
             "Run: pip install 'varestorer[text]'"
         ) from error
     # No code and no pickled object of the folder is run, and the user is not asked to allow it.
