@@ -27,9 +27,7 @@ def model(host, request):
     """The bundled weights in a file that records another pixel class."""
     path = host.model_file("diffusion_models", f"{request.param}.safetensors")
     state, metadata = read_checkpoint(asset_path(TINY_TRANSFORMER))
-    # At 1M there is no next scale whose rows the appended code map could have.
-    rows = "own" if request.param == "1M" else "next"
-    config = replace(identify(state, metadata).config, pixel_class=request.param, lq_rows=rows)
+    config = replace(identify(state, metadata).config, pixel_class=request.param)
     save_safetensors(state, path, kind="transformer", config=config)
     yield path
     path.unlink()
