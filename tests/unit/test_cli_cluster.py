@@ -101,5 +101,5 @@ def test_a_set_is_degraded_as_without_a_cluster_and_continued(tmp_path, monkeypa
     assert sorted(record["settings"]["number"] for record in records) == list(range(30))
     (spread / "part0" / "picture00000.png").unlink()
     assert main(command) == 0
-    assert "1 degraded, 29 were there already" in capsys.readouterr().out
+    assert "1 degraded, 29 already done" in capsys.readouterr().out
     assert continued.results(spread) == wanted

@@ -172,4 +172,4 @@ def test_a_bucket_is_degraded_on_a_real_ray(store, tmp_path, capsys):
     store.delete_object(Bucket="photos", Key="lq/3.png")
     capsys.readouterr()
     assert main([*command, *cluster]) == 1
-    assert "1 degraded, 1 failed, 5 were there already" in capsys.readouterr().out
+    assert "1 degraded, 1 failed, 5 already done" in capsys.readouterr().out

@@ -168,5 +168,5 @@ def test_a_run_without_these_stages_has_no_crisp_decoder(tmp_path):
 
 
 def test_decoders_of_files_stay_as_they_are(tmp_path):
-    with pytest.raises(SettingError, match="decoder of a file stays"):
+    with pytest.raises(SettingError, match="decoder of a file is not changed"):
         run_stage("student_decoder", settings_for(tmp_path, base=object()))

@@ -33,7 +33,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, micro_run):
     )
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(SettingError, match="worked on by another process"):
+        with pytest.raises(SettingError, match="in use by another process"):
             run_stage("tokenizer", micro_run(tmp_path))
         assert not (tmp_path / "config.json").exists()
     finally:

@@ -107,5 +107,5 @@ def test_pictures_that_are_held_out_are_not_trained_on(tmp_path, photographs):
     assert whole.files
     assert held_out not in whole.files
     held_out.unlink()
-    with pytest.raises(ImageError, match="needs another one to measure itself on"):
+    with pytest.raises(ImageError, match="needs another one for validation"):
         validation_pictures(settings)

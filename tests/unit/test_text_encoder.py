@@ -63,7 +63,7 @@ def test_an_empty_prompt_is_the_end_token_alone(folder):
 
 
 def test_another_width_is_refused_before_loading(folder):
-    with pytest.raises(CheckpointError, match="width 16, the transformer expects 2048"):
+    with pytest.raises(CheckpointError, match="width 16, but the transformer expects 2048"):
         load_text_encoder(folder, channels=2048)
 
 
