@@ -19,19 +19,28 @@ from varestorer_core.models.transformer import VARTransformer
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture(params=["", "start.safetensors"])
+@pytest.fixture(
+    params=[
+        ("", "cpu"),
+        ("start.safetensors", "cpu"),
+        ("", "cuda"),
+        ("start.safetensors", "cuda"),
+    ]
+)
 def commands(tmp_path, request):
     """Return the arguments of every command that the script runs, by stage; from nothing and from a tokenizer file."""
+    start, device = request.param
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\nprintf '%s\\t' \"$@\" >> $RECORD; echo >> $RECORD\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     record = tmp_path / "record"
-    environment = {**os.environ, "PYTHON": str(fake), "RECORD": str(record), "INIT": request.param}
+    environment = {**os.environ, "PYTHON": str(fake), "RECORD": str(record)}
+    environment |= {"INIT": start, "DEVICE": device}
     script = [str(BENCHMARKS / "train_bundled.sh"), "DATA", "RUN"]
     subprocess.run(script, check=True, env=environment)
     lines = [line.rstrip("\t").split("\t") for line in record.read_text().splitlines()]
     arguments = {line[3]: line[4:] for line in lines}
-    assert ("--init" in arguments["tokenizer"]) == bool(request.param)
+    assert ("--init" in arguments["tokenizer"]) == bool(start)
     return arguments
 
 
