@@ -96,6 +96,7 @@ def test_ablations_by_their_names(tmp_path):
         (["student", "--base", "x.pth"], "--base and --vae belong together"),
         (["student", "--base", "x.pth", "--vae", "y.pth"], "--base x.pth: no such file"),
         (["student", "--pixel-class", "0.06M"], "only together with --base"),
+        (["student", "--init", "x.pth"], "--init has an effect only in the stages tokenizer"),
         (["student", "--prompt", "a dog"], "--prompt and --text-encoder belong together"),
         (["teacher", "--accelerate"], "--accelerate trains the student only"),
         (["ablation", "--no-kl"], "The ablation trains every variant itself"),

@@ -176,11 +176,10 @@ def test_another_base_is_refused(tmp_path, files, photos, make_transformer, caps
 
 def test_files_of_another_kind_are_refused(tmp_path, files, make_transformer, capsys):
     base, vae = files
-    for changes, words in (({"lora_rank": 2}, "has adapters"), ({"lq_prior": True}, "a prior")):
-        student = make_transformer(depth=1, embed_dim=16, ffn_dim=16, codebook_dim=4, **changes)
-        torch.save(student.state_dict(), tmp_path / "student.pth")
-        assert distill("student", tmp_path / "x", (tmp_path / "student.pth", vae)) == 1
-        assert words in capsys.readouterr().err
+    student = make_transformer(depth=1, embed_dim=16, ffn_dim=16, codebook_dim=4, lora_rank=2)
+    torch.save(student.state_dict(), tmp_path / "student.pth")
+    assert distill("student", tmp_path / "x", (tmp_path / "student.pth", vae)) == 1
+    assert "has adapters of its own" in capsys.readouterr().err
     assert distill("student", tmp_path / "x", (vae, base)) == 1
     assert "base.pth is a VARestorer transformer, expected a visual" in capsys.readouterr().err
     other = make_transformer(depth=1, embed_dim=16, ffn_dim=16)
@@ -189,6 +188,37 @@ def test_files_of_another_kind_are_refused(tmp_path, files, make_transformer, ca
     assert "six.pth uses 6 bits per token, but vae.pth uses 4" in capsys.readouterr().err
     assert distill("teacher", tmp_path / "x", files) == 1
     assert "there is no teacher to train" in capsys.readouterr().err
+
+
+def test_a_student_can_be_the_base_and_then_there_is_no_teacher(
+    tmp_path, files, photos, make_transformer, caplog
+):
+    student = make_transformer(
+        depth=1, embed_dim=16, ffn_dim=16, codebook_dim=4, lq_prior=True, pixel_class="0.06M"
+    )
+    base = tmp_path / "student.safetensors"
+    save_safetensors(student.state_dict(), base, kind="transformer", config=student.config)
+    assert train(tmp_path / "run", (base, files[1]), photos) == 0
+    assert "there is no teacher" in caplog.text
+    assert ",kl," not in (tmp_path / "run" / "student" / "log.csv").read_text()
+    assert distill("export", tmp_path / "run", None) == 0
+    factors, metadata = read(tmp_path / "run" / "export" / "varestorer_adapter.safetensors")
+    loaded = load_transformer(*read_checkpoint(base))
+    assert load_adapter(factors, metadata, loaded.state_dict(), loaded.config)
+
+
+def test_training_goes_on_from_an_adapter(tmp_path, files, photos, capsys):
+    assert train(tmp_path / "first", files, photos) == 0
+    assert distill("export", tmp_path / "first", None) == 0
+    adapter = tmp_path / "first" / "export" / "varestorer_adapter.safetensors"
+    still = ("--init", adapter, "--learning-rate", 1e-12)
+    assert train(tmp_path / "second", files, photos, *still, steps=1) == 0
+    assert distill("export", tmp_path / "second", None) == 0
+    factors, _ = read(tmp_path / "second" / "export" / adapter.name)
+    for name, value in read(adapter)[0].items():
+        assert torch.equal(factors[name], value), name
+    assert train(tmp_path / "third", files, photos, *still, "--rank", 3) == 1
+    assert "has adapters of rank 2, but this run trains rank 3" in capsys.readouterr().err
 
 
 def test_a_converted_base_keeps_the_hash_of_its_source(tmp_path, files):

@@ -34,7 +34,7 @@ from varestorer_core.distill.train_encoder import EncoderSettings
 from varestorer_core.distill.train_student import StudentSettings, straight_through_codes
 from varestorer_core.distill.train_teacher import TeacherSettings
 from varestorer_core.distill.train_tokenizer import TokenizerSettings
-from varestorer_core.errors import CheckpointError
+from varestorer_core.errors import CheckpointError, SettingError
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.tokenizer import VisualTokenizer
 from varestorer_core.models.transformer import VARTransformer
@@ -196,6 +196,29 @@ def test_adapter_run_trains_and_exports_only_adapters(tmp_path):
     with safe_open(path, "pt") as file:
         assert file.metadata()["varestorer.kind"] == "adapter"
         assert all(".lora_" in name for name in file.keys())  # noqa: SIM118
+
+
+def test_the_decoder_can_train_with_the_student(tmp_path):
+    together = StudentSettings(batch=2, train_decoder=True)
+    settings = settings_for(tmp_path, student_settings=together)
+    for stage in ("tokenizer", "teacher"):
+        run_stage(stage, settings)
+    before = adapted_tokenizer(settings).decoder.state_dict()
+    run_stage("student", settings)
+    trained = weights_of(tmp_path / "student")
+    after = adapted_tokenizer(settings)
+    for name, value in after.decoder.state_dict().items():
+        assert torch.equal(value, trained[f"decoder.{name}"])
+    assert any(not torch.equal(before[name], trained[f"decoder.{name}"]) for name in before)
+    # Stages before the student's end do not have it.
+    alone = adapted_tokenizer(settings, before="student").decoder.state_dict()
+    assert all(torch.equal(before[name], value) for name, value in alone.items())
+    tokenizer_file = run_export(settings, "")[1]
+    with safe_open(tokenizer_file, "pt") as file:
+        config = tokenizer_config(json.loads(file.metadata()["varestorer.config"]))
+    assert config.pixel_class == TRANSFORMER.pixel_class
+    with pytest.raises(SettingError, match="needs a loss of the picture"):
+        StudentSettings(train_decoder=True, mse=0, perceptual_weight=0)
 
 
 def test_student_starts_as_a_copier():

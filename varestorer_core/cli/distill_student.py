@@ -153,6 +153,10 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
     full_size = args.base is not None
     if full_size:
         default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=_FULL_SIZE_BATCH)
+    if full_size and args.train_decoder:
+        raise UsageError(
+            "--train-decoder trains a run's own decoder; that of --vae stays as it is."
+        )
     if full_size and given.get("lora_rank") == 0:
         raise UsageError("--base trains adapters only: specify a --rank of at least 1.")
     checkpointing = full_size if args.checkpointing is None else args.checkpointing

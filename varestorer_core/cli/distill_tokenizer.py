@@ -17,7 +17,8 @@ def add_tokenizer_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="initialise from this tokenizer, with the same bits and widths, and as many "
-        "residual blocks per level or fewer",
+        "residual blocks per level or fewer; with --base: continue these adapters, or those in "
+        "varestorer.pth",
     )
     group.add_argument(
         "--commitment",
@@ -42,9 +43,10 @@ def check_init(args: argparse.Namespace) -> None:
     """
     if args.init is None:
         return
-    if args.stage not in ("tokenizer", "all") or args.base is not None:
+    files = args.base is not None
+    if args.stage not in (("student", "all") if files else ("tokenizer", "all")):
         raise UsageError(
-            "--init has an effect only in the stages tokenizer and all, without --base."
+            "--init has an effect only in the stages tokenizer and all, and with --base in the student's."
         )
     if not args.init.is_file():
         raise UsageError(f"--init {args.init}: no such file.")

@@ -49,11 +49,10 @@ class BaseFiles:
         tokenizer, transformer = _config(self.vae, "tokenizer"), _config(self.base, "transformer")
         assert isinstance(tokenizer, TokenizerConfig)
         assert isinstance(transformer, TransformerConfig)
-        if transformer.lora_rank or transformer.lq_prior:
+        if transformer.lora_rank:
             raise CheckpointError(
-                f"{self.base.name} is a student already: it has "
-                f"{'adapters' if transformer.lora_rank else 'a prior towards the LQ bits'}. Expected a base that "
-                f"predicts scale by scale, such as {_BASE_SOURCE}."
+                f"{self.base.name} has adapters of its own. Expected a base without, such as {_BASE_SOURCE}; to "
+                "continue the training of adapters, give their base, and the file with --init."
             )
         if tokenizer.codebook_dim != transformer.codebook_dim:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Initialisation of a tokenizer from a trained one, which may have fewer residual blocks per level.
+"""Initialisation of a tokenizer from a trained one, which may have fewer residual blocks per level, and of adapters.
 
 The last convolution of additional blocks is initialised to zero, so that the network initially computes the same as
 that of the file, and the additional blocks refine it.
@@ -6,6 +6,7 @@ that of the file, and the additional blocks refine it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from ..checkpoint import load_tokenizer, read_checkpoint
 from ..checkpoint.save import sha256
 from ..config import TokenizerConfig
 from ..errors import SettingError
+from ..lora.factors import LORA_SUFFIXES
+from ..lora.file import load_adapter
 from ..models.autoencoder import ResidualBlock
 from ..models.tokenizer import VisualTokenizer
+from ..models.transformer import VARTransformer
 
 _SHAPES = {
     "codebook_dim": "bits per token",
@@ -84,3 +88,41 @@ def _check_shapes(found: TokenizerConfig, wanted: TokenizerConfig, path: Path) -
             f"--init {path.name} does not fit the run's tokenizer: it has {', '.join(different)}. Use a file with the "
             "same bits and widths, or specify the file's shape with --config."
         )
+
+
+@torch.no_grad()
+def start_from_adapter(
+    student: VARTransformer, path: Path, base_sha256: str, pixel_class: str
+) -> None:
+    """Copy the adapters of a file into a student with adapters, in place.
+
+    Args:
+        student: with adapters of the file's rank.
+        path: an adapter, or a whole model with adapters such as varestorer.pth, of which only those are used.
+        base_sha256: hash of the base's file.
+        pixel_class: pixel class of the base, which that of the run may differ from.
+
+    Raises:
+        CheckpointError: if the file is not an adapter, damaged, or for another base.
+        SettingError: if its adapters have another rank, or some are missing.
+    """
+    parameters = dict(student.named_parameters())
+    base = {name.replace(".linear.", "."): value for name, value in parameters.items()}
+    config = replace(student.config, pixel_class=pixel_class)
+    tensors, metadata = read_checkpoint(path, kind="transformer")
+    found = load_adapter(tensors, metadata, base, config, base_sha256=base_sha256, name=path.name)
+    wanted = [name for name in parameters if name.endswith(LORA_SUFFIXES)]
+    ranks = {pair.down.shape[0] for pair in found.values()}
+    if ranks != {student.config.lora_rank}:
+        raise SettingError(
+            f"--init {path.name} has adapters of rank {', '.join(map(str, sorted(ranks)))}, but this run trains rank "
+            f"{student.config.lora_rank}. Give --rank with that of the file."
+        )
+    if len(wanted) != 2 * len(found):
+        raise SettingError(
+            f"--init {path.name} adapts {len(found)} matrices, but a student has adapters on {len(wanted) // 2}. Give "
+            "an adapter that `varestorer distill` wrote, or the released model."
+        )
+    for name in wanted:
+        module, factor = name.removesuffix(".weight").rsplit(".", 1)
+        parameters[name].copy_(getattr(found[module], factor.removeprefix("lora_")))

@@ -44,6 +44,8 @@ _SETTINGS = {"student_decoder": "decoder", "crisp_decoder": "crisp"}
 """Stages whose settings have another name than the stage."""
 _LOOP = ("steps", "learning_rate", "warmup", "weight_decay", "clip", "accumulate", "ema", "seed")
 _SPEED_ONLY = ("checkpointing",)
+_INITIALISED = ("tokenizer", "student")
+"""Stages that can start from a file."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
         "tokenizer": to_dict(settings.tokenizer),
         "transformer": to_dict(settings.transformer),
         "processes": settings.processes.count,
-        "init": init_record(settings.init) if settings.init and stage == "tokenizer" else None,
+        "init": init_record(settings.init) if settings.init and stage in _INITIALISED else None,
         "data": _data(settings),
         "validation": _validation(settings),
         "prompt": None if prompt is None else _digest(prompt.cpu().numpy().tobytes()),

@@ -22,7 +22,8 @@ from ..train_encoder import EncoderStage
 from ..train_student import StudentSettings, StudentStage
 from ..train_teacher import TeacherStage
 from ..train_tokenizer import TokenizerStage
-from .config import with_own_config
+from ..warm_start import start_from_adapter
+from .config import base_record, with_own_config
 from .lock import locked
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
@@ -63,7 +64,7 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
 
 def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -> bool:
     with settings.processes.first_in_turn():
-        settings = with_own_config(settings)
+        settings = _without_teacher(with_own_config(settings))
         loop = loop_settings(stage, settings)
     # Before pictures are drawn and a state is overwritten, since files of earlier stages may be missing or damaged.
     built = build_stage(stage, settings, loop)
@@ -77,6 +78,15 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
     if reached < loop.steps:
         _log.info("%s stopped at step %d of %d; --resume continues", stage, reached, loop.steps)
     return reached >= loop.steps
+
+
+def _without_teacher(settings: RunSettings) -> RunSettings:
+    """Return the settings without the KL to the teacher if the base is a student, which is none."""
+    student = settings.student_settings
+    if settings.base is None or not settings.transformer.lq_prior or not student.kl:
+        return settings
+    _log.info("%s is a student, so there is no teacher: the KL is left out", settings.base.base)
+    return dataclasses.replace(settings, student_settings=dataclasses.replace(student, kl=0.0))
 
 
 def loop_settings(stage: StageName, settings: RunSettings) -> LoopSettings:
@@ -128,11 +138,15 @@ def build_stage(
         return _decoder_stage(stage, settings, loop, pictures)
     student = student or settings.student_settings
     held_out = HeldOut(pictures, device, student.degradation, student.batch)
-    return StudentStage(
+    built = StudentStage(
         trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), trained_teacher(settings),
         loop.seed, held_out, settings=student, device=device,
         prompt=settings.prompt, processes=settings.processes,
     )  # fmt: skip
+    if settings.base is not None and settings.init is not None:
+        base = base_record(settings)["base"]
+        start_from_adapter(built.student, settings.init, base["sha256"], base["pixel_class"])
+    return built
 
 
 def _decoder_stage(
