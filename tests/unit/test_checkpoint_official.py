@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from varestorer_core.checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core.checkpoint import (
+    identify,
+    load_tokenizer,
+    load_transformer,
+    read_checkpoint,
+    save_safetensors,
+)
 from varestorer_core.cli.main import main
 
 _spec = importlib.util.spec_from_file_location(
@@ -78,6 +85,32 @@ def test_a_training_checkpoint_of_infinity(tmp_path, make_transformer):
         path,
     )
     assert_same_network(load_transformer(*read_checkpoint(path, kind="transformer")), transformer)
+
+
+def test_the_command_restores_with_a_training_checkpoint(
+    tmp_path, make_transformer, make_tokenizer
+):
+    """As with the bare weights: `trainer.gpt_fsdp` is found, whatever lies beside it."""
+    transformer, tokenizer = make_transformer(pixel_class="0.25M"), make_tokenizer()
+    state = transformer.state_dict()
+    save_safetensors(
+        tokenizer.state_dict(), tmp_path / "vae.safetensors", kind="tokenizer", config=tokenizer.config
+    )  # fmt: skip
+    save_safetensors(
+        state, tmp_path / "bare.safetensors", kind="transformer", config=transformer.config
+    )
+    trainer = {"config": {}, "gpt_fsdp": state, "gpt_fsdp_opt": {"state": {}}}
+    torch.save({"epoch": 1, "trainer": trainer}, tmp_path / "ar-ckpt.pth")
+    Image.new("RGB", (20, 12), "orange").save(tmp_path / "a.png")
+    results = []
+    for model in ("bare.safetensors", "ar-ckpt.pth"):
+        assert main(["inspect", str(tmp_path / model)]) == 0
+        out = tmp_path / f"{model}.png"
+        words = ["restore", tmp_path / "a.png", "-o", out, "--model", tmp_path / model]
+        words += ["--vae", tmp_path / "vae.safetensors", "--overlap", 16, "--device", "cpu"]
+        assert main([str(word) for word in words]) == 0
+        results.append(out.read_bytes())
+    assert results[0] == results[1]
 
 
 def test_all_that_is_there_and_more_is_used(files, capsys, caplog):
