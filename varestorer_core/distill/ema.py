@@ -56,7 +56,9 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, parameters = zip(*self._pairs(), strict=True)
         # All at once: on a GPU, one kernel for many tensors instead of one for each.
-        torch._foreach_lerp_(list(averages), [p.float() for p in parameters], 1 - decay)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            list(averages), [p.float() for p in parameters], 1 - decay
+        )
 
     @torch.no_grad()
     def apply(self) -> None:

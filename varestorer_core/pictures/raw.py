@@ -80,7 +80,7 @@ def _developed(process: subprocess.Popen[bytes], path: Path) -> tuple[np.ndarray
     if "shape" not in answer:
         return None, str(answer.get("error", ""))
     color = np.empty(answer["shape"], np.uint16)
-    whole = memoryview(color).cast("B")
+    whole = color.reshape(-1).view(np.uint8).data
     done = 0
     while count := process.stdout.readinto(whole[done:]):  # pyright: ignore[reportAttributeAccessIssue]
         done += count
