@@ -18,7 +18,7 @@ from .errors import CheckpointError, VARestorerError
 from .kernels import foreign_layers
 from .official_files import CLEANER
 from .tiles.batching import is_out_of_memory
-from .wording import shown
+from .wording import counted, shown
 
 _MULTIPLE = 64
 """Eight pixels per token of SwinIR's feature map times a window of eight tokens."""
@@ -113,8 +113,8 @@ def load_cleaner(
     broken = [key for key, value in descriptor.model.state_dict().items() if not is_finite(value)]
     if broken:
         raise CheckpointError(
-            f"{name} has {len(broken)} tensors with NaN or infinite values (first: {broken[0]}). It is damaged; "
-            "download it again."
+            f"{name} has {counted(len(broken), 'tensor')} with NaN or infinite values (first: {broken[0]}). "
+            "It is damaged; download it again."
         )
     network = descriptor.model.eval().requires_grad_(False)
     return Cleaner(network.to(device=device, dtype=dtype), compute_dtype)

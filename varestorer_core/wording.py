@@ -18,6 +18,11 @@ def shown(text: object, longest: int = LONGEST) -> str:
     return "".join(map(_escaped, text[:longest])) + cut
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 tensor" or "3 tensors"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _escaped(letter: str) -> str:
     if letter.isprintable():
         return letter

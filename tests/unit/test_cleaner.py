@@ -111,7 +111,7 @@ def test_values_that_are_not_finite_are_refused():
     state = tiny_swinir()
     state["conv_first.1.weight"][0, 0, 0, 0] = float("nan")
     with pytest.raises(
-        CheckpointError, match=r"1 tensors with NaN or infinite values \(first: conv_first"
+        CheckpointError, match=r"1 tensor with NaN or infinite values \(first: conv_first"
     ):
         load_cleaner(state, name="a.ckpt")
 

@@ -11,7 +11,7 @@ from ..config import TokenizerConfig, TransformerConfig
 from ..models.layers import BlankLayers
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
-from ..wording import shown
+from ..wording import counted, shown
 
 _FIRST = 3  # names quoted per problem
 
@@ -43,7 +43,7 @@ def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
     return [
-        f"{len(names)} {'parameter' if len(names) == 1 else 'parameters'} {what} ({_first(names)})."
+        f"{counted(len(names), 'parameter')} {what} ({_first(names)})."
         for names, what in (
             (missing, "missing"),
             (unexpected, "unexpected"),
@@ -97,7 +97,7 @@ def value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if not bad:
         return []
-    return [f"{len(bad)} parameters have NaN or infinite values ({_first(bad)})."]
+    return [f"{counted(len(bad), 'parameter')} with NaN or infinite values ({_first(bad)})."]
 
 
 def _first(names: list[str]) -> str:

@@ -22,6 +22,7 @@ from ..models.attention import AttentionFn
 from ..models.layers import BlankLayers
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from ..wording import counted
 from .border import damage_named
 from .check import (
     expected_parameters,
@@ -211,7 +212,7 @@ def _fill(
             release_mapped(stored)
     if broken:
         raise CheckpointError(
-            f"{name} has {len(broken)} parameters with values that are NaN, infinite or beyond the "
+            f"{name} has {counted(len(broken), 'parameter')} with values that are NaN, infinite or beyond the "
             f"range of the requested type (first: {broken[0]}). Download it again, or use bfloat16."
         )
     model.load_state_dict(filled, strict=True, assign=True)

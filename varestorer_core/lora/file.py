@@ -20,6 +20,7 @@ from ..checkpoint.mapped import off_the_map
 from ..checkpoint.save import BASE_SHA256
 from ..config import TransformerConfig
 from ..errors import CheckpointError
+from ..wording import counted
 from .factors import LowRank, low_ranks, split_adapter
 from .spellings import our_spelling
 
@@ -81,7 +82,7 @@ def load_adapter(
     broken = [key for key, tensor in factors.items() if not is_finite(tensor)]
     if broken:
         raise CheckpointError(
-            f"{name} has {len(broken)} factors with NaN or infinite values (first: "
+            f"{name} has {counted(len(broken), 'factor')} with NaN or infinite values (first: "
             f"{broken[0]}). It is damaged, or its training failed."
         )
     try:
