@@ -68,8 +68,11 @@ def test_runs_as_it_is_and_a_second_run_is_cached(host, name):
 @pytest.mark.parametrize("name", workflow_files.NEEDED)
 def test_says_which_files_are_missing(host, name):
     """Ours and the host's own loaders alike, before anything runs."""
+    # A text that is shown is an output of its own, for which the host accepts a part of the prompt and raises nothing.
+    prompt = workflow_files.to_prompt(host, workflow_files.read(name))
+    prompt = {k: node for k, node in prompt.items() if node["class_type"] != "PreviewAny"}
     with pytest.raises(host.Error) as caught:
-        host.run(workflow_files.to_prompt(host, workflow_files.read(name)))
+        host.run(prompt)
     for file in workflow_files.NEEDED[name]:
         assert file in str(caught.value)
 
