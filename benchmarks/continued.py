@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -110,26 +111,28 @@ def restore_arguments(source: Path, target: Path) -> list[str]:
 
 
 def run(
-    source: Path, target: Path, command: list[str], kill_after: float | None = None
+    source: Path, target: Path, command: list[str], kill_at: int | None = None, delay: float = 0.0
 ) -> tuple[int | None, str]:
-    """Run the command; return its exit code (None if it was killed) and its last line."""
+    """Run the command; return its exit code (None if it was killed) and its last line.
+
+    Args:
+        kill_at: number of results in the target after which it is killed.
+        delay: seconds between that result and the kill.
+    """
     arguments = [*command, *restore_arguments(source, target)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(arguments, stdout=log, stderr=subprocess.DEVNULL)
-        try:
-            code = child.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        while child.poll() is None:
+            if kill_at is not None and sum(1 for _ in target.rglob("*.png")) >= kill_at:
+                time.sleep(delay)
+                child.kill()
+            time.sleep(0.02)
+        code = child.returncode
+        if code == -signal.SIGKILL:
             return None, ""
         log.seek(0)
         lines = log.read().decode().splitlines()
         return code, lines[-1] if lines else ""
-
-
-def _seconds_to_start(folder: Path, begun: float) -> float:
-    """Return the seconds from the start of a run to its first result."""
-    return min(path.stat().st_mtime for path in folder.rglob("*.png")) - begun
 
 
 def main() -> int:
@@ -154,20 +157,14 @@ def campaign(pictures: int, kills: int, seed: int, command: list[str]) -> dict[s
     with tempfile.TemporaryDirectory() as place:
         source, whole, torn = (Path(place, name) for name in ("in", "whole", "torn"))
         fill(source, pictures, seed)
-        begun, begun_at = time.perf_counter(), time.time()
+        begun = time.perf_counter()
         code, last = run(source, whole, command)
         seconds = time.perf_counter() - begun
         twice, killed, kept = 0, 0, []
-        start = _seconds_to_start(whole, begun_at)
         before: dict[str, int] = {}
-        # The moments are spread over the run, so each part finishes about its share of the pictures.
-        while killed < kills:
-            ended, _ = run(
-                source,
-                torn,
-                command,
-                start + chance.uniform(0, 2 * (seconds - start) / (kills + 1)),
-            )
+        # Counted in results, since a shared machine is not always as fast.
+        for done in sorted(chance.sample(range(1, len(results(whole))), kills)):
+            ended, _ = run(source, torn, command, done, chance.uniform(0, seconds / pictures))
             now = finished(torn)
             twice += sum(now.get(path) != written for path, written in before.items())
             before = now
