@@ -76,7 +76,7 @@ FLAN_T5_XL = OfficialFile(
 CLEANER = OfficialFile(
     "general_swinir_v1.ckpt", "lxq007/DiffBIR", "upscale_models", markers=("general_swinir",)
 )
-"""DiffBIR's SwinIR, which the official model expects before it."""
+"""DiffBIR's SwinIR, which preprocesses the official model's input."""
 
 # A longer marker takes precedence over a shorter one that it contains.
 _FILES = (

@@ -1,10 +1,10 @@
 """Adapters as ComfyUI weight patches: they are merged when the model is loaded onto its device.
 
-The factors are LoRA patches like any other. The biases that an adapter scales are not: the host
-patches and moves only the parameters of leaf modules one by one, and a patch on a parameter that
-sits beside child modules, as `ca.v_bias` does, is dropped silently. Those few vectors become
-object patches instead, which the host puts in and takes out together with the weights. So does the
-configuration under an adapter of a student that was trained without sight of finer scales.
+The factors are ordinary LoRA patches. The biases that an adapter scales are not: the host patches
+and moves only parameters of leaf modules, and silently drops a patch on a parameter of a module that
+has child modules, such as `ca.v_bias`. Those few vectors become object patches instead, which the
+host applies and removes together with the weights. So does the configuration if the adapter belongs
+to a student without cross-scale attention.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _RECOMMENDED = "varestorer_recommended"
 
 
 def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPatcher:
-    """Return a clone of a model with an adapter added; the model itself stays as it is.
+    """Return a clone of a model with an adapter added; the model itself is not changed.
 
     Args:
         patcher: from `load_model`, with or without adapters.
-        name: menu entry of an adapter, or of a model with one inside, such as varestorer.pth.
-        strength: 0 is exactly the model, 1 the adapted one.
+        name: menu entry of an adapter, or of a model that contains one, such as varestorer.pth.
+        strength: 0 is exactly the model, 1 the fully adapted one.
 
     Raises:
-        CheckpointError: if the file is not an adapter, or for another model.
+        CheckpointError: if the file is not an adapter, or is an adapter for another model.
     """
     from ...varestorer_core.checkpoint import identify, unwrap
     from ...varestorer_core.lora.factors import text_biases
@@ -69,7 +69,7 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     }
     patched.add_patches(patches, strength)
     for bias in text_biases(owners):
-        # Of the model as its adapters so far leave it: several scale one after the other.
+        # Apply to the model with its previous adapters; scales multiply.
         value = patcher.get_model_object(bias).detach()
         faded = nn.Parameter(value * (1 - strength), requires_grad=False)
         patched.add_object_patch(bias, faded)
@@ -79,13 +79,13 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
 
 
 def recommendation(patcher: ModelPatcher) -> str:
-    """Return in words what the adapters of a model recommend; empty if nothing."""
+    """Return the settings that the adapters of a model recommend as text; empty if there are none."""
     settings = _recommended_by_adapters(patcher)
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def recommended_settings(patcher: ModelPatcher) -> dict[str, Any]:
-    """Return the settings that suit a model with its adapters, by name; the last adapter's where they differ."""
+    """Return the settings that suit a model with its adapters, by name; later adapters take precedence."""
     detail = recommended_detail(patcher.model.config)
     return {"detail": detail, **_recommended_by_adapters(patcher)}
 

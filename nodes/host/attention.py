@@ -8,7 +8,7 @@ from comfy.ldm.modules import attention as kernels
 from torch import Tensor
 
 _IN_PARTS = ("attention_sub_quad", "attention_split")
-"""The host's kernels for devices without fused attention: they keep the scores in parts that fit."""
+"""The host's kernels for devices without fused attention: they compute the scores in chunks that fit into memory."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -23,9 +23,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         (B, H, Lq, D).
     """
     # The default 1 / sqrt(D) is kept: older ComfyUI versions ignore another scale silently.
-    # Fast kernels exist for half types only and may approximate: in float32 the plain fused one runs, and where the
-    # host has none, the one that works in parts.
-    # On a CPU the core's runs, so that the command line computes the same bits.
+    # Fast kernels exist for half precision only and may approximate: float32 uses PyTorch's, or the chunked kernel
+    # where the host has selected one.
+    # A CPU uses the core's attention, so that the command line computes the same bits.
     if q.device.type == "cpu":
         from ...varestorer_core.models.attention import attention as core_attention
 
@@ -43,7 +43,7 @@ attention.is_plain_on_cpu = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def is_fused(device: torch.device) -> bool:
-    """Tell whether attention on a device keeps its scores out of memory, as the host's own estimates decide it."""
+    """Return whether attention on a device is fused (scores are not stored), by the host's own criterion."""
     if device.type == "cpu":
         return True
     return mm.xformers_enabled() or mm.pytorch_attention_flash_attention()

@@ -13,8 +13,8 @@ from ...varestorer_core.errors import SettingError
 
 
 def cleaner_bytes(pixels: int) -> int:
-    """Return the memory for cleaning so many pixels."""
-    # Attention windows over eight-fold unshuffled pixels: some 400 floats a pixel.
+    """Return the memory in bytes for cleaning that many pixels."""
+    # Window attention after pixel unshuffling by 8: about 400 floats a pixel.
     return pixels * 400 * 4
 
 
@@ -22,21 +22,22 @@ def cleaner_bytes(pixels: int) -> int:
 def ready_cleaner(
     upscale_model: Any, tile_bytes: int, dtype: torch.dtype
 ) -> Iterator[tuple[Any, Any]]:
-    """Have a cleaner ready for the time of a `with` block, in which other models are to be loaded.
+    """Keep a cleaner loaded during a `with` block that loads other models.
 
-    Newer ComfyUI versions manage upscale models: load the patcher together with the other model, so that neither is
-    unloaded for the other. Older ones do not: the cleaner is moved to the device first, as their own node does.
+    Newer ComfyUI versions manage upscale models: load the returned patcher together with the other model, so that
+    neither is unloaded for the other. Older versions do not: the cleaner is moved to the device first, as by their
+    own node.
 
     Args:
-        upscale_model: what Load Upscale Model returns, or None for no cleaner.
+        upscale_model: UPSCALE_MODEL, or None for no cleaner.
         tile_bytes: memory that one tile needs besides the weights.
-        dtype: in which the VAE decodes, and the cleaner multiplies.
+        dtype: dtype of the VAE's decoder, used by the cleaner's matrix multiplications.
 
     Yields:
         The core's Cleaner or None, and its ModelPatcher or None.
 
     Raises:
-        SettingError: for a model that enlarges, or is not one for RGB pictures.
+        SettingError: if the model enlarges, or does not map RGB to RGB.
     """
     if upscale_model is None:
         yield None, None

@@ -17,7 +17,7 @@ _ADAPTERS = "loras"
 
 
 def convertible_files() -> list[str]:
-    """Return the files that are not safetensors yet, as "folder/name"; never an empty menu."""
+    """Return the files that are not safetensors yet, as "folder/name", or the official file if there are none."""
     found = [
         f"{folder}/{name}"
         for folder in _FOLDERS
@@ -37,13 +37,13 @@ def locate(file: object) -> Path | None:
 
 
 def convert_file(file: str | None, dtype: str, *, adapter_only: bool) -> str:
-    """Write the safetensors of a menu entry beside it, and return "folder/name" of what was written.
+    """Convert a menu entry to safetensors in the same folder, and return the result as "folder/name".
 
-    An adapter goes into models/loras, where its loader looks for it.
+    Adapters are written to models/loras, where Load VARestorer Adapter finds them.
 
     Raises:
-        SettingError: if no file is chosen, it is not there, or the result is.
-        CheckpointError: if it cannot be converted.
+        SettingError: if no file is chosen, it does not exist, or the result already exists.
+        CheckpointError: if the file cannot be converted.
     """
     from ...varestorer_core.checkpoint import convert
 

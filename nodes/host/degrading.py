@@ -1,4 +1,4 @@
-"""Degrading IMAGE batches by the core's presets."""
+"""Degrading IMAGE batches with the core's presets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PRESET_NAMES = tuple(PRESETS)
 def degrade_images(
     images: list[Tensor], presets: list[str], scales: list[float], seeds: list[int]
 ) -> list[Tensor]:
-    """Return degraded IMAGE batches; of lists that are shorter than others the last entry repeats.
+    """Return degraded IMAGE batches; the last entry of shorter lists is repeated.
 
-    Pictures count through all batches, as through the files that the command is given: picture i
-    draws by the seed and i.
+    Pictures are numbered across all batches, like the files of `varestorer degrade`: picture i uses a generator
+    seeded with the seed and i.
     """
     counts = [len(image) for image in images]
     firsts = [0, *accumulate(counts)]
@@ -36,7 +36,7 @@ def degrade_images(
         for index, picture in enumerate(to_pictures(image), first):
             generator = picture_generator(_entry(seeds, run), index)
             scale = _entry(scales, run)
-            # Also within a picture: a large one takes a while.
+            # Progress within a picture too, because a large one needs a while.
             on_step = progress.part(done, total)
             preset = _entry(presets, run)
             degraded.append(degrade(picture, preset, generator, scale=scale, on_step=on_step))

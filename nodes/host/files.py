@@ -1,4 +1,4 @@
-"""Model files: what the host's folders hold, which file a name means, and reading it safely."""
+"""Model files: menus of the host's folders, resolving names, and safe reading."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) ->
     """Return the menu of one of the host's model folders, the bundled model first.
 
     ComfyUI shows an empty menu as "undefined", so it contains a hint with the file and its folder instead. The hint is
-    more than the file's name, or ComfyUI would treat the file as present and offer no download. Adapters are also
-    searched for inside models.
+    longer than the file's name; otherwise ComfyUI would treat the file as present and not offer a download. The menu
+    of adapters also lists models that may contain one.
     """
     names = [
         name
@@ -51,18 +51,18 @@ def missing_reason(
     """Return why a menu entry cannot be used, in one sentence, or None if it can.
 
     Args:
-        name: None if it comes through a link and is not known yet; scripts may send anything.
-        official: the usual file of this kind, to be named where the missing file is not a known one.
+        name: None if it comes through a link and is not known yet; scripts may send any type.
+        official: the official file of this kind, named in the message if the missing file is unknown.
     """
     if name is None or (bundled and name == BUNDLED):
         return None
-    if not isinstance(name, str):  # what scripts send is not checked by the host
+    if not isinstance(name, str):  # the host does not check what scripts send
         return f"The name of a file of models/{folder} was expected, got {shown(name)}. Choose one in the menu."
     if _place_of(folder, name):
         return None
     name = name.partition(_GOES_TO)[0]
-    # Of a file that belongs in another folder, such as a VAE in the menu of models, the address is
-    # that of the file all the same: it is what the user asked for.
+    # A known file keeps its own source even if it belongs in another folder, such as a VAE in the
+    # menu of models, because the user asked for this file.
     known = official_file(name)
     source = (known or official).source
     place = known.folder if known and known.folder in _places(folder) else folder
@@ -79,12 +79,12 @@ def _has_adapter(name: str) -> bool:
 
 
 def _places(folder: str) -> tuple[str, ...]:
-    """Return the folders of a menu: that of adapters holds the models that have one inside, too."""
+    """Return the folders of a menu; adapters may also be inside models."""
     return (folder, "diffusion_models") if folder == "loras" else (folder,)
 
 
 def _place_of(folder: str, name: str) -> str | None:
-    """Return the folder that holds a menu entry, or None."""
+    """Return the folder that contains a menu entry, or None."""
     return next((p for p in _places(folder) if name in folder_paths.get_filename_list(p)), None)
 
 
@@ -94,14 +94,14 @@ def read_model(
     """Read the weights of a menu entry.
 
     Args:
-        bundled_file: the asset that `BUNDLED` stands for.
+        bundled_file: the asset that `BUNDLED` refers to.
 
     Returns:
-        The state dict and the metadata (empty if the file has none). Files of a split model
-        ("-00001-of-00002") are read together, whichever of them was chosen.
+        The state dict and the metadata (empty if the file has none). All files of a split model
+        ("-00001-of-00002") are read, whichever of them was chosen.
 
     Raises:
-        CheckpointError: if the file is gone, is damaged, or holds more than tensors.
+        CheckpointError: if the file is missing or damaged, or contains objects other than tensors.
     """
     if not name:
         raise CheckpointError(
@@ -124,7 +124,7 @@ def read_model(
 
 
 def _all_parts(name: str) -> list[str]:
-    """Return the names of all files of a split model, or just the name."""
+    """Return the names of all files of a split model, or the name alone."""
     match = _SHARD.search(name)
     if match is None:
         return [name]
@@ -163,7 +163,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
             f"{name} cannot be read: it is damaged, incomplete or not a model file. Download it again."
         ) from error
     except Exception as error:
-        # The safetensors reader raises a type of its own, which only its package names.
+        # The safetensors reader raises its own exception type, which this module does not import.
         if type(error).__name__ != "SafetensorError":
             raise
         raise CheckpointError(
@@ -175,7 +175,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _is_misnamed(path: Path) -> bool:
-    """Tell whether a file has another format than the host, which goes by the ending, takes it for."""
+    """Return whether a file's format differs from its extension, by which the host selects the reader."""
     from ...varestorer_core.checkpoint.files import file_format
 
     named_safetensors = path.suffix.lower() in (".safetensors", ".sft")

@@ -1,4 +1,4 @@
-"""Text to picture on the host's models: the multi-step teacher behind a LATENT."""
+"""Text-to-image generation on the host's models: the multi-step teacher returns a LATENT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .stages import text_features
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-# The schedules' ratios are height / width; people say width : height.
+# The schedules' ratios are height / width; the menu shows width : height.
 _NAMED = {
     1.0: "1:1",
     0.8: "5:4",
@@ -39,7 +39,7 @@ RATIO_NAMES = {name: ratio for ratio, name in _NAMED.items() if ratio in RATIOS}
 """Menu entry (width : height) to the ratio of a schedule."""
 
 PIXELS = ("auto", *PIXEL_CLASSES)
-"""Menu of picture sizes; "auto" is what the model file says."""
+"""Menu of picture sizes; "auto" uses the size stored in the model file."""
 
 
 def generate_latent(
@@ -58,8 +58,8 @@ def generate_latent(
 ) -> dict[str, Tensor]:
     """Return the LATENT (B, d, h, w) of generated pictures.
 
-    Picture i of a batch has the seed `seed` + i and is generated on its own, so it is the same
-    whatever the batch, and a batch needs no more memory than one.
+    Picture i of a batch uses the seed `seed` + i and is generated separately, so it does not depend on
+    the batch size, and a batch needs no more memory than one picture.
     """
     from ...varestorer_core.models.bsq import dequantize
     from ...varestorer_core.models.generation import generate
@@ -107,10 +107,10 @@ def _prompt(conditioning: list | None, channels: int) -> Tensor | None:
 
 
 def _bytes(patcher: ModelPatcher, schedule: ScaleSchedule, *, guided: bool) -> int:
-    """Return the memory of one picture: the finest scale's activations, and keys and values."""
+    """Return the memory in bytes of one picture: activations of the finest scale, and the key/value cache."""
     config = patcher.model.config
     size = patcher.model.compute_dtype.itemsize
-    # One layer's keys and values exist twice for a moment, joined and in parts.
+    # One layer's keys and values briefly exist twice, while they are concatenated.
     cached = 2 * (config.depth + 1) * schedule.num_tokens * config.embed_dim * size
     work = tile_bytes(patcher, schedule.sizes[-1], schedule.num_tokens)
     return (1 + guided) * (work + cached)

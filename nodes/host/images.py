@@ -1,4 +1,4 @@
-"""Between the host's IMAGE batches (B, H, W, C) and the core's pictures (3, H, W) in [0, 1]."""
+"""Conversion between the host's IMAGE batches (B, H, W, C) and the core's pictures (3, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def to_pictures(image: Tensor) -> list[Tensor]:
     """Split an IMAGE batch into pictures.
 
     Args:
-        image: (B, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA, alpha is left out) channels.
+        image: (B, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA, alpha is dropped) channels.
 
     Returns:
-        B pictures (3, H, W), float32 in [0, 1], on the CPU. Where alpha is 0, the colours of the nearest visible
-        pixels.
+        B pictures (3, H, W), float32 in [0, 1], on the CPU. Pixels with alpha 0 have the colours of the nearest
+        visible pixels.
 
     Raises:
         ImageError: for another shape, an empty batch, or NaN or infinite values.
@@ -46,14 +46,14 @@ def to_pictures(image: Tensor) -> list[Tensor]:
     pictures = torch.empty(len(pixels), 3, *pixels.shape[1:3])
     pictures.copy_(pixels[..., :3].movedim(-1, 1)).clamp_(0, 1)  # BHWC -> BCHW
     alphas = to_alpha(image)
-    # Here and not above: it brings the readers of picture files along, which a host need not load to start.
+    # Imported here because it imports the readers of picture files, which ComfyUI does not need at startup.
     from ...varestorer_core.pictures import fill_hidden
 
     return list(pictures) if alphas is None else list(map(fill_hidden, pictures, alphas))
 
 
 def to_alpha(image: Tensor) -> list[Tensor] | None:
-    """Return the alpha channels (1, H, W) of a batch that `to_pictures` accepts, if it has them."""
+    """Return the alpha channels (1, H, W) of a batch that `to_pictures` accepts, or None."""
     if image.shape[-1] != 4:
         return None
     alpha = image[..., 3:].detach().to(device="cpu", dtype=torch.float32)
@@ -61,7 +61,7 @@ def to_alpha(image: Tensor) -> list[Tensor] | None:
 
 
 def to_image(pictures: list[Tensor]) -> Tensor:
-    """Join pictures (3, H, W) of one size to an IMAGE batch (B, H, W, 3)."""
+    """Join pictures (3, H, W) of one size into an IMAGE batch (B, H, W, 3)."""
     channels, *size = pictures[0].shape
     batch = torch.empty(len(pictures), *size, channels)
     for image, picture in zip(batch, pictures, strict=True):
@@ -70,7 +70,7 @@ def to_image(pictures: list[Tensor]) -> Tensor:
 
 
 def join_alpha(image: Tensor, alpha: list[Tensor] | None) -> Tensor:
-    """Add alpha channels (1, h, w) of any one size, if there are any, to an IMAGE (B, H, W, 3)."""
+    """Add alpha channels (1, h, w), all of the same size, to an IMAGE (B, H, W, 3); None returns it unchanged."""
     if alpha is None:
         return image
     size = (image.shape[1], image.shape[2])
@@ -79,7 +79,7 @@ def join_alpha(image: Tensor, alpha: list[Tensor] | None) -> Tensor:
 
 
 def to_intermediate(tensor: Tensor) -> Tensor:
-    """Move a result to the device and the type in which the host passes results on."""
+    """Move a result to the host's device and dtype for intermediate results."""
     dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
     return tensor.to(device=mm.intermediate_device(), dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""What a LATENT of ours carries, and what makes one unusable."""
+"""The pack's additions to a LATENT, and checks of incoming ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from ...varestorer_core.tiles.geometry import TileGeometry
 
 GEOMETRY_KEY = "varestorer"
-"""The key under which a LATENT carries the tile geometry and the source pictures."""
+"""Key of the tile geometry and the source pictures in a LATENT."""
 
 RECOMMENDED_KEY = "varestorer_recommended"
-"""The key under which a LATENT carries the settings that the model and its adapters recommend."""
+"""Key of the settings in a LATENT that the model and its adapters recommend."""
 
 
 def recommended_by_latent(latent: dict[str, Any]) -> dict[str, Any]:
-    """Return the recommended settings of a LATENT by name; none if another node made it."""
+    """Return the recommended settings of a LATENT by name; empty if another node made it."""
     return latent.get(RECOMMENDED_KEY, {})
 
 
 def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
-    """Refuse a LATENT that another node has resized, cropped or cut since it was restored."""
+    """Raise SettingError if another node has resized, cropped or split a LATENT after its restoration."""
     side, count = geometry.layouts[0].tile // patch_size, len(geometry.places())
     if tuple(codes.shape[2:]) != (side, side) or len(codes) != count:
         raise SettingError(
@@ -36,7 +36,7 @@ def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
 
 
 def check_codes(codes: Tensor, channels: int) -> None:
-    """Refuse a LATENT that is not ours, empty, or broken, in one sentence."""
+    """Raise SettingError if a LATENT was made for another VAE, is empty, or has NaN or infinite values."""
     if codes.ndim != 4 or codes.shape[1] != channels:
         raise SettingError(
             f"This VAE decodes latents (N, {channels}, h, w), got {tuple(codes.shape)}. The latent "

@@ -1,4 +1,4 @@
-"""The host's memory manager: patchers, tile batches that fit, what counts as out-of-memory, and giving memory back."""
+"""The host's memory manager: patchers, tile batches that fit, out-of-memory errors, and returning memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from ...varestorer_core.tiles.batching import is_out_of_memory, tiles_at_once
 
 _MOMENT = 0.5
-"""Seconds in which a model that is not referred to any more has freed its weights."""
+"""Seconds until an unreferenced model has freed its weights."""
 
 
 def make_patcher(
@@ -23,19 +23,19 @@ def make_patcher(
 ) -> Any:
     """Return the host's own kind of ModelPatcher around a model with loaded weights.
 
-    Once the host lets go of the model, its memory goes back to the system.
+    When the host frees the model, its memory is returned to the system.
     """
     weakref.finalize(model, _give_back_soon).atexit = False
-    # Looked up at call time: the host replaces the class while it starts.
+    # Looked up at call time, because the host replaces the class at startup.
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     return patcher(model, load_device=load_device, offload_device=offload_device)
 
 
 def give_back() -> None:
-    """Give the system the memory that this process has freed.
+    """Return the memory that this process has freed to the system.
 
-    Matrices are too small for mappings of their own (up to 32 MiB in glibc), so they lie in the heap among what stays,
-    and glibc gives back nothing but the heap's end by itself: gigabytes of freed weights would count as used.
+    Matrices are too small for separate memory mappings (up to 32 MiB in glibc), so they are on the heap, and glibc
+    returns only its top to the system: gigabytes of freed weights would count as used.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -43,7 +43,7 @@ def give_back() -> None:
 
 
 def _give_back_soon() -> None:
-    # This runs while the model goes: its weights are there for another moment.
+    # Runs while the model is being freed; its weights still exist.
     timer = threading.Timer(_MOMENT, give_back)
     timer.daemon = True
     timer.start()
@@ -57,14 +57,14 @@ def load_for_tiles(
     tiles: int | None = None,
     beside: comfy.model_patcher.ModelPatcher | None = None,
 ) -> int:
-    """Bring a model to its device, with room to work, and return how many tiles to run at once.
+    """Load a model onto its device, free memory for tiles, and return the number of tiles to run at once.
 
     Args:
         tile_bytes: memory that one tile needs besides the weights.
-        tile_batch: what the user asked for; 0 means as many as fit.
-        tiles: number of tiles to do, if known.
-        beside: patcher of a second model that works in turns with the first, or None. One request for both, so that
-            neither is unloaded for the other.
+        tile_batch: requested number of tiles; 0 means as many as fit.
+        tiles: total number of tiles, if known.
+        beside: patcher of a second model that alternates with the first, or None. Both are loaded in one request, so
+            that neither is unloaded for the other.
     """
     wanted = tiles_at_once(patcher.load_device, tile_batch)
     if tiles is not None:
@@ -80,12 +80,12 @@ def load_for_tiles(
 
 
 def is_oom(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; a cancel never does."""
+    """Return whether an error means that memory ran out; never true for a cancelled run."""
     if isinstance(error, mm.InterruptProcessingException):
         return False
     if is_out_of_memory(error):
         return True
-    # Without CUDA, OOM_EXCEPTION can be Exception itself: then the host's opinion says nothing.
+    # Without CUDA, OOM_EXCEPTION can be Exception itself: then the host's classification is meaningless.
     if mm.OOM_EXCEPTION is Exception:
         return False
     if hasattr(mm, "is_oom"):
@@ -94,7 +94,7 @@ def is_oom(error: BaseException) -> bool:
 
 
 def _free_memory(patcher: comfy.model_patcher.ModelPatcher) -> float:
-    """Return the free bytes on a device; newer ComfyUI versions count weights that can go as free."""
+    """Return the free bytes on a device; newer ComfyUI versions count unloadable weights as free."""
     if hasattr(patcher, "get_free_memory"):
         return patcher.get_free_memory(patcher.load_device)
     return mm.get_free_memory(patcher.load_device)

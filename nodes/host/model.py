@@ -1,4 +1,4 @@
-"""The transformer as the host manages it: types, devices, offload-aware layers, ModelPatcher."""
+"""The transformer managed by the host: dtypes, devices, offload-aware layers, ModelPatcher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODEL_FOLDER = "diffusion_models"
 SOURCE_HASH = "varestorer_source_sha256"
-"""Attachment of a patcher: the hash of the file that its weights came from, empty if not known."""
+"""Attachment of a patcher: the hash of the file that its weights came from, empty if unknown."""
 
 _COMPILED = "varestorer_compiled"
 """Attachment of a patcher: whether its model is compiled when it runs."""
@@ -31,14 +31,14 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "fp16": torch.float16,
     "fp32": torch.float32,
 }
-"""Menu of weight types; "default" lets the host decide."""
+"""Menu of weight dtypes; with "default" the host decides."""
 
-# By the name that the host's own loaders have for it. Builds of PyTorch without the type do not offer it. The host's
-# fp8_e4m3fn_fast would round activations too, and fp8_e5m2 is the coarser of the two: bits are decided by sign.
+# Named as in the host's own loaders; absent if PyTorch lacks the dtype. The host's fp8_e4m3fn_fast would round
+# activations too, and fp8_e5m2 is coarser: bits are decided by sign.
 if hasattr(torch, "float8_e4m3fn"):
     WEIGHT_DTYPES["fp8_e4m3fn"] = torch.float8_e4m3fn
 
-# fp16 only on request: its range is too small for activations that were trained in bf16.
+# fp16 only on request: its range is too small for the activations of a model trained in bf16.
 _SUPPORTED = [torch.bfloat16, torch.float32]
 
 
@@ -51,7 +51,7 @@ def load_model(name: str, weight_dtype: str, *, compiling: bool = False) -> Any:
 
     Raises:
         CheckpointError: if the file is not a VARestorer transformer.
-        SettingError: if the device cannot hold weights of that type, or compile.
+        SettingError: if the device does not support the dtype or compilation.
     """
     from ...varestorer_core.checkpoint import load_transformer
     from ...varestorer_core.compiling import check_compiling
@@ -79,7 +79,7 @@ def load_model(name: str, weight_dtype: str, *, compiling: bool = False) -> Any:
         attention=attention,
         consume=True,
     )
-    # Newer ComfyUI versions remember the types before the weights move about.
+    # Newer ComfyUI versions record the dtypes before the weights are moved.
     if hasattr(mm, "archive_model_dtypes"):
         mm.archive_model_dtypes(model)
     patcher = make_patcher(model, load_device, offload_device)
@@ -89,10 +89,10 @@ def load_model(name: str, weight_dtype: str, *, compiling: bool = False) -> Any:
 
 
 def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
-    """Refuse weights of a type that a device cannot hold and cast, before any file is read.
+    """Check that a device can store and cast weights of a dtype, before any file is read.
 
     Raises:
-        SettingError: if it cannot.
+        SettingError: if it cannot store or cast them.
     """
     try:
         torch.zeros(1, dtype=dtype).to(device).float()
@@ -104,15 +104,15 @@ def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
 
 
 def compile_options(patcher: ModelPatcher) -> dict[str, Any] | None:
-    """Return the options of `torch.compile` for a model that is to be compiled, or None."""
+    """Return the options of `torch.compile` for a model, or None if it is not to be compiled."""
     return {} if patcher.get_attachment(_COMPILED) else None
 
 
 def tile_bytes(patcher: ModelPatcher, tokens: int, keys: int | None = None) -> int:
-    """Return the memory that one tile of that many tokens needs besides the weights.
+    """Return the memory in bytes that one tile of `tokens` tokens needs besides the weights.
 
     Args:
-        keys: tokens that they attend to, where they are not the same.
+        keys: number of tokens that they attend to; default `tokens`.
     """
     model, fused = patcher.model, is_fused(patcher.load_device)
     return transformer_bytes(model.config, model.compute_dtype, tokens, fused=fused, keys=keys)

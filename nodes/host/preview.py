@@ -1,4 +1,4 @@
-"""The picture so far on the progress bar, tile by tile, where the host's settings ask for previews."""
+"""Previews of the picture on the progress bar, tile by tile, if they are enabled in the host's settings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MOST_PREVIEWS = 20
 
 
 class TilePreview:
-    """The progress callback of a decoding run: passes (done, total) on, with a preview.
+    """Progress callback of a decoding run: forwards (done, total) with a preview.
 
     A picture starts as its source, and each finished tile replaces its region, before blending and colour matching,
     which need all tiles. The preview only reads the tiles, so the result does not depend on it.
 
     Args:
         geometry: the core's TileGeometry of the run.
-        on_progress: called with (done, total, preview), the last a host's preview or None.
+        on_progress: called with (done, total, preview), where preview is the host's preview tuple or None.
     """
 
     def __init__(self, geometry: TileGeometry, on_progress: Callable[..., None]):
@@ -61,7 +61,7 @@ class TilePreview:
             return
         for (picture, number), tile in zip(self._places[before:done], tiles, strict=True):
             self._paste(picture, number, tile)
-        # Not of the last tile: the result itself is there a moment later.
+        # Not after the last tile: the result follows immediately.
         due = done < total and done * MOST_PREVIEWS // total > before * MOST_PREVIEWS // total
         self._on_progress(done, total, self._preview() if due else None)
 
@@ -77,7 +77,7 @@ class TilePreview:
         edges = (rows.start, columns.start, rows.stop, columns.stop)
         top, left, low, far = (round(edge * scale) for edge in edges)
         if low == top or far == left:
-            return  # too thin to be seen
+            return  # too thin to be visible
         part = tile[:, above, before]
         place = self._canvas[top:low, left:far]
         small = _shrink(part, (low - top, far - left)).add(1).div(2)
@@ -94,20 +94,20 @@ class TilePreview:
         self._mask = None if masks is None else _shrink(masks[picture][None], size)[0]
 
     def _preview(self) -> tuple[str, Image.Image, None]:
-        """Return the canvas as the host takes it: with a size, it would enlarge small ones."""
-        # A copy: the host encodes it later, in another thread.
+        """Return the canvas as a preview tuple of the host; a size instead of None would enlarge small canvases."""
+        # Copied, because the host encodes it later, in another thread.
         return "JPEG", Image.fromarray(self._canvas.numpy().copy()), None
 
 
 def _shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return an image (C, H, W) averaged down to a size."""
+    """Return an image (C, H, W) reduced to a size by area averaging."""
     if image.shape[-2:] == size:
         return image
-    if image.device.type == "mps":  # which does not average areas whose sides do not divide
+    if image.device.type == "mps":  # MPS does not support all sizes
         image = image.cpu()
     return F.interpolate(image[None], size, mode="area")[0]
 
 
 def _samples(image: Tensor) -> Tensor:
-    """Return an image (3, H, W) in about [0, 1] as (H, W, 3) of 8 bits, on the CPU."""
+    """Return an image (3, H, W), clamped to [0, 1], as uint8 (H, W, 3) on the CPU."""
     return image.clamp(0, 1).mul(255).add(0.5).byte().movedim(0, -1).cpu()

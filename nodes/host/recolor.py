@@ -11,10 +11,10 @@ from .progress import Progress
 
 
 def recolor(image: Tensor, source: Tensor, method: str) -> Tensor:
-    """Return an IMAGE batch with the colours of another; alpha stays as it is.
+    """Return an IMAGE batch with the colours of another; alpha is not changed.
 
     Args:
-        source: of any size; one picture for all, or one for each.
+        source: IMAGE of any size; one picture for all, or one for each picture.
         method: see the core's `color.match_color`.
     """
     from ...varestorer_core.color import match_color

@@ -1,4 +1,4 @@
-"""The stages of a restoration on the host's models, and the nodes' work on top of them.
+"""The stages of a restoration on the host's models, and the functions of the nodes that use them.
 
 Each stage runs over all tiles before the next begins, so each model is loaded once per run.
 """
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from ...varestorer_core.tiles.geometry import TileGeometry
 
 TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
-"""Sides in pixels: of all pixel classes, at 4, 8 and 16 pixels per token."""
+"""Tile sides in pixels of all pixel classes, at 4, 8 and 16 pixels per token."""
 
 
 class HostStages:
-    """The core's `Stages` on the host's models: they are loaded, with room to work, when a stage begins.
+    """The core's `Stages` on the host's models, which are loaded when a stage begins.
 
     Args:
         model: MODEL, for `restore` and `check`.
@@ -68,11 +68,11 @@ class HostStages:
 
     @property
     def vae(self) -> VARestorerVAE:
-        """The VAE, which must be ours."""
+        """The VAE, which must be a VARestorerVAE."""
         return require_tokenizer(self._vae)
 
     def check(self) -> None:
-        """Refuse what the later stages would refuse, before the first one works for them."""
+        """Raise errors of later stages before the first stage runs."""
         from ...varestorer_core.checks import check_bits
 
         config = self.patcher.model.config
@@ -95,7 +95,7 @@ class HostStages:
         tile, _ = schedule.pixel_size(self._patch_size())
         need = vae.encode_bytes(tile * tile)
         cleaner = self._cleaner if clean else None
-        if cleaner is not None:  # the two work in turns
+        if cleaner is not None:  # VAE and cleaner alternate
             need = max(need, cleaner_bytes(tile * tile))
         with ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside):
             batch = load_for_tiles(vae.patcher, need, settings.tile_batch, beside=beside)
@@ -189,7 +189,7 @@ class HostStages:
 def restore_image(
     image: Tensor, stages: HostStages, settings: RestoreSettings, mask: Tensor | None
 ) -> Tensor:
-    """Return the restored IMAGE of an IMAGE batch, with alpha if that had it.
+    """Return the restored IMAGE of an IMAGE batch, with alpha if the input has it.
 
     Args:
         mask: MASK (B or 1, h, w) of any size: 1 where to restore.
@@ -212,9 +212,9 @@ def encode_image(
 def restore_pyramid(
     pyramid: LQPyramid, stages: HostStages, settings: RestoreSettings
 ) -> dict[str, Any]:
-    """Return the LATENT of a pyramid: the codes of every tile, the geometry to join them, and recommended settings.
+    """Return the LATENT of a pyramid: codes (N, d, h, w) of all tiles, the geometry to join them, recommended settings.
 
-    Other nodes can work on the elements of any LATENT, so the codes become a tensor here: N d h w values.
+    The codes are unpacked into a tensor, because other nodes may operate on a LATENT.
     """
     codes = stages.restore(pyramid, settings, on_progress=Progress())
     samples = to_intermediate(codes[:])
@@ -224,25 +224,25 @@ def restore_pyramid(
 
 
 def decode_latent(samples: dict[str, Any], stages: HostStages, settings: RestoreSettings) -> Tensor:
-    """Return the IMAGE of a LATENT: tiles decoded, blended, matched in colour to their source."""
+    """Return the IMAGE of a LATENT: tiles are decoded, blended and colour-matched to their source."""
     vae, codes = stages.vae, samples["samples"].float().cpu()
     check_codes(codes, vae.latent_channels)
     geometry = samples.get(GEOMETRY_KEY)
-    if geometry is None:  # from the host's own nodes: every sample is a picture of its own
+    if geometry is None:  # made by the host's own nodes: every sample is a separate picture
         return to_intermediate(vae.decode(codes))
     check_tiles(codes, geometry, vae.tokenizer.config.patch_size)
     return to_image(stages.decode(codes, geometry, settings, on_progress=Progress()))
 
 
 def join_latent(samples: Tensor, geometry: TileGeometry, vae: VARestorerVAE) -> Tensor:
-    """Return the IMAGE of the tiles of a restoration, as they are decoded."""
+    """Return the IMAGE of the tiles of a restoration, without colour matching."""
     settings = RestoreSettings(color_match="none")
     latent = {"samples": samples, GEOMETRY_KEY: geometry}
     return decode_latent(latent, HostStages(vae=vae), settings)
 
 
 def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
-    """Return the schedule whose tile has the requested side in pixels; "auto" is what the VAE was trained on."""
+    """Return the schedule whose tile has the requested side in pixels; "auto" is the VAE's training size."""
     patch_size = config.patch_size
     schedules = [get_schedule(1.0, pixel_class) for pixel_class in PIXEL_CLASSES]
     sides = {str(schedule.pixel_size(patch_size)[0]): schedule for schedule in schedules}
@@ -257,7 +257,7 @@ def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
 
 
 def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | None, Tensor | None]:
-    """Return features (1, T, channels) and mask (1, T) of a CONDITIONING, or Nones without one."""
+    """Return features (1, T, channels) and mask (1, T) of a CONDITIONING, or (None, None) without one."""
     if not conditioning:
         return None, None
     if len(conditioning) > 1 or conditioning[0][0].shape[0] != 1:

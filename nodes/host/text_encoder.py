@@ -1,8 +1,8 @@
 """flan-t5-xl as a native CLIP.
 
-ComfyUI's loader mistakes flan-t5-xl for the T5 of another model (another tokenizer, other position biases) and silently
-computes wrong features, so the pack has its own loader. Shapes are read from the file: any encoder of the T5 v1.1
-family works (gated feed-forward, position biases in the first block only).
+ComfyUI's loader identifies flan-t5-xl as the T5 of another model (with another tokenizer and other position biases)
+and silently computes wrong features, so the pack has its own loader. Shapes are inferred from the file: any encoder of
+the T5 v1.1 family works (gated feed-forward, position biases in the first block only).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def load_text_encoder(name: str) -> comfy.sd.CLIP:
 
 
 def _config(weights: dict[str, torch.Tensor], name: str) -> dict[str, Any]:
-    """Read the encoder's shape off its weights."""
+    """Infer the encoder's shape from its weights."""
     try:
         vocabulary, width = weights["shared.weight"].shape
         bias = weights[_FIRST_BLOCK + "0.SelfAttention.relative_attention_bias.weight"]
@@ -124,10 +124,10 @@ def _encoder(
 
 
 class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
-    """The host's T5 vocabulary, unpadded, without prompt weights, cut at the model's length."""
+    """The host's T5 vocabulary, without padding and prompt weights, truncated to the model's maximum length."""
 
     def __init__(self, tokenizer_data: dict | None = None, **_: Any):
-        # The host also passes a folder of embeddings, which are for other text encoders.
+        # The host also passes a folder of embeddings, which belong to other text encoders.
         from transformers import T5TokenizerFast  # pyright: ignore[reportMissingImports]
 
         folder = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer"
@@ -147,7 +147,7 @@ class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
     def tokenize_with_weights(
         self, text: str, return_word_ids: bool = False, **options: Any
     ) -> list:
-        """Return one row of (token, weight) pairs, at most 512, ending in the end token."""
+        """Return one row of at most 512 (token, weight) pairs that ends with the end token."""
         options["disable_weights"] = True  # the model was trained on plain prompts
         rows = super().tokenize_with_weights(text, return_word_ids, **options)
         return [

@@ -1,4 +1,4 @@
-"""The visual tokenizer as a native VAE, so that the host's own VAE nodes work on it too."""
+"""The visual tokenizer as a native VAE, so that the host's own VAE nodes support it too."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ GEOMETRY_ATTRIBUTE = "varestorer_geometry"
 
 
 class HostTokenizer(nn.Module):
-    """What the host's VAE calls: the tokenizer, encoding in float32 whatever comes in.
+    """The module inside the host's VAE: the tokenizer, whose encoder always runs in float32.
 
-    The encoder's residuals decide bits by their sign, so it keeps the official float32; the decoder
-    runs in the type of its input.
+    The signs of the encoder's residuals decide bits, so it keeps the official float32; the decoder uses the
+    dtype of its input.
     """
 
     tokenizer: VisualTokenizer
@@ -53,9 +53,9 @@ class HostTokenizer(nn.Module):
 class VARestorerVAE(comfy.sd.VAE):
     """A native VAE around the tokenizer.
 
-    The host's constructor runs on its smallest built-in model first: it sets every attribute that
-    this version of the host knows, and ours replace those that matter. A copy of the constructor
-    would lack what the next version adds.
+    The host's constructor first runs with its smallest built-in model and sets every attribute of the
+    installed ComfyUI version; the relevant ones are then replaced. A copy of the constructor would
+    lack attributes that newer versions add.
     """
 
     def __init__(self, tokenizer: VisualTokenizer):
@@ -69,13 +69,13 @@ class VARestorerVAE(comfy.sd.VAE):
         self.disable_offload = False
         self.working_dtypes = [torch.bfloat16, torch.float32]
         self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
-        # Both take the shape of what goes in: pixels (B, C, H, W), latents (B, d, h, w).
+        # Both receive the input's shape: pixels (B, C, H, W), latents (B, d, h, w).
         self.memory_used_encode = lambda shape, _dtype: self.encode_bytes(shape[2] * shape[3])
         self.memory_used_decode = lambda shape, dtype: self.decode_bytes(
             shape[2] * shape[3] * config.patch_size**2, dtype
         )
         self.process_input = lambda image: image * 2.0 - 1.0
-        # In place and returned: newer ComfyUI versions ignore what it returns, older ones use it.
+        # Modified in place and returned: older ComfyUI versions use the return value.
         self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
         self.patcher = make_patcher(self.first_stage_model, self.device, mm.vae_offload_device())
         self.size = None
@@ -87,22 +87,22 @@ class VARestorerVAE(comfy.sd.VAE):
         return self.first_stage_model.tokenizer
 
     def get_sd(self) -> dict[str, Tensor]:
-        """Return the weights under the names of the file that they came from."""
+        """Return the weights under their names in the model file."""
         return self.tokenizer.state_dict()
 
     def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the raw features of an IMAGE, whose pixels reach the encoder in float32."""
+        """Return the raw features of an IMAGE, encoded in float32."""
         with self._pixels_in_float32():
             return super().encode(pixel_samples, *args, **kwargs)
 
     def encode_tiled(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the same as `encode`, computed in parts that the host joins."""
+        """Return the same as `encode`, computed in tiles that the host joins."""
         with self._pixels_in_float32():
             return super().encode_tiled(pixel_samples, *args, **kwargs)
 
     @contextmanager
     def _pixels_in_float32(self) -> Iterator[None]:
-        """Let the host hand over pixels in float32: it rounds them to `vae_dtype`, and bf16 moves the bits of ties."""
+        """Keep pixels in float32: the host casts them to `vae_dtype`, and rounding to bf16 flips bits near zero."""
         decoding, self.vae_dtype = self.vae_dtype, torch.float32
         try:
             yield
@@ -110,31 +110,31 @@ class VARestorerVAE(comfy.sd.VAE):
             self.vae_dtype = decoding
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the IMAGE of a latent; tiles of a restoration are joined to the pictures that they are of."""
+        """Return the IMAGE of a latent; tiles of a restoration are joined into their pictures."""
         geometry = getattr(samples_in, GEOMETRY_ATTRIBUTE, None)
         if geometry is None:
             return super().decode(samples_in, *args, **kwargs)
         return self.join_tiles(samples_in, geometry)
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the same as `decode` in smaller parts, which the tiles of a restoration are already."""
+        """Return the same as `decode`, computed in tiles; a restoration already consists of tiles."""
         geometry = getattr(samples, GEOMETRY_ATTRIBUTE, None)
         if geometry is None:
             return super().decode_tiled(samples, *args, **kwargs)
         return self.join_tiles(samples, geometry)
 
     def join_tiles(self, samples: Tensor, geometry: TileGeometry) -> Tensor:
-        """Return the pictures of tiles as an IMAGE, as VARestorer Decode (Tiled) without a colour match."""
-        from .stages import join_latent  # stages.py is built on this file
+        """Return the pictures of tiles as an IMAGE, like VARestorer Decode (Tiled) without colour matching."""
+        from .stages import join_latent  # stages.py imports this module
 
         return join_latent(samples, geometry, self)
 
     def encode_bytes(self, pixels: int) -> int:
-        """Return the memory for encoding that many pixels, in float32."""
+        """Return the memory in bytes for encoding that many pixels in float32."""
         return encoder_bytes(self.tokenizer.config, pixels, gpu=self._on_gpu)
 
     def decode_bytes(self, pixels: int, dtype: torch.dtype) -> int:
-        """Return the memory for decoding to that many pixels."""
+        """Return the memory in bytes for decoding to that many pixels."""
         return decoder_bytes(self.tokenizer.config, pixels, dtype, gpu=self._on_gpu)
 
     @property
@@ -159,7 +159,7 @@ def load_vae(name: str) -> VARestorerVAE:
     from ...varestorer_core.checkpoint import load_tokenizer
 
     state_dict, metadata = read_model(VAE_FOLDER, name, TINY_TOKENIZER)
-    # Weights stay in float32 for the encoder; the layers cast them where the decoder runs in bf16.
+    # Weights stay in float32 for the encoder; the layers cast them if the decoder runs in bf16.
     tokenizer = load_tokenizer(
         state_dict,
         metadata,
@@ -175,7 +175,7 @@ def load_vae(name: str) -> VARestorerVAE:
 
 
 def require_tokenizer(vae: object) -> VARestorerVAE:
-    """Return the VAE if it is ours.
+    """Return the VAE if it is a VARestorerVAE.
 
     Raises:
         SettingError: for any other VAE.

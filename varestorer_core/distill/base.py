@@ -51,7 +51,7 @@ class BaseFiles:
         assert isinstance(transformer, TransformerConfig)
         if transformer.lora_rank:
             raise CheckpointError(
-                f"{self.base.name} has adapters of its own. Expected a base without, such as {_BASE_SOURCE}; to "
+                f"{self.base.name} already contains adapters. Expected a base without, such as {_BASE_SOURCE}; to "
                 "continue the training of adapters, give their base, and the file with --init."
             )
         if tokenizer.codebook_dim != transformer.codebook_dim:

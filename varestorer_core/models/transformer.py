@@ -148,9 +148,8 @@ class VARTransformer(nn.Module):
             ValueError: if the tokens do not fit the schedule or the model.
         """
         if not self.config.cross_scale:
-            tokens = tokens[
-                :, : schedule.num_tokens - 1
-            ]  # the long pyramid begins with the short one
+            # The long pyramid begins with the short one.
+            tokens = tokens[:, : schedule.num_tokens - 1]
             mask = block_causal_mask(schedule, tokens.device)
         x = self.embed(tokens, text, schedule)
         rope = self.rope(schedule, 0, x.shape[1], x.device)

@@ -81,7 +81,7 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
 
 
 def _without_teacher(settings: RunSettings) -> RunSettings:
-    """Return the settings without the KL to the teacher if the base is a student, which is none."""
+    """Return the settings without the KL to the teacher if the base is a student, which has no teacher."""
     student = settings.student_settings
     if settings.base is None or not settings.transformer.lq_prior or not student.kl:
         return settings
