@@ -22,7 +22,7 @@ def choose_device(name: str | torch.device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise SettingError(
             f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}."
         ) from error
@@ -46,14 +46,14 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     and their inputs have a range of up to 65,504; the residual stream and the norms stay in float32.
 
     Raises:
-        SettingError: for a name that is not in `DTYPES`.
+        SettingError: for any other name or dtype.
     """
-    if isinstance(name, torch.dtype):
-        return name
+    if name in DTYPES.values():
+        return name  # pyright: ignore[reportReturnType]
     if name == "auto":
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float16
     if name not in DTYPES:
         raise SettingError(f"dtype must be auto, {', '.join(DTYPES)}, got {name!r}.")
-    return DTYPES[name]
+    return DTYPES[str(name)]

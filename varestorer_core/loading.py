@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def load_restorer(
         text_encoder: a local folder of flan-t5-xl, for `prompt`; needs transformers.
         prompt: description of the pictures; None means the learned "no prompt".
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        dtype: of the transformer's matrices and of the text encoder: "auto", "fp32" or "bf16". Beside bf16
+        dtype: of the transformer's matrices and of the text encoder: "auto", "fp32", "bf16" or "fp16". Beside bf16
             the decoder follows where the device is fast in it.
         compile: compile transformer and tokenizer with `torch.compile`, which takes a while at their first tiles.
         verify: compare the files with the checksums that they carry before they are loaded, which reads each once
@@ -78,9 +80,9 @@ def load_restorer(
     dtype = choose_dtype(dtype, device)
     if compile:
         check_compiling(device)
-    model_path = Path(model) if model is not None else asset_path(TINY_TRANSFORMER)
-    vae_path = Path(vae) if vae is not None else asset_path(TINY_TOKENIZER)
-    added = [adapter if isinstance(adapter, tuple) else (adapter, 1.0) for adapter in adapters]
+    model_path = _path("model", model) if model is not None else asset_path(TINY_TRANSFORMER)
+    vae_path = _path("vae", vae) if vae is not None else asset_path(TINY_TOKENIZER)
+    added = _with_strengths(adapters)
     if verify:
         _verify([model_path, vae_path, cleaner, text_encoder, *(path for path, _ in added)])
     tensors, metadata = read_checkpoint(model_path, kind="transformer")
@@ -113,7 +115,7 @@ def load_restorer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
     for path, strength in added:
-        _apply_adapter(transformer, Path(path), strength, model_path, metadata)
+        _apply_adapter(transformer, path, strength, model_path, metadata)
     if tile is not None:
         transformer.config = replace(transformer.config, pixel_class=config.pixel_class)
     with torch.inference_mode():
@@ -121,6 +123,30 @@ def load_restorer(
     if compile:
         compile_networks(transformer, tokenizer)
     return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+
+
+def _path(name: str, value: Any) -> Path:
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise SettingError(
+            f"{name} must be the path of a file, or None for the bundled one, got {value!r}."
+        )
+    return Path(value)
+
+
+def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
+    """Return (file, strength) of each adapter; a single path is one adapter."""
+    if adapters is None:
+        return []
+    each = [adapters] if isinstance(adapters, str | PathLike) else list(adapters)
+    pairs = []
+    for adapter in each:
+        pair = tuple(adapter) if isinstance(adapter, tuple | list) else (adapter, 1.0)
+        if len(pair) != 2 or not isinstance(pair[1], Real) or not math.isfinite(pair[1]):
+            raise SettingError(
+                f"An adapter must be a file or a pair (file, strength), got {adapter!r}."
+            )
+        pairs.append((_path("An adapter", pair[0]), float(pair[1])))
+    return pairs
 
 
 def pixel_class_of(tile: int, patch_size: int) -> str:

@@ -6,8 +6,7 @@ their devices: `LoadedStages` for networks in memory, and the host's own in `nod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from .checks import check_pictures
 from .errors import SettingError
 from .host_memory import check_results
-from .pictures.conversion import Pictures, as_pictures
+from .pictures.conversion import Pictures, as_masks, as_pictures
 from .pipeline import DEFAULTS, LQPyramid
 from .resize import target_size
 from .settings import RestoreSettings
@@ -23,6 +22,7 @@ from .tiles.batching import ProgressCallback
 from .tiles.geometry import TileGeometry
 from .tiles.masking import output_mask
 from .tiles.tile_bits import TileCodes
+from .wording import shown
 
 _NUM_STAGES = 3
 
@@ -88,7 +88,7 @@ class Restorer:
         pictures: Any,
         settings: RestoreSettings = DEFAULTS,
         *,
-        masks: Tensor | Sequence[Tensor] | None = None,
+        masks: Any = None,
         on_progress: ProgressCallback | None = None,
         **changes: Any,
     ) -> Any:
@@ -99,8 +99,9 @@ class Restorer:
                 full range, or floating point in [0, 1]; a tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a
                 list of them. Sizes may differ.
             settings: see `RestoreSettings`.
-            masks: (h, w) or (B, h, w) of any size, or a list of (h, w): 1 where to restore; one for all
-                pictures or one each. The resized picture is kept elsewhere; tiles outside a mask are skipped.
+            masks: a tensor, NumPy array or PIL image (h, w) of any size, a tensor or array (B, h, w), or a
+                list: 1 where to restore, or 255 in 8 bits; one for all pictures or one each. The resized
+                picture is kept elsewhere; tiles outside a mask are skipped.
             on_progress: called with (steps done, steps), three steps per tile; an exception raised in it
                 cancels the run.
             **changes: single settings by name, which replace those of `settings`.
@@ -113,7 +114,7 @@ class Restorer:
             ImageError: for input that is not a picture, is empty, or holds NaN or infinite values.
             SettingError: for a setting or a mask that does not fit.
         """
-        settings = replace(settings, **changes)
+        settings = _changed(settings, changes)
         given = as_pictures(pictures)
         self.stages.check()
         return given.like_the_input(self._restore_rgb(given, settings, masks, on_progress))
@@ -122,7 +123,7 @@ class Restorer:
         self,
         given: Pictures,
         settings: RestoreSettings,
-        masks: Tensor | Sequence[Tensor] | None,
+        masks: Any,
         on_progress: ProgressCallback | None,
     ) -> list[Tensor]:
         check_pictures(given.rgb)
@@ -157,20 +158,28 @@ class Restorer:
 
         The other arguments, the result and the errors are those of `restore`.
         """
-        settings = replace(settings, **changes)
+        settings = _changed(settings, changes)
         given = as_pictures(pictures)
         check_pictures(given.rgb)
         pyramid = self.stages.encode(given.rgb, settings, clean=clean)
         return given.like_the_input(self.stages.decode(pyramid.codes, pyramid.geometry, settings))
 
 
+def _changed(settings: Any, changes: Mapping[str, Any]) -> RestoreSettings:
+    if not isinstance(settings, RestoreSettings):
+        raise SettingError(
+            f"Expected RestoreSettings, got {shown(repr(settings))}. Give single settings by name, such as upscale=4."
+        )
+    return settings.with_changes(changes)
+
+
 def _sized_masks(
-    masks: Tensor | Sequence[Tensor] | None, pictures: Sequence[Tensor], settings: RestoreSettings
+    masks: Any, pictures: Sequence[Tensor], settings: RestoreSettings
 ) -> list[Tensor] | None:
     """Return a soft-edged mask of output size for each picture."""
     if masks is None:
         return None
-    each = [masks] if isinstance(masks, Tensor) and masks.ndim == 2 else list(masks)
+    each = as_masks(masks)
     if len(each) not in (1, len(pictures)):
         raise SettingError(
             f"Expected one mask, or one for each of the {len(pictures)} pictures, got {len(each)}."

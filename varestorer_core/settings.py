@@ -6,7 +6,9 @@ torch, because `varestorer --help` and node schemas use it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import SettingError
@@ -27,6 +29,7 @@ class Setting:
         text: description for option help and tooltips. Sentences, without the range and the default.
         low, high: inclusive limits of a number.
         step: increment of a slider; None for whole numbers without a natural step.
+        whole: whether only whole numbers are allowed.
         choices: allowed strings.
         by_model: the default of command and nodes in words, if it depends on the model; see `recommended_detail`.
     """
@@ -35,6 +38,7 @@ class Setting:
     low: float | None = None
     high: float | None = None
     step: float | None = None
+    whole: bool = False
     choices: tuple[str, ...] = ()
     by_model: str = ""
 
@@ -47,10 +51,13 @@ class Setting:
                 )
             return
         assert self.low is not None and self.high is not None  # noqa: PT018
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        # NumPy's numbers are of these classes, too.
+        kind = Integral if self.whole else Real
+        is_number = isinstance(value, kind) and not isinstance(value, bool)
         # Written so that NaN is also rejected.
-        if not (is_number and self.low <= value <= self.high):
-            raise SettingError(f"{name} must be {self.range}, got {value!r}.")
+        if not (is_number and self.low <= value <= self.high):  # pyright: ignore[reportOperatorIssue]
+            whole = " and a whole number" if self.whole else ""
+            raise SettingError(f"{name} must be {self.range}{whole}, got {value!r}.")
 
     @property
     def range(self) -> str:
@@ -61,7 +68,8 @@ class Setting:
 
 
 def _setting(default: Any, text: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"setting": Setting(text, **limits)})
+    whole = isinstance(default, int)
+    return field(default=default, metadata={"setting": Setting(text, whole=whole, **limits)})
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,23 @@ class RestoreSettings:
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
-            setting.check(name, getattr(self, name))
+            value = getattr(self, name)
+            setting.check(name, value)
+            if not setting.choices:
+                # Plain numbers, so that records can be written as JSON.
+                object.__setattr__(self, name, int(value) if setting.whole else float(value))
+
+    def with_changes(self, changes: Mapping[str, Any]) -> RestoreSettings:
+        """Return the settings with some of them replaced, by name.
+
+        Raises:
+            SettingError: for an unknown name, or a value out of range.
+        """
+        if unknown := [name for name in changes if name not in SETTINGS]:
+            raise SettingError(
+                f"There is no setting {', '.join(unknown)}. Settings are {', '.join(SETTINGS)}."
+            )
+        return replace(self, **changes)
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(RestoreSettings)}

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import ImageError
+from ..errors import ImageError, SettingError
 from ..resize import resize_lanczos
+from ..wording import shown
 from .transparency import fill_hidden
 from .writing import to_grey, to_uint8, to_uint16
 
@@ -22,6 +23,7 @@ _KINDS = (
     "a PIL image, a NumPy array (H, W), (H, W, 3) or (H, W, 4), a tensor (3, H, W) or (B, 3, H, W), "
     "or a list of them"
 )
+_MOST_16 = 65535
 _OVERSHOOT = 0.5
 """How far values may lie outside [0, 1]. Resampling filters overshoot; values of 0 to 255 are a mistake."""
 
@@ -117,11 +119,23 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
 
 def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
     """Keep alpha, grey, 16-bit grey and the ICC profile of RGB; convert a palette to RGB."""
-    if picture.mode in ("I;16", "I;16B", "I;16L"):
+    if picture.mode in ("La", "RGBa"):  # premultiplied
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    if picture.mode == "F":
+        rgb, to_array = _from_array(np.asarray(picture))
+        return rgb, lambda restored: Image.fromarray(to_array(restored))
+    if picture.mode == "I":
+        low, high = (int(value) for value in picture.getextrema())  # pyright: ignore[reportArgumentType]
+        if low < 0 or high > _MOST_16:
+            raise ImageError(
+                f"A PIL image of mode I must have values between 0 and {_MOST_16} (16 bits), got {low} to {high}. "
+                "Convert it to mode F with values in [0, 1]."
+            )
+    if picture.mode in ("I", "I;16", "I;16B", "I;16L"):
         rgb, to_array = _from_array(np.asarray(picture).astype(np.uint16))
         return rgb, lambda restored: Image.fromarray(to_array(restored))
-    has_alpha = picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info
-    is_grey = picture.mode in ("1", "L", "LA", "La")
+    has_alpha = picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info
+    is_grey = picture.mode in ("1", "L", "LA")
     rgb, _ = _from_array(np.asarray(picture.convert("RGB")))
     alpha = None
     if has_alpha:
@@ -145,6 +159,40 @@ def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
         return result
 
     return rgb, back
+
+
+def as_masks(given: Any) -> list[Tensor]:
+    """Convert masks to tensors (h, w), 1 where to restore.
+
+    Args:
+        given: one mask or several; see `Restorer.restore` for the kinds.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    if isinstance(given, list | tuple):
+        return [_mask(mask) for mask in given]
+    if isinstance(given, Tensor | np.ndarray) and given.ndim == 3:
+        return [_mask(mask) for mask in given]
+    return [_mask(given)]
+
+
+def _mask(mask: Any) -> Tensor:
+    if isinstance(mask, Image.Image):
+        mask = np.asarray(mask if mask.mode in ("F", "L") else mask.convert("L"))
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "bfu":
+        mask = torch.from_numpy(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.float32))
+    if not isinstance(mask, Tensor):
+        raise SettingError(
+            "Expected a mask as a tensor, NumPy array or PIL image (height, width), or a list of them, got "
+            f"{shown(repr(mask)) if isinstance(mask, str) else type(mask).__name__}."
+        )
+    values = mask.detach().cpu().float() / (255 if mask.dtype == torch.uint8 else 1)
+    if values.numel() and bool((values < -_OVERSHOOT).any() | (values > 1 + _OVERSHOOT).any()):
+        raise SettingError(
+            f"A mask must have values in [0, 1], or from 0 to 255 in 8 bits, got {values.min():g} to {values.max():g}."
+        )
+    return values
 
 
 def _in_range(values: Tensor) -> Tensor:

@@ -1,0 +1,132 @@
+"""Arguments of the public API: what is wrong is refused in one sentence, what is clear is accepted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from varestorer_core.devices import choose_device, choose_dtype
+from varestorer_core.errors import ImageError, SettingError
+from varestorer_core.loading import load_restorer
+from varestorer_core.pictures.conversion import as_masks, as_pictures
+from varestorer_core.restorer import Restorer
+from varestorer_core.settings import RestoreSettings
+
+
+@pytest.mark.parametrize("name", ["seed", "overlap", "feather", "tile_batch"])
+def test_whole_numbers(name):
+    assert getattr(RestoreSettings(**{name: np.int64(2)}), name) == 2
+    assert type(getattr(RestoreSettings(**{name: np.int64(2)}), name)) is int
+    for value in (1.5, True, "2", float("nan"), 10**400):
+        with pytest.raises(SettingError, match=f"{name} must be .* and a whole number, got"):
+            RestoreSettings(**{name: value})
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    settings = RestoreSettings(upscale=np.float32(2), detail=1)
+    assert (settings.upscale, settings.detail) == (2.0, 1.0)
+    assert {type(settings.upscale), type(settings.detail)} == {float}
+    with pytest.raises(SettingError, match=r"upscale must be between 0\.25 and 8, got .2."):
+        RestoreSettings(upscale="2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "words"),
+    [
+        (4, {}, "Expected RestoreSettings, got 4"),
+        (None, {}, "Expected RestoreSettings, got None"),
+        (
+            RestoreSettings(),
+            {"upscle": 1},
+            "There is no setting upscle. Settings are upscale, seed",
+        ),
+    ],
+)
+def test_settings_of_another_kind(settings, changes, words):
+    restorer = Restorer(None)  # pyright: ignore[reportArgumentType]
+    for work in (restorer.restore, restorer.reconstruct):
+        with pytest.raises(SettingError, match=words):
+            work(Image.new("RGB", (8, 8)), settings, **changes)
+
+
+def test_masks_of_every_kind():
+    plane = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    bytes_ = (plane * 255).round().astype(np.uint8)
+    for mask, within in (
+        (torch.from_numpy(plane), 0),
+        (plane.astype(np.float64), 1e-6),
+        (Image.fromarray(plane), 0),
+        (bytes_, 1 / 255),
+        (torch.from_numpy(bytes_), 1 / 255),
+        (Image.fromarray(bytes_), 1 / 255),
+        (Image.fromarray(bytes_).convert("RGB"), 1 / 255),
+    ):
+        (found,) = as_masks(mask)
+        assert found.dtype == torch.float32
+        assert float((found - torch.from_numpy(plane)).abs().max()) <= within
+    assert len(as_masks(np.stack([plane, plane]))) == 2
+    assert len(as_masks([plane, Image.fromarray(bytes_)])) == 2
+    assert as_masks(plane > 0.5)[0].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("mask", ["mask.png", 5, [None], np.full((2, 2), 128.0)])
+def test_what_is_no_mask(mask):
+    with pytest.raises(SettingError, match=r"Expected a mask|must have values in \[0, 1\]"):
+        as_masks(mask)
+
+
+def test_grey_pil_images_of_32_bits():
+    plane = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    for picture in (
+        Image.fromarray(plane),
+        Image.fromarray((plane * 65535).round().astype(np.int32)),
+    ):
+        pictures = as_pictures(picture)
+        assert torch.allclose(pictures.rgb[0][0], torch.from_numpy(plane), atol=1e-4)
+        assert pictures.like_the_input(pictures.rgb).size == picture.size
+    with pytest.raises(ImageError, match=r"between 0 and 65535 \(16 bits\), got 0 to 70000"):
+        as_pictures(Image.fromarray(np.array([[0, 70000]], np.int32)))
+    with pytest.raises(ImageError, match=r"must lie in \[0, 1\]"):
+        as_pictures(Image.fromarray(plane * 255))
+
+
+def test_premultiplied_grey():
+    picture = Image.new("LA", (4, 4), (100, 255)).convert("La")
+    assert torch.allclose(as_pictures(picture).rgb[0], torch.tensor(100 / 255))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": None}, "device must be auto, cpu, cuda"),
+        ({"dtype": torch.int8}, "dtype must be auto, fp32, bf16, fp16, got torch.int8"),
+        ({"model": 5}, "model must be the path of a file, or None for the bundled one, got 5"),
+        ({"model": ""}, "model must be the path of a file"),
+        ({"vae": True}, "vae must be the path of a file"),
+        ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength\), got"),
+        ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength\), got"),
+        ({"adapters": [5]}, "An adapter must be the path of a file"),
+    ],
+)
+def test_arguments_of_loading(arguments, words):
+    with pytest.raises(SettingError, match=words):
+        load_restorer(**{"device": "cpu", **arguments})
+
+
+def test_a_single_adapter_needs_no_list(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "varestorer_core.loading._apply_adapter",
+        lambda transformer, path, strength, *more: given.append((path, strength)),
+    )
+    load_restorer(device="cpu", adapters=Path("a.safetensors"))
+    load_restorer(device="cpu", adapters=[["b.safetensors", 0.5]])
+    load_restorer(device="cpu", adapters=None)
+    assert given == [(Path("a.safetensors"), 1.0), (Path("b.safetensors"), 0.5)]
+
+
+def test_devices_and_dtypes_of_torch_are_accepted():
+    assert choose_device(torch.device("cpu")).type == "cpu"
+    assert choose_dtype(torch.bfloat16, torch.device("cpu")) == torch.bfloat16
