@@ -83,7 +83,7 @@ def test_without_a_cluster_one_sentence_says_so(tmp_path, monkeypatch, capsys, p
     assert main(["restore", places[0], "-o", places[1]]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
-    assert "with --cluster only" in said[0]
+    assert "with --cluster" in said[0]
 
 
 @needs_server

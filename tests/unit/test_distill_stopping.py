@@ -143,7 +143,9 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state_module.torch, "save", full)
-    with pytest.raises(CheckpointError, match=r"the disk is full.* The state of step 3 is kept"):
+    with pytest.raises(
+        CheckpointError, match=r"the disk is full.* The state of step 3 is still there"
+    ):
         run(tmp_path, linear(), resume=True)
     with pytest.raises(CheckpointError, match="Nothing was saved before"):
         run(tmp_path / "new", linear())
@@ -165,7 +167,7 @@ def test_a_checkpoint_that_the_system_does_not_take_keeps_the_last_one(tmp_path)
         return loss
 
     try:
-        with pytest.raises(CheckpointError, match="The state of step 2 is kept"):
+        with pytest.raises(CheckpointError, match="The state of step 2 is still there"):
             run(tmp_path, linear(), step=tighten)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
