@@ -146,7 +146,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         result = read(str(path), safe_load=True, **options)
     except UnpicklingError as error:
         raise CheckpointError(
-            f"{name} is not a plain weights file: it holds something other than tensors, or is "
+            f"{name} is not a plain weights file: it contains something other than tensors, or is "
             "damaged. It was refused and nothing in it was run. Use the official file or a "
             ".safetensors."
         ) from error

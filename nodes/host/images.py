@@ -28,12 +28,12 @@ def to_pictures(image: Tensor) -> list[Tensor]:
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ImageError(
-            "expected an IMAGE batch (B, H, W, C) with 1, 3 or 4 channels, got shape "
+            "Expected an IMAGE batch (B, H, W, C) with 1, 3 or 4 channels, got shape "
             f"{tuple(image.shape)}. Connect the output of Load Image or another picture node."
         )
     if 0 in image.shape:
         raise ImageError(
-            f"the IMAGE batch is empty, its shape is {tuple(image.shape)}. Nothing can be "
+            f"The IMAGE batch is empty, its shape is {tuple(image.shape)}. Nothing can be "
             "restored; check the node that makes the batch."
         )
     pixels = image.detach().to(device="cpu", dtype=torch.float32)

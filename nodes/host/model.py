@@ -98,7 +98,7 @@ def require_type(dtype: torch.dtype, device: torch.device, name: str) -> None:
         torch.zeros(1, dtype=dtype).to(device).float()
     except (RuntimeError, TypeError) as error:  # Apple's devices have no float8
         raise SettingError(
-            f"the device {device} cannot hold weights in {name}. Set weight_dtype of Load VARestorer "
+            f"The device {device} cannot hold weights in {name}. Set weight_dtype of Load VARestorer "
             "Model to default."
         ) from error
 

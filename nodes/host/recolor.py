@@ -22,7 +22,7 @@ def recolor(image: Tensor, source: Tensor, method: str) -> Tensor:
     pictures, sources, alpha = to_pictures(image), to_pictures(source), to_alpha(image)
     if len(sources) not in (1, len(pictures)):
         raise ImageError(
-            f"expected one source for all pictures, or one for each of the {len(pictures)}, got "
+            f"Expected one source for all pictures, or one for each of the {len(pictures)}, got "
             f"{len(sources)}. Repeat or cut the batch of sources."
         )
     height, width = pictures[0].shape[-2:]
