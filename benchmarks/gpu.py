@@ -248,8 +248,10 @@ def main() -> int:
         try:
             result = {"rows": PARTS[name](bench)}
         except (VARestorerError, RuntimeError) as error:
+            # Not kept as done: the next call tries again.
             traceback.print_exc()
-            result = {"error": f"{type(error).__name__}: {error}"}
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+            continue
         result.update(device=_name(device), torch=torch.__version__, size=args.size)
         unfinished = path.with_suffix(".partial")
         unfinished.write_text(json.dumps(result, indent=1))
@@ -271,9 +273,6 @@ def _print_table(name: str, result: dict) -> None:
     print(
         f"\n### {name}: {result['device']}, PyTorch {result['torch']}, {result['size']} networks\n"
     )
-    if "error" in result:
-        print(result["error"])
-        return
     columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in result["rows"]:
