@@ -138,6 +138,15 @@ def test_a_failure_is_recorded_and_tried_again(tmp_path):
     assert (tmp_path / "out" / "a.png").exists()
 
 
+def test_a_picture_is_never_taken_for_a_manifest(tmp_path, capsys):
+    source = tmp_path / "a.png"
+    picture(source)
+    before = source.read_bytes()
+    assert run(source, "-o", tmp_path / "b.png", "--manifest", source) == 2
+    assert "is not a manifest" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 def test_json_lines(tmp_path, capsys):
     picture(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("not a picture")

@@ -151,6 +151,16 @@ def test_grey_profile_is_converted(tmp_path, dtype):
     assert np.abs(picture.rgb.numpy()[:, 0] - wanted).max() < 0.01
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_grey_profile_leaves_a_colour_picture_its_colours(tmp_path, name):
+    array = np.full((8, 8, 3), (200, 60, 20), np.uint8)
+    Image.fromarray(array).save(tmp_path / name, icc_profile=grey_profile(1.0))
+    picture = read_picture(tmp_path / name)
+    assert np.abs(to_uint8(picture.rgb).astype(int) - array).max() <= 2
+    assert picture.icc_profile is None
+    assert any("unsuitable colour profile" in note for note in picture.notes)
+
+
 def test_cmyk_jpeg_is_converted_and_said(tmp_path):
     cmyk = Image.fromarray(np.full((8, 8, 4), (255, 0, 0, 0), np.uint8), mode=None)
     cmyk = Image.merge("CMYK", cmyk.split())

@@ -127,10 +127,18 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
         first: the first result.
 
     Raises:
-        UsageError: if the results go to an object store and no file is specified.
+        UsageError: if the results go to an object store and no file is specified, or if the file is not a manifest.
     """
     if args.manifest is not None:
-        return Manifest(Path(args.manifest))
+        path = Path(args.manifest)
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                if file.read(1) != b"{":
+                    raise UsageError(
+                        f"--manifest {path} is not a manifest, and records would be appended to it. Choose another "
+                        "file."
+                    )
+        return Manifest(path)
     if not args.skip_existing:
         return None
     output = path_of(args.output)

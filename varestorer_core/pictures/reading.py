@@ -115,7 +115,7 @@ def _read_tiff(path: Path) -> Picture:
 
 def _picture(samples: Samples, metadata: Metadata) -> Picture:
     profile = samples.icc_profile
-    if profile is not None and profiles.color_space(profile) == "GRAY":
+    if profile is not None and samples.grey and profiles.color_space(profile) == "GRAY":
         try:
             light = profiles.grey_to_srgb(samples.color[..., 0], profile)
             samples.color, profile = grey_as_rgb(light.mean(axis=2)), None
