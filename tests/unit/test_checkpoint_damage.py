@@ -108,10 +108,22 @@ def test_dictionaries_in_dictionaries_are_bounded():
         (torch.nested.nested_tensor([torch.ones(2)]), "nested"),
         (torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8), "qint8"),
         (torch.ones(2, dtype=torch.complex64), "complex64"),
+        (torch.ones(2, dtype=torch.uint8).view(torch.bits8), "bits8"),
+        (torch.ones(2, dtype=torch.uint8).view(torch.uint16), "uint16"),
         (torch.ones(1).expand(1000, 1000), "4 bytes behind it"),
         (torch.ones(1).as_strided((2**31, 2**31), (0, 0)), "4 bytes behind it"),
     ],
-    ids=["meta", "sparse", "nested", "quantised", "complex", "expanded", "huge"],
+    ids=[
+        "meta",
+        "sparse",
+        "nested",
+        "quantised",
+        "complex",
+        "bits",
+        "unsigned",
+        "expanded",
+        "huge",
+    ],
 )
 def test_only_plain_tensors_are_parameters(tensor, words):
     with pytest.raises(CheckpointError, match=words):

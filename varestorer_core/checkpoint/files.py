@@ -233,6 +233,18 @@ def unwrap(
     return tensors
 
 
+_DTYPES = {
+    dtype
+    for name in (
+        *("float64", "float32", "float16", "bfloat16"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+        *("int64", "int32", "int16", "int8", "uint8", "bool"),
+    )
+    if (dtype := getattr(torch, name, None)) is not None
+}
+"""Types that parameters and masks of a network can have. PyTorch lacks operations for the others."""
+
+
 def tensor_problem(tensor: Tensor) -> str:
     """Return why a tensor of a file cannot be a parameter; empty if it can.
 
@@ -240,7 +252,7 @@ def tensor_problem(tensor: Tensor) -> str:
     """
     if tensor.layout != torch.strided or tensor.is_nested:
         return "a sparse or nested tensor"
-    if tensor.is_quantized or tensor.is_complex():
+    if tensor.dtype not in _DTYPES:
         return f"of the type {tensor.dtype}"
     if type(tensor) not in (Tensor, torch.nn.Parameter):
         return f"a {type(tensor).__name__}"
