@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def store(monkeypatch):
         ("NO_PROXY", "*"),
     ):
         monkeypatch.setenv(name, value)
+    # All servers of a process share what is stored.
+    urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
     client = importlib.import_module("boto3").client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="photos")
     yield client
