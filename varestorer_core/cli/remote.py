@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path, PosixPath
 from typing import Any
@@ -130,14 +131,12 @@ class Staging:
         """
         if local not in self._names:
             return
-        try:
-            system, path = _file_system(path_of(self._names[local]))
-            with system.open_input_stream(path) as source, local.open("wb") as file:
-                shutil.copyfileobj(source, file)
-        except FileNotFoundError:
-            local.unlink(missing_ok=True)
-        except OSError as error:
-            raise ImageError(f"{self._names[local]} was not read: {_first_line(error)}.") from error
+        with self._object(local, "read") as (system, path):
+            try:
+                with system.open_input_stream(path) as source, local.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            except FileNotFoundError:
+                local.unlink(missing_ok=True)
 
     def store(self, local: Path) -> None:
         """Copy a local file to its object.
@@ -147,14 +146,21 @@ class Staging:
         """
         if local not in self._names:
             return
+        with (
+            self._object(local, "written") as (system, path),
+            local.open("rb") as file,
+            system.open_output_stream(path) as target,
+        ):
+            shutil.copyfileobj(file, target)
+
+    @contextmanager
+    def _object(self, local: Path, done: str) -> Iterator[tuple[Any, str]]:
+        """Yield the file system and the path in it of a file's object; an error of the store becomes a sentence."""
+        place = self._names[local]
         try:
-            system, path = _file_system(path_of(self._names[local]))
-            with local.open("rb") as file, system.open_output_stream(path) as target:
-                shutil.copyfileobj(file, target)
+            yield _file_system(path_of(place))
         except OSError as error:
-            raise ImageError(
-                f"{self._names[local]} was not written: {_first_line(error)}."
-            ) from error
+            raise ImageError(f"{place} was not {done}: {_first_line(error)}.") from error
 
     def named(self, text: str) -> str:
         """Return a message with URIs instead of temporary paths."""
