@@ -7,7 +7,7 @@
 # INIT names a tokenizer file to start from: same bits and widths as bundled.json, as many residual blocks or fewer.
 # Without it the tokenizer starts from nothing and takes 10,000 steps instead of 3,000.
 # PYTHON and THREADS change the interpreter (python) and the CPU threads (1).
-# DEVICE=cuda trains on a GPU, in large batches: ten minutes on an H100 with 16 cores. WORKERS (12) draw its pictures.
+# DEVICE=cuda trains on a GPU, in large batches. WORKERS (12) draw its pictures.
 # An interrupted stage saves itself on SIGINT and SIGTERM, and every 50 (GPU: 500) steps in any case.
 set -euo pipefail
 

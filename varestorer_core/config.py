@@ -122,7 +122,7 @@ class TokenizerConfig:
     norm_groups: int = 32
     """Groups of every GroupNorm."""
     pixel_class: str = "0.25M"
-    """Scale schedule of the tiles that its encoder was trained on; where no transformer says which, tiles are these."""
+    """Prefix of the scale schedule that the encoder was trained on, for uses without a transformer."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)
