@@ -84,12 +84,7 @@ def prompt(host, model: str, *adapters: tuple[str, float], weights: str = "defau
     """Return a restoration by a model with adapters on top, one after the other."""
     made = host.whole(upscale=1.0)
     made["model"]["inputs"].update(model_name=model, weight_dtype=weights)
-    last = "model"
-    for number, (name, strength) in enumerate(adapters):
-        inputs = {"model": [last, 0], "adapter_name": name, "strength": strength}
-        last = f"adapter{number}"
-        made[last] = {"class_type": "VARestorerLoadAdapter", "inputs": inputs}
-    made["restore"]["inputs"]["model"] = [last, 0]
+    host.insert_adapters(made, adapters)
     return made
 
 

@@ -95,12 +95,7 @@ def prompt(host, form: str, stack, model: str = BUNDLED, **settings) -> dict:
     """Return a restoration, whole or in stages, by a model with adapters (name, strength) on top."""
     made = (host.whole if form == "whole" else host.chain)(upscale=1.0, seed=4, **settings)
     made["model"]["inputs"]["model_name"] = model
-    last = "model"
-    for number, (name, strength) in enumerate(stack):
-        inputs = {"model": [last, 0], "adapter_name": name, "strength": strength}
-        last = f"adapter{number}"
-        made[last] = {"class_type": "VARestorerLoadAdapter", "inputs": inputs}
-    made["restore"]["inputs"]["model"] = [last, 0]
+    host.insert_adapters(made, stack)
     return made
 
 

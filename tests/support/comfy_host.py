@@ -239,6 +239,15 @@ class Host:
                 owner["inputs"][name] = value
         return prompt
 
+    @staticmethod
+    def insert_adapters(prompt: dict, adapters) -> None:
+        """Put adapters (name, strength) between the model and the restoration of a prompt."""
+        wanted = prompt["restore"]["inputs"]
+        for number, (name, strength) in enumerate(adapters):
+            inputs = {"model": wanted["model"], "adapter_name": name, "strength": strength}
+            prompt[f"adapter{number}"] = node("VARestorerLoadAdapter", **inputs)
+            wanted["model"] = [f"adapter{number}", 0]
+
     def input_names(self, class_type: str) -> list[str]:
         """Return the inputs of a node in the order of its widgets and sockets."""
         if class_type not in self._info:
