@@ -15,7 +15,11 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-WALKS = sorted(path.name for path in HERE.glob("walk_*.py"))
+SLOW = ("walk_training.py",)
+WALKS = [
+    pytest.param(path.name, marks=pytest.mark.slow if path.name in SLOW else ())
+    for path in sorted(HERE.glob("walk_*.py"))
+]
 
 
 @pytest.fixture(scope="session")
