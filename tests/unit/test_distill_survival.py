@@ -143,7 +143,7 @@ def test_full_disk(stage, settings, whole):
 
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(CheckpointError, match=f"The state of step {SAVE_EVERY} is kept"):
+        with pytest.raises(CheckpointError, match=f"The state of step {SAVE_EVERY} is still there"):
             run_stage(
                 stage,
                 settings,
