@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import signal
 import subprocess
@@ -96,7 +97,11 @@ def _worker(first: int, count: int, seed: int) -> Iterator[tuple[int, str, float
     arguments = ["--files", str(count), "--seed", str(seed), "--worker", str(first)]
     # The output of decoders in C is irrelevant, and that of Python would be a traceback.
     command = [sys.executable, __file__, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    # Its modules are found where they were found here, however this process was told where to look.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as child:
         assert child.stdout is not None
         number, buffer, open_file = first, b"", first
         while True:

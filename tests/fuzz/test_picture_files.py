@@ -11,14 +11,18 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="no timers of processor time")
-def test_mutated_pictures(monkeypatch, inputs, count):
+def test_mutated_pictures(tmp_path, monkeypatch, inputs, count):
     pytest.importorskip("tifffile")
+    # Another process reads the files; it must look for modules where this one does.
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'found')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(BENCHMARKS)
     campaign = importlib.import_module("fuzz_pictures").campaign
     number, seed = inputs
     found = campaign(20_000 if number > 1000 else 130, seed)
     count("picture files").update(found["outcomes"])
     assert found["wrong"] == []
+    assert (tmp_path / "found").exists()
     assert sum(found["outcomes"].values()) == found["files"]
 
 
