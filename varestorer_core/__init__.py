@@ -5,8 +5,9 @@ The public names are loaded at first use, so that importing the package does not
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the command starts here, and is quiet on Ctrl-C only after its first imports
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ __all__ = [*sorted(_HOME), "__version__"]  # pyright: ignore[reportUnsupportedDu
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 

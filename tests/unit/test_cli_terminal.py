@@ -130,3 +130,38 @@ def test_names_of_pictures_that_are_left_out_are_escaped(tmp_path, capsys, comma
     said = capsys.readouterr().err
     assert "left out" in said
     assert "\x1b" not in said
+
+
+CTRL_C = """
+import os, runpy, signal, sys
+
+class Interruption:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.{before})
+sys.meta_path.insert(0, Interruption())
+sys.argv[1:] = ["inspect", {file!r}]
+runpy.run_module("varestorer_core.cli", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a Unix signal")
+@pytest.mark.parametrize("module", ["cli.main", "wording", "cli.restore", "checkpoint.examine"])
+def test_ctrl_c_while_modules_load_is_quiet(tmp_path, module):
+    code = CTRL_C.format(
+        module=f"varestorer_core.{module}", before="default_int_handler", file=str(tmp_path)
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.strip() in ("", "varestorer: interrupted")
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a Unix signal")
+def test_ctrl_c_stays_ignored_in_the_background(tmp_path):
+    code = CTRL_C.format(module="varestorer_core.cli.main", before="SIG_IGN", file=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is a folder without" in done.stderr
