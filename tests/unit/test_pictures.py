@@ -223,7 +223,7 @@ def damaged_files(folder):
         "header.png": (good.getvalue()[:20], "damaged or incomplete"),
         "bomb.png": (png_bytes(30_000, 20_000, 8, 2), "limit is 537 megapixels"),
         "hollow.png": (png_bytes(20_000, 20_000, 8, 2), "bytes cannot hold 20000 x 20000 pixels"),
-        "nothing.png": (png_bytes(0, 5, 8, 2), "not a picture"),
+        "nothing.png": (png_bytes(0, 5, 8, 2), "a PNG file that is damaged"),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +35,15 @@ class Restoring:
 
     def read(self, task: Task) -> int:
         """See `Steps.read`."""
-        from ..pictures import read_picture, without_metadata
+        from ..pictures import read_picture, without_colors, without_metadata
 
         picture = read_picture(task.job.source)
         pixels = self._check_size(task, picture)
-        for text in picture.notes:
-            task.note(text)
         picture = without_metadata(picture) if self.strip else picture
         if self.neutral and is_neutral(picture.rgb):
-            picture = replace(picture, grey=True)
+            picture = without_colors(picture)
+        for text in picture.notes:
+            task.note(text)
         task.picture = picture
         return pixels
 

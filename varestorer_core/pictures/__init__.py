@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .opening import MAX_PIXELS, READABLE, open_image, panics_as_errors
 from .picture import Metadata, Picture
-from .reading import read_picture, without_metadata
+from .reading import read_picture, without_colors, without_metadata
 from .transparency import fill_hidden
 from .writing import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, check_target, to_uint8, write_picture
 
@@ -27,6 +27,7 @@ __all__ = [
     "panics_as_errors",
     "read_picture",
     "to_uint8",
+    "without_colors",
     "without_metadata",
     "write_picture",
 ]

@@ -1,4 +1,5 @@
-"""Colours that a file declares without an ICC profile: PNG's cICP, sRGB, gAMA and cHRM; EXIF's Adobe RGB mark.
+"""Colours that a file declares without an ICC profile: PNG's cICP, sRGB, gAMA and cHRM; HEIC's and AVIF's nclx; EXIF's
+Adobe RGB mark.
 
 The meaning is kept: other primaries become an equivalent profile, and another transfer curve is converted to that of
 sRGB, on which the model was trained.
@@ -6,21 +7,25 @@ sRGB, on which the model was trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from . import icc, png_chunks
+from . import boxes, icc, png_chunks
+from .curves import Curve, srgb_curve
 
 _EXIF_IFD, _INTEROP_IFD, _INTEROP_INDEX = 0x8769, 0xA005, 1
 _PRIMARIES = {1: icc.SRGB_PRIMARIES, 9: icc.BT2020_PRIMARIES, 12: icc.P3_PRIMARIES}
 _NAMES = {9: "BT.2020 with the sRGB curve", 12: "Display P3"}
+_LIKE_SRGB = (5, 6)
+"""Primaries of SD video, which differ little from those of sRGB."""
+_UNSPECIFIED = 2
+_BOXED = ("HEIF", "AVIF")
+"""Formats whose colours are declared in a box, by Pillow's names."""
 _SAME_GAMMA = 0.01
 """Largest difference of a gAMA from 1 / 2.2 that counts as rounding."""
-_Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -29,20 +34,33 @@ class ColorTags:
 
     icc_profile: bytes | None = None
     """Profile of the samples after `to_srgb_curve`; None for the primaries of sRGB."""
-    to_srgb_curve: _Curve | None = None
+    to_srgb_curve: Curve | None = None
     """Converts samples in [0, 1] to the transfer curve of sRGB; None if they have it already."""
     note: str | None = None
+    followed: bool = True
+    """Whether the tags determine the colours, all of which were converted."""
 
 
-def color_tags(image: Image.Image, chunks: dict[bytes, bytes]) -> ColorTags:
-    """Return the colour tags of an opened picture without an ICC profile.
+def color_tags(image: Image.Image, path: Path, icc_profile: bytes | None) -> ColorTags | None:
+    """Return the colour tags of an opened picture; None if its ICC profile, if any, is the only one.
 
-    Args:
-        chunks: chunks of a PNG file, see `png_chunks.header_chunks`; empty for other formats.
+    The code points of PNG's cICP take precedence over a profile, if they can be followed; all other tags do not.
     """
+    chunks = png_chunks.header_chunks(path)
+    points = chunks.get(b"cICP", b"")
+    if icc_profile is not None:
+        tags = (
+            _from_code_points(points[0], points[1], points[2], points[3])
+            if len(points) == 4
+            else None
+        )
+        return tags if tags is not None and tags.followed else None
     try:
-        if len(chunks.get(b"cICP", b"")) == 4:
-            return _from_code_points(*chunks[b"cICP"])
+        if len(points) == 4:
+            return _from_code_points(points[0], points[1], points[2], points[3])
+        if image.format in _BOXED and (points := boxes.code_points(path)) is not None:
+            # The matrix and the range were applied by the decoder.
+            return _from_code_points(points.primaries, points.transfer, 0, 1, "nclx")
         if b"sRGB" in chunks:
             return ColorTags()
         if b"gAMA" in chunks or b"cHRM" in chunks:
@@ -62,22 +80,35 @@ def color_tags(image: Image.Image, chunks: dict[bytes, bytes]) -> ColorTags:
     return ColorTags(note="has damaged colour tags, which were ignored")
 
 
-def _from_code_points(primaries: int, transfer: int, matrix: int, full_range: int) -> ColorTags:
+def _from_code_points(
+    primaries: int, transfer: int, matrix: int, full_range: int, source: str = "cICP"
+) -> ColorTags:
     """See ITU-T H.273 for the code points."""
+    if source == "nclx" and primaries in (_UNSPECIFIED, *_LIKE_SRGB):
+        primaries = 1  # decoders interpret SD video and files that say nothing like this, too
+    if source == "nclx" and transfer == _UNSPECIFIED:
+        transfer = 13
     if matrix != 0 or full_range != 1 or primaries not in _PRIMARIES:
-        return ColorTags(note=f"has colours (cICP primaries {primaries}) that are not converted")
+        return ColorTags(
+            note=f"has colours ({source} primaries {primaries}) that are not converted",
+            followed=False,
+        )
     profile = None
     if primaries in _NAMES:
         profile = icc.rgb_profile(_NAMES[primaries], _PRIMARIES[primaries])
     note = None
     if profile is not None:
-        note = f"is {_NAMES[primaries]} by its cICP; the result carries an equivalent profile"
+        note = f"is {_NAMES[primaries]} by its {source}; the result carries an equivalent profile"
     if transfer in (1, 6, 13, 14, 15):  # BT.709 is displayed like sRGB
         return ColorTags(profile, note=note)
     if transfer in (4, 5, 8):
         exponent = {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
         return ColorTags(profile, _power(exponent), _converted(1 / exponent))
-    return ColorTags(profile, note=f"has a transfer curve (cICP {transfer}) that is not converted")
+    return ColorTags(
+        profile,
+        note=f"has a transfer curve ({source} {transfer}) that is not converted",
+        followed=False,
+    )
 
 
 def _from_gamma(chunks: dict[bytes, bytes]) -> ColorTags:
@@ -103,14 +134,8 @@ def _converted(gamma: float) -> str:
     return f"has gamma {gamma:.3g} (sRGB has about 0.455), converted to the curve of sRGB"
 
 
-def _power(exponent: float) -> _Curve:
-    def convert(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        light = np.clip(samples, 0, 1) ** np.float32(exponent)
-        # IEC 61966-2-1
-        bright = np.float32(1.055) * light ** np.float32(1 / 2.4) - np.float32(0.055)
-        return np.where(light <= 0.0031308, light * np.float32(12.92), bright).astype(np.float32)
-
-    return convert
+def _power(exponent: float) -> Curve:
+    return lambda samples: srgb_curve(np.clip(samples, 0, 1) ** np.float32(exponent))
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:

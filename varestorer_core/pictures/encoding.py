@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL.TiffImagePlugin import IFDRational
 
 from . import png16
 from .picture import Metadata
@@ -54,7 +55,7 @@ def encoded(
 def _metadata_options(file_format: str, metadata: Metadata) -> dict[str, Any]:
     """Return Pillow's options for the metadata that the format can hold."""
     options: dict[str, Any] = {}
-    exif, xmp = metadata.exif, metadata.xmp
+    exif, xmp = _exif_with_resolution(file_format, metadata), metadata.xmp
     if metadata.dpi is not None:
         options["dpi"] = metadata.dpi
     if file_format == "JPEG":
@@ -88,6 +89,19 @@ def _metadata_options(file_format: str, metadata: Metadata) -> dict[str, Any]:
                 tags.tagtype[tag] = 7  # "undefined" bytes
         options["tiffinfo"] = tags
     return options
+
+
+def _exif_with_resolution(file_format: str, metadata: Metadata) -> bytes | None:
+    """Return the EXIF block with the resolution of the result, if the format can hold a resolution there only."""
+    if metadata.dpi is None or file_format != "WEBP":
+        return metadata.exif
+    kept = Image.Exif()
+    if metadata.exif is not None:
+        kept.load(metadata.exif)
+    kept[282], kept[283] = (IFDRational(round(value * 1000), 1000) for value in metadata.dpi)
+    kept[296] = 2  # inches
+    content = kept.tobytes()
+    return content if content.startswith(b"Exif\0\0") else b"Exif\0\0" + content
 
 
 def _png_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:

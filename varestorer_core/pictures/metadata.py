@@ -7,6 +7,7 @@ meaningless in another file. Damaged metadata never prevents reading the picture
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -14,8 +15,8 @@ from PIL import Image
 from .picture import Metadata
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-# Description, make, model, resolution and its unit, software, date, artist, host, rating, copyright, Windows' XP texts.
-_KEPT = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432})
+# Description, make, model, software, date, artist, host, rating, copyright, Windows' XP texts.
+_KEPT = frozenset({270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432})
 _KEPT_XP = range(40091, 40096)
 # Maker's notes, pixel dimensions, the interoperability IFD (the profile carries more).
 _DROPPED = frozenset({37500, 40962, 40963, 40965})
@@ -45,6 +46,35 @@ def read_metadata(image: Image.Image) -> Metadata:
     )
 
 
+def page_metadata(image: Image.Image, page: int | None) -> Metadata:
+    """Return the metadata of a page of an opened TIFF file.
+
+    What the page lacks is that of the first page, which shows the same picture, except for the resolution.
+
+    Args:
+        page: index of the page; None for a page inside the first, which Pillow cannot open.
+    """
+    first = read_metadata(image)
+    if page == 0:
+        return first
+    own = Metadata()
+    if page is not None:
+        try:
+            image.seek(page)
+        except _DAMAGE:
+            pass
+        else:
+            own = read_metadata(image)
+    return Metadata(own.dpi, own.exif or first.exif, own.xmp or first.xmp, own.iptc or first.iptc)
+
+
+def turned_metadata(metadata: Metadata, orientation: int) -> Metadata:
+    """Return the metadata of a picture after its EXIF orientation was applied."""
+    if metadata.dpi is None or orientation not in (5, 6, 7, 8):
+        return metadata
+    return replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0]))
+
+
 def _tried(read: Any, image: Image.Image) -> Any:
     try:
         return read(image)
@@ -58,6 +88,8 @@ def _tried(read: Any, image: Image.Image) -> Any:
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
     tags: Any = getattr(image, "tag_v2", None)
     found = image.info.get("dpi")
+    if tags is None and found is None:
+        tags = image.getexif()  # formats without a resolution of their own, such as WebP and AVIF
     if tags is not None:
         # Pillow reports 1 if a TIFF file has no unit.
         unit, values = tags.get(296, 2), (tags.get(282), tags.get(283))

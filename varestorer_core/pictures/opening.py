@@ -20,12 +20,18 @@ from typing import IO
 from PIL import Image
 
 from ..errors import ImageError
+from .signatures import COUNT, format_of
 
-_ENDINGS = (
-    ".avif .bmp .dib .gif .heic .heif .ico .jfif .j2k .jp2 .jpe .jpeg .jpg .jxl .mpo .pbm .pcx .pgm .png .pnm .ppm "
-    ".psd .qoi .sgi .tga .tif .tiff .webp"
-)
-_RAW_ENDINGS = ".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .rw2 .srw"
+_ENDINGS = """
+    .apng .avif .bmp .dib .gif .heic .heics .heif .hif .ico .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .jxl
+    .mpo .pbm .pcx .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp
+"""
+_RAW_ENDINGS = """
+    .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf
+    .srw .x3f
+"""
+HEIC = frozenset({".heic", ".heics", ".heif", ".hif"})
+"""Extensions of HEIC files."""
 RAW = frozenset(_RAW_ENDINGS.split())
 """Extensions of camera raw files."""
 READABLE = frozenset(_ENDINGS.split()) | RAW
@@ -137,11 +143,15 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 def unreadable(path: Path) -> ImageError:
     """Return the error for a file that cannot be opened."""
-    ending = path.suffix.lower()
-    if ending in (".heic", ".heif") and "HEIF" not in _registered():
+    ending, found = path.suffix.lower(), format_of(starts_with(path, COUNT))
+    if (ending in HEIC or found == "HEIC") and "HEIF" not in _registered():
         return ImageError(f"{path} is a HEIC file. To read it, pip install pillow-heif.")
-    if ending == ".jxl" and "JXL" not in _registered():
+    if (ending == ".jxl" or found == "JPEG XL") and "JXL" not in _registered():
         return ImageError(f"{path} is a JPEG XL file. To read it, pip install pillow-jxl-plugin.")
+    if found is not None:
+        return ImageError(
+            f"{path} is a {found} file that is damaged, or of a kind that is not supported."
+        )
     return ImageError(
         f"{path} is not a picture in a supported format. Use PNG, JPEG, WebP, TIFF or BMP."
     )

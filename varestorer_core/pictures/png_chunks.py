@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LONGEST = 1 << 16
 """Most bytes of a chunk that `header_chunks` keeps, and of pixels that are decompressed at a time."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -16,7 +15,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def header_chunks(path: Path) -> dict[bytes, bytes]:
-    """Return the content of the small chunks before the pixels; empty for other formats."""
+    """Return the content of the small, undamaged chunks before the pixels; empty for other formats."""
     chunks: dict[bytes, bytes] = {}
     with path.open("rb") as file:
         if file.read(8) != SIGNATURE:
@@ -25,24 +24,13 @@ def header_chunks(path: Path) -> dict[bytes, bytes]:
             length, name = struct.unpack(">I4s", head)
             if name in (b"IDAT", b"IEND") or length > 1 << 31:
                 break
-            if length <= _LONGEST:
-                chunks.setdefault(name, file.read(length))
-            else:
-                file.seek(length, 1)
-            file.seek(4, 1)  # checksum
+            if length > _LONGEST:
+                file.seek(length + 4, 1)
+                continue
+            content = file.read(length)
+            if file.read(4) == struct.pack(">I", zlib.crc32(name + content)):
+                chunks.setdefault(name, content)
     return chunks
-
-
-def without_text(content: bytes) -> bytes:
-    """Return a PNG file without its text chunks; Pillow rejects large ones."""
-    parts, place = [content[:8]], 8
-    while place + 8 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, place)
-        end = place + 12 + length
-        if name not in _TEXT:
-            parts.append(content[place:end])
-        place = end
-    return b"".join(parts)
 
 
 def lacks_rows(path: Path) -> bool:

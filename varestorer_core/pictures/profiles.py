@@ -14,6 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from .curves import Curve, neutral_curve, srgb_curve
+from .samples import to_unit
+
+_SAME_CURVE = 0.5 / 255
+"""Largest difference of a tone curve from that of sRGB that counts as rounding."""
+UNUSABLE = ImageCms.PyCMSError
+"""The error for profiles that cannot be used."""
 _LOSSLESS_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
@@ -26,7 +33,7 @@ def color_space(profile: bytes | None) -> str | None:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert a CMYK picture to sRGB through its profile.
+    """Convert a picture to sRGB through its profile.
 
     Raises:
         ImageCms.PyCMSError: if the profile cannot be used.
@@ -40,21 +47,40 @@ def lab_to_srgb(image: Image.Image) -> Image.Image:
     return _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
 
 
-def grey_to_srgb(samples: NDArray, profile: bytes) -> NDArray[np.float32]:
-    """Convert grey samples (H, W), unsigned integers or float32 in [0, 1], to sRGB (H, W, 3) in [0, 1] through their
-    profile.
+def grey_to_srgb(samples: NDArray, profile: bytes) -> NDArray | None:
+    """Convert neutral samples, unsigned integers or float32 in [0, 1], to the tone curve of sRGB by their profile.
 
-    littlecms returns 8 bits per channel here; the curve is interpolated between its 256 values.
+    Args:
+        profile: a grey profile, or the RGB profile of samples whose channels are equal.
 
-    Raises:
-        ImageCms.PyCMSError: if the profile cannot be used.
+    Returns:
+        float32 in [0, 1] of the same shape; `samples` itself if the curve is that of sRGB; None if the profile cannot
+        be used.
     """
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    curve = np.asarray(to_srgb(ramp, profile))[0].astype(np.float32) / 255  # (256, 3)
-    top = 1 if samples.dtype == np.float32 else np.iinfo(samples.dtype).max
-    position = samples.astype(np.float32) * (255 / top)
-    channels = [np.interp(position, np.arange(256), curve[:, c]) for c in range(3)]
-    return np.stack(channels, axis=-1).astype(np.float32)
+    curve = neutral_curve(profile) or _measured_curve(profile)
+    if curve is None:
+        return None
+    levels = np.linspace(0, 1, 256, dtype=np.float32)
+    if np.abs(_toned(curve, levels) - levels).max() < _SAME_CURVE:
+        return samples
+    return _toned(curve, to_unit(samples))
+
+
+def _toned(curve: Curve, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return srgb_curve(np.clip(curve(values), 0, 1))
+
+
+def _measured_curve(profile: bytes) -> Curve | None:
+    """Return the curve of a profile that converts by tables, through the 256 levels that Pillow converts."""
+    levels = np.arange(256, dtype=np.uint8)[None]
+    ramp = Image.fromarray(levels)
+    ramp = ramp if color_space(profile) == "GRAY" else ramp.convert("RGB")
+    try:
+        shown = np.asarray(to_srgb(ramp, profile))[0].mean(axis=1) / 255
+    except UNUSABLE:
+        return None
+    light = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    return lambda values: np.interp(values, levels[0] / 255, light).astype(np.float32)
 
 
 def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:

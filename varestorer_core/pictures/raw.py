@@ -61,7 +61,7 @@ def read(path: Path) -> Samples:
     notes = ["is a camera raw file, developed by rawpy"]
     if "data corrupted" in said:
         notes.append("has damaged data, so parts of the picture may be wrong")
-    return Samples(color, bit_depth=16, notes=notes)
+    return Samples(color, bit_depth=16, notes=notes, converted=True, page=None)
 
 
 def _developed(process: subprocess.Popen[bytes], path: Path) -> tuple[np.ndarray | None, str]:

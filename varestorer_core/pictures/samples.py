@@ -24,6 +24,10 @@ class Samples:
     orientation: int = 1
     """EXIF or TIFF orientation, 1 to 8, still to be applied."""
     notes: list[str] = field(default_factory=list)
+    converted: bool = False
+    """Whether the colours were converted to sRGB, so that the colour tags of the file are no longer theirs."""
+    page: int | None = 0
+    """Index of the page of a file that was read; None for one inside another page, such as a raw picture."""
 
     def upright(self) -> None:
         """Apply the orientation."""

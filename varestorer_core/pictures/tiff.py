@@ -1,7 +1,7 @@
 """TIFF files, read by tifffile, which decodes layouts that Pillow scrambles: planes, 9 to 16 bits, inverted grey.
 
-Pillow still reads JPEG inside TIFF, CMYK, Lab and YCbCr, which it converts; `pillow_reads_right` returns which of the
-other layouts it reads correctly if tifffile is not installed.
+`tiff_by_pillow` tells which layouts Pillow reads correctly. Pillow reads YCbCr with reduced colour resolution, and all
+layouts that it can if tifffile or imagecodecs is not installed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import ImageError
-from . import raw
+from . import raw, tiff_colors
+from .jpeg_scans import frame_size
 from .opening import check_size
 from .samples import Samples, grey_as_rgb
 
 _MAX_PAGES = 32  # examined at most; counting all pages of a long file takes as long as reading it
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
+_PLAIN = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
 _RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, LinearRaw
-_JPEG = (6, 7, 34892, 33007)
+_OLD_JPEG = 6
+_JPEG = (_OLD_JPEG, 7, 33007)
 _FLOAT_SLACK = 0.01
+_JPEG_HEADERS = 4096
+"""Bytes of a strip or tile in which the size of its JPEG data is looked for."""
 
 
 class UnsupportedLayoutError(Exception):
@@ -48,10 +52,13 @@ def read(path: Path) -> Samples:
     except ImportError as error:
         raise UnsupportedLayoutError("tifffile is not installed") from error
     with _unlogged(), tifffile.TiffFile(path) as file:
-        page, notes = _largest(list(islice(file.pages, _MAX_PAGES)))
+        pages = list(islice(file.pages, _MAX_PAGES))
+        page, notes = _largest(pages)
         if int(page.photometric) in _RAW_PHOTOMETRICS:
             return raw.read(path)
-        return _decoded(path, page, notes)
+        samples = _decoded(path, page, notes)
+        samples.page = next((i for i, each in enumerate(pages) if each is page), None)
+        return samples
 
 
 _quiet = threading.local()
@@ -72,31 +79,6 @@ def _unlogged() -> Iterator[None]:
 def _filter_once() -> None:
     # Per thread, because the surrounding program may read TIFF files of its own and need the log.
     logging.getLogger("tifffile").addFilter(lambda _: not getattr(_quiet, "on", False))
-
-
-def pillow_reads_right(image: Image.Image) -> str | None:
-    """Return None if Pillow reads an opened TIFF correctly, else the reason to reject it."""
-    tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(258, (1,))
-    bits = tuple(bits) if isinstance(bits, tuple) else (bits,)
-    photometric, planar = tags.get(262), tags.get(284, 1)
-    if tags.get(254, 0) & 1:
-        return "its first page is a reduced picture"
-    if photometric in _RAW_PHOTOMETRICS or 330 in tags:
-        return "it holds more than its first page shows"
-    if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE):
-        if set(bits) - {1, 2, 4, 8, 16} or set(tags.get(339, (1,))) - {1}:
-            return f"it has {max(bits)} bits per channel of an unusual kind"
-        if max(bits) == 16 and (len(bits) > 1 or photometric != _BLACK_IS_ZERO):
-            return "it has 16 bits per channel"
-        if max(bits) < 8 and len(bits) > 1:
-            return f"it has {max(bits)} bits per channel"
-        if planar == 2 and len(bits) > 1:
-            return "its channels are stored in planes"
-    # Pillow maps an uncompressed file with swapped sides before it rotates it.
-    if tags.get(274, 1) in (5, 6, 7, 8) and tags.get(259, 1) == 1:
-        return "it is stored on its side"
-    return None
 
 
 def _largest(pages: list[Any]) -> tuple[Any, list[str]]:
@@ -122,22 +104,17 @@ def _area(page: Any) -> int:
 
 def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
     check_size(path, page.imagewidth, page.imagelength)
-    photometric = int(page.photometric)
-    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE):
-        raise UnsupportedLayoutError(f"photometric {photometric}")
-    if int(page.compression) in _JPEG:
-        raise UnsupportedLayoutError("JPEG")
+    photometric, is_jpeg = int(page.photometric), int(page.compression) in _JPEG
+    if photometric not in _PLAIN and photometric not in tiff_colors.CONVERTED:
+        raise UnsupportedLayoutError(f"it holds colours of the kind {_name(page.photometric)}")
+    if photometric == tiff_colors.YCBCR and not is_jpeg and tuple(page.subsampling) != (1, 1):
+        raise UnsupportedLayoutError("its colours have a lower resolution than its brightness")
+    if int(page.compression) == _OLD_JPEG:
+        raise UnsupportedLayoutError("it holds JPEG data of the outdated kind")
     _check_layout(path, page)
-    try:
-        values = page.asarray()
-    # tifffile raises one or the other, depending on whether the compression or the packing of bits needs imagecodecs.
-    except (ValueError, NotImplementedError) as error:
-        if "imagecodecs" in str(error):
-            raise UnsupportedLayoutError(
-                "reading it needs imagecodecs: pip install imagecodecs"
-            ) from error
-        raise
-    values = _channels_last(path, page, values)
+    values = _channels_last(path, page, _values(page))
+    if photometric in tiff_colors.CONVERTED and not (photometric == tiff_colors.YCBCR and is_jpeg):
+        return _converted(path, page, values, notes)
     if photometric == _PALETTE:
         values = _looked_up(path, page, values[..., 0])
         bits = 16 if bool((values % 257).any()) else 8
@@ -153,16 +130,44 @@ def _decoded(path: Path, page: Any, notes: list[str]) -> Samples:
         color = (1 - color) if color.dtype == np.float32 else np.iinfo(color.dtype).max - color
     if page.dtype.kind == "f":
         notes.append("holds floating-point values in [0, 1], read as 16 bits per channel")
-    orientation = page.tags.get(274)
     return Samples(
         color if wanted == 3 else grey_as_rgb(color[..., 0]),
         alpha,
         grey=wanted == 1,
         bit_depth=bits,
         icc_profile=page.iccprofile,
-        orientation=int(orientation.value) if orientation is not None else 1,
+        orientation=_orientation(page),
         notes=notes,
     )
+
+
+def _converted(path: Path, page: Any, values: NDArray, notes: list[str]) -> Samples:
+    """Return a picture in CMYK, Lab or YCbCr, converted to RGB."""
+    values, bits = _scaled(path, page, values, signed=int(page.photometric) == tiff_colors.CIELAB)
+    if bits == 16:
+        notes.append("has 16 bits per channel, read as 8 to convert its colours")
+    return tiff_colors.converted(path, page, values, _orientation(page), notes)
+
+
+def _values(page: Any) -> NDArray:
+    """Return the stored values; see `read` for the errors."""
+    try:
+        return page.asarray()
+    # tifffile raises one or the other, depending on whether the compression or the packing of bits needs imagecodecs.
+    except (ValueError, NotImplementedError) as error:
+        if "imagecodecs" in str(error):
+            raise UnsupportedLayoutError("reading it needs imagecodecs") from error
+        raise
+
+
+def _name(kind: Any) -> str:
+    """Return the name of a value that the format defines, else its number."""
+    return str(getattr(kind, "name", kind))
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(274)
+    return int(tag.value) if tag is not None else 1
 
 
 def _check_layout(path: Path, page: Any) -> None:
@@ -173,6 +178,8 @@ def _check_layout(path: Path, page: Any) -> None:
         )
     if page.is_tiled and page.tilewidth * page.tilelength > max(4 * _area(page), 1 << 22):
         raise ImageError(f"{path} is damaged: its tiles are far larger than the picture.")
+    if int(page.compression) in _JPEG:
+        _check_jpeg_sizes(path, page)
     size = path.stat().st_size
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not places or any(
@@ -183,6 +190,17 @@ def _check_layout(path: Path, page: Any) -> None:
         need = -(-_area(page) * page.samplesperpixel * _bits(page) // 8)
         if sum(count for _, count in places) < need:
             raise ImageError(f"{path} is damaged or incomplete: a part of the picture is missing.")
+
+
+def _check_jpeg_sizes(path: Path, page: Any) -> None:
+    """Reject parts that are larger than their place in the picture, whose decoding would only consume memory."""
+    most = max(4 * _area(page), 1 << 22)
+    with path.open("rb") as file:
+        for start in page.dataoffsets:
+            file.seek(start)
+            height, width = frame_size(file.read(_JPEG_HEADERS))
+            if height * width > most:
+                raise ImageError(f"{path} is damaged: its parts are far larger than the picture.")
 
 
 def _bits(page: Any) -> int:
@@ -209,9 +227,15 @@ def _channels_last(path: Path, page: Any, values: NDArray) -> NDArray:
     return values
 
 
-def _scaled(path: Path, page: Any, values: NDArray) -> tuple[NDArray, int]:
-    """Return values over the full range of uint8 or uint16, or float32 in [0, 1]; and 8 or 16."""
+def _scaled(path: Path, page: Any, values: NDArray, *, signed: bool = False) -> tuple[NDArray, int]:
+    """Return values over the full range of uint8 or uint16, or float32 in [0, 1]; and 8 or 16.
+
+    Args:
+        signed: accept signed integers, and return their bits unchanged as unsigned ones.
+    """
     bits = _bits(page)
+    if signed and values.dtype.kind == "i" and bits in (8, 16):
+        values = values.view(values.dtype.str.replace("i", "u"))
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255), 8
     if values.dtype.kind == "f":
