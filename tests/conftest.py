@@ -4,13 +4,13 @@ import os
 import re
 from pathlib import Path
 
+import child
+import pytest
+
 # Before torch is imported: two processes with a thread for every core each slow each other down many times over.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
-
-import child
-import pytest
 
 
 def pytest_configure(config):
