@@ -5,9 +5,12 @@ Each block, the encoder and the decoder make one graph, so that a network compil
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +23,10 @@ from .models.transformer import VARTransformer
 
 _OLDEST_CAPABILITY = (7, 0)
 """Of NVIDIA GPUs, for which Triton generates kernels."""
+_CPU_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+"""The C++ compiler that TorchInductor runs if CXX is not set, by platform; on others g++."""
+_LONGEST_REASON = 600
+"""Maximum number of characters of PyTorch's reason in an error."""
 
 
 def check_compiling(device: torch.device) -> None:
@@ -41,14 +48,28 @@ def check_compiling(device: torch.device) -> None:
                 "compile needs an NVIDIA GPU of compute capability 7.0 or newer, this one has "
                 f"{capability[0]}.{capability[1]}. Disable compilation."
             )
+        if sys.platform == "linux":  # triton-windows brings its own
+            _check_compiler("C compiler for Triton", "CC", ("gcc", "clang"))
     elif device.type != "cpu":
         raise SettingError(
             f"compile works on CUDA devices and CPUs, got {device.type}. Disable compilation."
         )
-    elif not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+    else:
+        _check_compiler("C++ compiler", "CXX", (_CPU_COMPILERS.get(sys.platform, "g++"),))
+
+
+def _check_compiler(what: str, variable: str, names: Sequence[str]) -> None:
+    """Raise an error if there is no compiler: the one of an environment variable or, if it is not set, a usual one."""
+    chosen = os.environ.get(variable)
+    if chosen and shutil.which(chosen) is None:
         raise SettingError(
-            "compile needs a C++ compiler on a CPU, and none was found. Install g++, or disable "
-            "compilation."
+            f"compile needs a {what}, and the environment variable {variable} names {chosen}, which was not "
+            f"found. Set {variable} to a compiler, or disable compilation."
+        )
+    if not chosen and not any(map(shutil.which, names)):
+        raise SettingError(
+            f"compile needs a {what}, and none was found. Install {' or '.join(names)}, set the environment "
+            f"variable {variable} to another one, or disable compilation."
         )
 
 
@@ -69,7 +90,7 @@ def compile_networks(*networks: nn.Module, **options: Any) -> None:
     """
     for network in networks:
         for part in parts_to_compile(network):
-            part.compile(**options)
+            _compile(part, options)
 
 
 @contextmanager
@@ -84,10 +105,57 @@ def compiled(network: nn.Module, options: dict[str, Any] | None) -> Iterator[Non
         for part in parts:
             known = part.__dict__.get("_varestorer_compiled")
             if known is None or known[0] != options:
-                part.compile(**(options or {}))
+                _compile(part, options or {})
                 known = part.__dict__["_varestorer_compiled"] = (options, part._compiled_call_impl)
             part._compiled_call_impl = known[1]
         yield
     finally:
         for part, call in zip(parts, before, strict=True):
             part._compiled_call_impl = call
+
+
+def _compile(part: nn.Module, options: dict[str, Any]) -> None:
+    """Compile a module in place, with errors of the compiler as `SettingError`."""
+    part.compile(**options)
+    part._compiled_call_impl = _explained(part._compiled_call_impl)
+
+
+def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a compiled function whose compilation errors are sentences with their reason."""
+
+    @functools.wraps(call)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # as a part of a larger graph
+            return call(*args, **kwargs)
+        try:
+            return call(*args, **kwargs)
+        except RuntimeError as error:
+            from torch._dynamo.exc import TorchDynamoException
+
+            from .tiles.batching import is_out_of_memory
+
+            if not isinstance(error, TorchDynamoException) or is_out_of_memory(error):
+                raise
+            raise SettingError(
+                f"torch.compile failed: {_reason(error)}. Disable compilation."
+            ) from error
+
+    return explained
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason of a compilation error on one line.
+
+    PyTorch's text begins with the compiler's command, which may be thousands of characters; its output comes last.
+    """
+    inner = getattr(error, "inner_exception", None) or error
+    text = str(inner).strip()
+    output = str(getattr(inner, "output", "") or "").strip()
+    if output:
+        lines = output.splitlines()
+        text = "; ".join([line for line in lines if "error" in line.lower()] or lines)
+    text = " ".join(text.split()).rstrip(".")
+    if len(text) > _LONGEST_REASON:
+        half = _LONGEST_REASON // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return f"{type(inner).__name__}: {text}"

@@ -2,7 +2,10 @@
 
 import csv
 import dataclasses
+import re
 import shutil
+import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from varestorer_core.distill.run import STAGES, run_stage
 from varestorer_core.errors import SettingError
 from varestorer_core.kernels import accelerate
 from varestorer_core.schedule import get_schedule
+from varestorer_core.tiles.batching import is_out_of_memory
 
 SCHEDULE = get_schedule(1.0, "0.06M")
 CUDA = torch.device("cuda")
@@ -90,9 +94,97 @@ def test_where_compiling_cannot_work(monkeypatch):
         check_compiling(CUDA)
     with pytest.raises(SettingError, match="got mps"):
         check_compiling(torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("device", "variable", "platform", "usual", "other"),
+    [
+        ("cpu", "CXX", "linux", "g++", "clang++"),
+        ("cpu", "CXX", "darwin", "clang++", "g++"),
+        ("cpu", "CXX", "win32", "cl", "g++"),
+        ("cuda", "CC", "linux", "gcc", "cc"),
+        ("cuda", "CC", "linux", "clang", "cc"),
+    ],
+)
+def test_the_compiler_that_pytorch_runs_must_exist(
+    monkeypatch, device, variable, platform, usual, other
+):
+    installed = set()
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in installed else None)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.delenv(variable, raising=False)
+    installed.add(other)  # which PyTorch does not run by itself
+    with pytest.raises(SettingError, match=f"none was found.* variable {variable}"):
+        check_compiling(torch.device(device))
+    monkeypatch.setenv(variable, other)
+    check_compiling(torch.device(device))
+    monkeypatch.setenv(variable, "nowhere/cc")
+    with pytest.raises(SettingError, match=f"{variable} names nowhere/cc, which was not found"):
+        check_compiling(torch.device(device))
+    monkeypatch.delenv(variable)
+    installed.add(usual)
+    check_compiling(torch.device(device))
+
+
+def test_triton_on_windows_needs_no_compiler(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(SettingError, match=r"C\+\+ compiler"):
-        check_compiling(torch.device("cpu"))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    check_compiling(CUDA)
+
+
+class CompilerError(RuntimeError):
+    """An error like TorchInductor's: a long command, then the compiler's output."""
+
+    output = "In file included from x.cpp:3:\nx.cpp:4:10: fatal error: Python.h: No such file\n"
+
+    def __init__(self):
+        super().__init__(
+            f"C++ compile error\n\nCommand:\ng++ {'-I/include ' * 400}\n\n{self.output}"
+        )
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["for good", "in a context"])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CompilerError(), "fatal error: Python.h: No such file. Disable compilation"),
+        (RuntimeError(f"Command {'x' * 5000} returned 1"), "xxx returned 1. Disable"),
+    ],
+)
+def test_a_compiler_that_fails_is_a_sentence_with_its_reason(
+    make_transformer, within, error, words
+):
+    def backend(graph, _inputs):
+        raise error
+
+    model = make_transformer(depth=1)
+    how = {"backend": backend}
+    if not within:
+        compile_networks(model, **how)
+    with torch.inference_mode():
+        inputs = _inputs(model)
+        with (
+            compiled(model, how) if within else nullcontext(),
+            pytest.raises(SettingError, match=re.escape(words)) as raised,
+        ):
+            model(*inputs)
+    assert str(raised.value).startswith("torch.compile failed: ")
+    assert len(str(raised.value)) < 1000
+
+
+def test_memory_that_runs_out_while_compiling_stays_that_error(make_transformer):
+    def backend(graph, _inputs):
+        raise RuntimeError("CUDA out of memory.")
+
+    model = make_transformer(depth=1)
+    compile_networks(model, backend=backend)
+    with torch.inference_mode(), pytest.raises(RuntimeError) as raised:
+        model(*_inputs(model))
+    assert is_out_of_memory(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +216,7 @@ def test_stages_train_compiled(stages, tmp_path, micro_run):
 
 def test_a_run_that_cannot_be_compiled_is_refused_before_it_draws(tmp_path, monkeypatch, micro_run):
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SettingError, match=r"compile needs a C\+\+ compiler"):
         micro_run(tmp_path, compile_options={})
     assert not list(tmp_path.iterdir())
