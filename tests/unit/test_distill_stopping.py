@@ -1,21 +1,29 @@
 """Early stops of training and its checkpoints: signals, limits, damage, kills, full disks."""
 
+import dataclasses
+import logging
 import os
 import signal
 import time
 from io import BufferedWriter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toy_training import SOURCE, Toy, linear, run
 
 from varestorer_core.distill import state as state_module
+from varestorer_core.distill.data import procedural_pictures
 from varestorer_core.distill.ema import WeightAverage
-from varestorer_core.distill.interruption import Interrupted
+from varestorer_core.distill.interruption import DeadlineError, Interrupted
 from varestorer_core.distill.logs import CsvLog
 from varestorer_core.distill.loop import LoopSettings, train
+from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.processes import Processes
+from varestorer_core.distill.run import run_stage
+from varestorer_core.distill.squares import mixed_squares
 from varestorer_core.errors import CheckpointError
 
 
@@ -181,3 +189,74 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog):
     log.path = tmp_path / "gone" / "log.csv"
     log.write(3, {"loss": 1.0})
     assert "lacks step 3" in caplog.text
+
+
+class Clock:
+    """A clock that only advances when a picture is drawn."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def draw(self, seed, index, size=192):
+        self.now += 1
+        return generate_picture(seed, index, size=size)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("varestorer_core.distill.interruption.time", clock)
+    for module in ("data", "squares"):
+        monkeypatch.setattr(f"varestorer_core.distill.{module}.generate_picture", clock.draw)
+    return clock
+
+
+def test_the_limit_bounds_the_drawing_which_continues(tmp_path, clock):
+    whole = np.array(procedural_pictures(tmp_path / "whole.npy", 5, size=16))
+    clock.now = 0
+    path = tmp_path / "a.npy"
+    with pytest.raises(DeadlineError, match="after 2 of 5 pictures"):
+        procedural_pictures(path, 5, size=16, deadline=2)
+    with pytest.raises(DeadlineError, match="after 2 of 5 pictures"):
+        procedural_pictures(path, 5, size=16, deadline=2)
+    np.testing.assert_array_equal(procedural_pictures(path, 5, size=16), whole)
+    assert clock.now == 5
+    np.testing.assert_array_equal(procedural_pictures(path, 5, size=16, deadline=0), whole)
+
+
+def test_the_limit_bounds_the_drawing_beside_photographs(tmp_path, clock, monkeypatch):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    Image.new("RGB", (32, 32), (90,) * 3).save(folder / "a.png")
+    how = {"each": 1, "procedural": 4, "size": 16}
+    whole = np.array(mixed_squares(tmp_path / "whole.npy", folder, **how))
+    clock.now = 0
+    with pytest.raises(DeadlineError, match="after 3 of 4 pictures"):
+        mixed_squares(tmp_path / "a.npy", folder, **how, deadline=3)
+    monkeypatch.setattr("varestorer_core.distill.squares.folder_pictures", None)
+    np.testing.assert_array_equal(mixed_squares(tmp_path / "a.npy", folder, **how), whole)
+    assert clock.now == 4
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.json", "a.npy"]
+
+
+@pytest.mark.parametrize("limit", [1, 3], ids=["validation", "training"])
+def test_a_run_whose_time_is_up_while_it_draws_continues(tmp_path, clock, micro_run, caplog, limit):
+    settings = micro_run(tmp_path / "run", steps={"tokenizer": 1}, deadline=limit)
+    with caplog.at_level(logging.INFO):
+        assert not run_stage("tokenizer", settings)
+    assert "tokenizer has not begun: The time limit was reached" in caplog.text
+    assert not (settings.out / "tokenizer").exists()
+    assert run_stage("tokenizer", dataclasses.replace(settings, deadline=None, resume=True))
+    assert clock.now == 6  # two for validation and four for training, each drawn once
+
+
+def test_the_limit_keeps_a_state_that_would_be_overwritten(tmp_path, clock, micro_run):
+    settings = micro_run(tmp_path / "run", steps={"tokenizer": 1})
+    assert run_stage("tokenizer", settings)
+    state = (settings.out / "tokenizer" / "state.pt").read_bytes()
+    (settings.out / "pictures.npy").unlink()
+    again = dataclasses.replace(settings, overwrite=True, deadline=clock.now)
+    assert not run_stage("tokenizer", again)
+    assert (settings.out / "tokenizer" / "state.pt").read_bytes() == state

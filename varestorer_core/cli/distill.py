@@ -82,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
         "--minutes",
         type=above_zero,
         metavar="N",
-        help="save and stop after this many minutes; --resume continues",
+        help="save and stop after this many minutes, drawing of pictures included; --resume continues",
     )
     parser.add_argument(
         "--save-every",

@@ -169,10 +169,11 @@ def _train(
 ) -> VARTransformer:
     """Train one variant, or continue its training."""
     settings = dataclasses.replace(settings, seed=seed, resume=True, stop_at=None)
-    source = training_source(settings, report)
     loop = loop_settings("student", settings)
-    built = build_stage("student", settings, loop, wanted)
+    built = build_stage("student", settings, loop, wanted, report)
     assert isinstance(built, StudentStage)
+    built.held_out.load()
+    source = training_source(settings, report)
 
     def show(done: int, total: int, loss: float) -> None:
         if report is not None:

@@ -25,6 +25,7 @@ from ..atomic import reserve, write_atomically
 from ..errors import ImageError, SettingError
 from ..wording import shown
 from .decode import open_picture, picture_files
+from .interruption import check_time, has_passed
 from .procedural import generate_picture
 from .workers import start_worker
 
@@ -44,13 +45,18 @@ def procedural_pictures(
     seed: int = 0,
     workers: int = 1,
     on_progress: Progress | None = None,
+    deadline: float | None = None,
 ) -> NDArray[np.uint8]:
     """Return (count, size, size, 3) uint8 pictures; those not in the cache `path` (.npy) yet are generated.
 
     A cache of the same size and seed is continued; one with other settings, or a damaged one, is replaced.
 
+    Args:
+        deadline: value of `time.monotonic()` at which to stop.
+
     Raises:
         SettingError: if `count` is not positive.
+        DeadlineError: at the deadline, after the pictures so far have been recorded in the cache.
     """
     if count < 1:
         raise SettingError(f"The number of training pictures must be at least 1, got {count}.")
@@ -70,17 +76,24 @@ def procedural_pictures(
         if workers > 1
         else None
     )
+
+    def record() -> None:
+        array.flush()
+        write_atomically(note, json.dumps({**wanted, "done": done}).encode())
+
     try:
         for start in range(done, count, _CHUNK):
-            stop = min(start + _CHUNK, count)
-            indices = range(start, stop)
+            indices = range(start, min(start + _CHUNK, count))
             drawn = map(draw, indices) if pool is None else pool.map(draw, indices, chunksize=4)
-            for index, picture in zip(indices, drawn, strict=True):
-                array[index] = picture
-            array.flush()
-            write_atomically(note, json.dumps({**wanted, "done": stop}).encode())
+            for index in indices:
+                if has_passed(deadline):
+                    record()
+                check_time(deadline, done, count)
+                array[index] = next(drawn)
+                done = index + 1
+            record()
             if on_progress is not None:
-                on_progress(stop, count)
+                on_progress(done, count)
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -28,32 +28,43 @@ class HeldOut:
 
     def __init__(
         self,
-        pictures: NDArray[np.uint8],
+        pictures: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]],
         device: str = "cpu",
         degradation: tuple[str, ...] = (),
         batch: int = 4,
     ):
-        """Prepare pictures (n, H, W, 3) uint8.
+        """Set the pictures, which are loaded by `load` or when they are first used.
 
         Args:
+            pictures: (n, H, W, 3) uint8, or a function that returns them, such as one that draws them.
             device: device for evaluation, `batch` pictures at a time.
             degradation: presets; empty if only clean pictures are needed.
         """
         self.device, self.batch = device, batch
-        lq = pictures
-        if degradation:
-            # A fixed seed, so that metrics of different steps and runs can be compared.
-            lq = degrade_batch(pictures, degradation, torch.Generator().manual_seed(0))
-        self._clean, self._lq = (
-            torch.from_numpy(np.ascontiguousarray(p)).permute(0, 3, 1, 2) for p in (pictures, lq)
-        )
+        self._pictures, self._degradation = pictures, degradation
+        self._loaded: tuple[Tensor, Tensor] | None = None
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Load and degrade the pictures, unless that has been done; return clean and degraded ones (n, 3, H, W)."""
+        if self._loaded is None:
+            clean = self._pictures() if callable(self._pictures) else self._pictures
+            lq = clean
+            if self._degradation:
+                # A fixed seed, so that metrics of different steps and runs can be compared.
+                lq = degrade_batch(clean, self._degradation, torch.Generator().manual_seed(0))
+            first, second = (
+                torch.from_numpy(np.ascontiguousarray(p)).permute(0, 3, 1, 2) for p in (clean, lq)
+            )
+            self._loaded = first, second
+        return self._loaded
 
     def __len__(self) -> int:
-        return len(self._clean)
+        return len(self.load()[0])
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield degraded and clean pictures (B, 3, H, W) in [-1, 1] on the device, batch by batch."""
-        for pair in zip(self._lq.split(self.batch), self._clean.split(self.batch), strict=True):
+        clean, lq = self.load()
+        for pair in zip(lq.split(self.batch), clean.split(self.batch), strict=True):
             lq, clean = (part.to(self.device).float() / 127.5 - 1 for part in pair)
             yield lq, clean
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ..errors import VARestorerError
+
 _log = logging.getLogger(__name__)
 
 
@@ -19,6 +21,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class DeadlineError(VARestorerError):
+    """The time limit was reached before training began; what was drawn until then has been saved."""
 
 
 class StopRequest:
@@ -34,9 +40,7 @@ class StopRequest:
         self.signal_number: int | None = None
 
     def __bool__(self) -> bool:
-        return self.signal_number is not None or (
-            self.deadline is not None and time.monotonic() >= self.deadline
-        )
+        return self.signal_number is not None or has_passed(self.deadline)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -59,3 +63,21 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def has_passed(deadline: float | None) -> bool:
+    """Return whether a value of `time.monotonic()` has been reached; None is never reached."""
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def check_time(deadline: float | None, done: int, total: int) -> None:
+    """Raise an error if a deadline has passed while pictures are drawn.
+
+    Raises:
+        DeadlineError: naming how many of them are drawn.
+    """
+    if has_passed(deadline):
+        raise DeadlineError(
+            f"The time limit was reached after {done} of {total} pictures had been drawn. They are saved; the same "
+            "command continues."
+        )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch, Draw
+from .held_out import HeldOut
 
 Losses = dict[str, Tensor]
 """Scalars by name, on the training device; "loss" is minimised."""
@@ -47,4 +48,13 @@ class Stage(Protocol):
 
     def evaluate(self, step: int, folder: Path) -> dict[str, float]:
         """Return validation metrics by name after `step` steps; may write a sample sheet into `folder`."""
+        ...
+
+
+class ValidatedStage(Stage, Protocol):
+    """A stage of a run, which is evaluated on held-out pictures."""
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The validation pictures."""
         ...

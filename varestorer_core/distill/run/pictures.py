@@ -21,7 +21,11 @@ _MOST_HELD_OUT = 0.1
 
 
 def training_source(settings: RunSettings, report: Report | None = None) -> PictureSource:
-    """Return the training pictures of a stage; missing procedural pictures are generated."""
+    """Return the training pictures of a stage; missing procedural pictures are generated.
+
+    Raises:
+        DeadlineError: if the run's deadline passes meanwhile.
+    """
     if settings.data is not None and settings.squares is None:
         return PictureFolder(settings.data, settings.tile, without=set(held_out_files(settings)))
     size = settings.picture_size
@@ -38,6 +42,7 @@ def training_source(settings: RunSettings, report: Report | None = None) -> Pict
             size=size,
             seed=settings.seed,
             on_progress=reporter(report, "pictures"),
+            deadline=settings.deadline,
         )
         return Squares(squares)
     pictures = procedural_pictures(
@@ -47,15 +52,19 @@ def training_source(settings: RunSettings, report: Report | None = None) -> Pict
         seed=settings.seed,
         workers=settings.workers,
         on_progress=reporter(report, "pictures"),
+        deadline=settings.deadline,
     )
     return Squares(pictures)
 
 
-def validation_pictures(settings: RunSettings) -> NDArray[np.uint8]:
+def validation_pictures(settings: RunSettings, report: Report | None = None) -> NDArray[np.uint8]:
     """Return the validation squares (n, T, T, 3) of tile size.
 
     They are cropped from the validation folder; without one, from pictures of the data folder that are held out of
     training; without either, they are procedural ones of another seed.
+
+    Raises:
+        DeadlineError: if the run's deadline passes while they are generated.
     """
     count = settings.validation_pictures
     folder, files = settings.validation, None
@@ -63,7 +72,15 @@ def validation_pictures(settings: RunSettings) -> NDArray[np.uint8]:
         folder, files = settings.data, held_out_files(settings)
     if folder is None:
         path = settings.out / "validation.npy"
-        squares = procedural_pictures(path, count, size=settings.tile, seed=settings.seed + 1)
+        squares = procedural_pictures(
+            path,
+            count,
+            size=settings.tile,
+            seed=settings.seed + 1,
+            workers=settings.workers,
+            on_progress=reporter(report, "validation pictures"),
+            deadline=settings.deadline,
+        )
         return np.ascontiguousarray(squares[:count])
     files = picture_files(folder) if files is None else files
     # One square per picture if there are enough pictures.

@@ -79,40 +79,63 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
     return json.loads(json.dumps(record))  # as read from the file: tuples become lists
 
 
-def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
-    """Check that a stage may start or continue in its folder, and write the record.
+def check_start(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
+    """Check that a stage may start or continue in its folder, before its pictures are drawn.
 
     Raises:
         CheckpointError: if there is a state but neither --resume nor --overwrite, or if it was trained with other
             settings, which the message lists.
     """
-    states = [path for path in (folder / "state.pt", folder / "skip" / "state.pt") if path.exists()]
-    path = folder / "settings.json"
+    _changes(folder, record, settings)
+
+
+def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
+    """Write the record of a stage that starts or continues in its folder; with --overwrite, remove what it trained.
+
+    Raises:
+        CheckpointError: see `check_start`.
+    """
+    changed = _changes(folder, record, settings)
     earlier: list[Any] = []
+    states = _states(folder)
     if states and settings.overwrite:
         for old in (*folder.rglob("state.pt"), *folder.rglob("log.csv")):
             old.unlink()
-    elif states and not settings.resume:
-        raise CheckpointError(
-            f"{folder} holds a training state of step {state_step(states[0])}. Continue it with --resume, or use "
-            "--overwrite to train from scratch."
-        )
-    elif states and path.exists():
+    elif states:
         kept = read_record(folder)
         earlier = kept["earlier"]
-        changed = list(differences(kept["settings"], record))
-        if changed and not settings.allow_changes:
-            raise CheckpointError(
-                f"{folder} was trained with other settings:\n  "
-                + "\n  ".join(changed)
-                + "\nUse the same ones, or --allow-changes to continue with these."
-            )
         if changed:
             _log.warning("continuing with other settings: %s", "; ".join(changed))
             earlier = [*earlier, {"until_step": state_step(states[0]), **kept["settings"]}]
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"settings": record, "earlier": earlier}, indent=2)
-    write_atomically(path, content.encode(), CheckpointError)
+    write_atomically(folder / "settings.json", content.encode(), CheckpointError)
+
+
+def _changes(folder: Path, record: dict[str, Any], settings: RunSettings) -> list[str]:
+    """Return the differences from the settings of the state that is continued; see `check_start`."""
+    states = _states(folder)
+    if not states or settings.overwrite:
+        return []
+    if not settings.resume:
+        raise CheckpointError(
+            f"{folder} holds a training state of step {state_step(states[0])}. Continue it with --resume, or use "
+            "--overwrite to train from scratch."
+        )
+    if not (folder / "settings.json").exists():
+        return []
+    changed = list(differences(read_record(folder)["settings"], record))
+    if changed and not settings.allow_changes:
+        raise CheckpointError(
+            f"{folder} was trained with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nUse the same ones, or --allow-changes to continue with these."
+        )
+    return changed
+
+
+def _states(folder: Path) -> list[Path]:
+    return [path for path in (folder / "state.pt", folder / "skip" / "state.pt") if path.exists()]
 
 
 def read_record(folder: Path) -> dict[str, Any]:

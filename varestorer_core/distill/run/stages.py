@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 from ...compiling import compile_networks
 from ...errors import SettingError
 from ..held_out import HeldOut
+from ..interruption import DeadlineError
 from ..loop import LoopSettings, Progress, train
 from ..processes import ALONE
 from ..sources import PictureSource
-from ..stage import Stage
+from ..stage import Stage, ValidatedStage
 from ..train_decoder import DecoderStage
 from ..train_encoder import EncoderStage
 from ..train_student import StudentSettings, StudentStage
@@ -27,7 +30,7 @@ from .config import base_record, with_own_config
 from .lock import locked
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
-from .record import begin, stage_record
+from .record import begin, check_start, stage_record
 from .settings import (
     LEARNING_RATES,
     OPTIONAL,
@@ -66,12 +69,21 @@ def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -
     with settings.processes.first_in_turn():
         settings = _without_teacher(with_own_config(settings))
         loop = loop_settings(stage, settings)
-    # Before pictures are drawn and a state is overwritten, since files of earlier stages may be missing or damaged.
-    built = build_stage(stage, settings, loop)
-    with settings.processes.first_in_turn():
-        if settings.processes.first:
-            begin(settings.out / stage, stage_record(stage, settings, loop), settings)
-        source = training_source(settings, report)
+    # Before pictures are drawn and a state is overwritten: files of earlier stages may be missing or damaged, and the
+    # networks may not fit into memory.
+    built = build_stage(stage, settings, loop, report=report)
+    try:
+        with settings.processes.first_in_turn():
+            record = stage_record(stage, settings, loop)
+            if settings.processes.first:
+                check_start(settings.out / stage, record, settings)
+            built.held_out.load()
+            source = training_source(settings, report)
+            if settings.processes.first:
+                begin(settings.out / stage, record, settings)
+    except DeadlineError as stop:
+        _log.info("%s has not begun: %s", stage, stop)
+        return False
     reached = train_stage(
         settings.out / stage, built, source, loop, settings, reporter(report, stage)
     )
@@ -107,14 +119,15 @@ def build_stage(
     settings: RunSettings,
     loop: LoopSettings,
     student: StudentSettings | None = None,
-) -> Stage:
-    """Return a stage on the networks of earlier stages.
+    report: Report | None = None,
+) -> ValidatedStage:
+    """Return a stage on the networks of earlier stages. Its validation pictures are not loaded yet.
 
     Args:
         student: replaces the run's own settings of the student.
     """
     device, pixel_class = settings.device, settings.transformer.pixel_class
-    pictures = validation_pictures(settings)
+    pictures = partial(validation_pictures, settings, report)
     if stage == "tokenizer":
         tokenizer_settings = dataclasses.replace(
             settings.tokenizer_settings, pixel_class=pixel_class
@@ -150,7 +163,10 @@ def build_stage(
 
 
 def _decoder_stage(
-    stage: StageName, settings: RunSettings, loop: LoopSettings, pictures: NDArray[np.uint8]
+    stage: StageName,
+    settings: RunSettings,
+    loop: LoopSettings,
+    pictures: Callable[[], NDArray[np.uint8]],
 ) -> DecoderStage:
     """Return one of the stages that train the decoder."""
     wanted = settings.crisp_settings if stage == "crisp_decoder" else settings.decoder_settings
