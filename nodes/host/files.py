@@ -133,7 +133,7 @@ def _all_parts(name: str) -> list[str]:
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    from ...varestorer_core.checkpoint.files import read_file
+    from ...varestorer_core.checkpoint.files import check_file, read_file
     from ...varestorer_core.lora.scaling import peft_config
 
     read = comfy.utils.load_torch_file
@@ -142,6 +142,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     if _is_misnamed(path):
         state_dict, metadata = read_file(path)
         return state_dict, {**metadata, **peft_config(path)}
+    check_file(path)
     try:
         result = read(str(path), safe_load=True, **options)
     except UnpicklingError as error:

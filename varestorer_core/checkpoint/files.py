@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import json_text
@@ -15,8 +14,15 @@ from ..lora.scaling import PEFT_WEIGHTS, peft_config
 from ..wording import shown
 from .border import damage_named
 from .keys import is_text_encoder_key
-from .pickles import read_pickle
-from .safetensors_file import MAX_HEADER, read_safetensors
+from .pickles import check_pickle, read_pickle
+from .plain_tensors import tensor_problem
+from .safetensors_file import (
+    MAX_HEADER,
+    MOST_TENSORS,
+    check_header,
+    read_safetensors,
+    too_many,
+)
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin", *PEFT_WEIGHTS)
@@ -52,7 +58,7 @@ def read_checkpoint(
     with damage_named(path.name):
         if path.is_dir():
             return _read_folder(path)
-        _check_file(path)
+        _check_path(path)
         if path.name.endswith(".index.json"):
             return _read_shards(path)
         loaded, metadata = read_file(path)
@@ -68,12 +74,12 @@ def checkpoint_files(path: Path) -> list[Path]:
     """
     if path.is_dir():
         path = _file_of_folder(path)
-    _check_file(path)
+    _check_path(path)
     if not path.name.endswith(".index.json"):
         return [path]
     shards = [path.with_name(name) for name in sorted(set(_shard_names(path).values()))]
     for shard in shards:
-        _check_file(shard)
+        _check_path(shard)
     return shards
 
 
@@ -107,7 +113,20 @@ def read_file(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[An
     )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check what another reader leaves unchecked: that loading a file takes neither too long nor too much memory.
+
+    Raises:
+        CheckpointError: if it does, or if the file is damaged.
+    """
+    found = file_format(path)
+    if found in ("zip", "pickle"):
+        check_pickle(path, zipped=found == "zip")
+    elif found == "safetensors":
+        check_header(path)
+
+
+def _check_path(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Check the path.")
     if not path.is_file():  # reading a pipe would wait for a writer
@@ -176,7 +195,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise CheckpointError(
                 f"{shard.name} is missing next to {index.name}. Download all parts of the model."
             )
-        _check_file(shard)
+        _check_path(shard)
         loaded, _ = read_file(shard, lambda key: key in wanted)
         part = unwrap(loaded, name=shard.name, consume=True)
         tensors.update((key, value) for key, value in part.items() if key in wanted)
@@ -215,6 +234,8 @@ def unwrap(
             shown(repr(key)) for key in list(inner)[:4] if isinstance(key, (str, int))
         )
         raise CheckpointError(f"{name} holds no tensors; found {found or 'nothing'}.")
+    if len(tensors) > MOST_TENSORS:
+        raise CheckpointError(too_many(name, len(tensors)))
     for key, value in tensors.items():
         if problem := tensor_problem(value):
             raise CheckpointError(
@@ -231,37 +252,6 @@ def unwrap(
             if isinstance(level, dict):
                 level.clear()
     return tensors
-
-
-_DTYPES = {
-    dtype
-    for name in (
-        *("float64", "float32", "float16", "bfloat16"),
-        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
-        *("int64", "int32", "int16", "int8", "uint8", "bool"),
-    )
-    if (dtype := getattr(torch, name, None)) is not None
-}
-"""Types that parameters and masks of a network can have. PyTorch lacks operations for the others."""
-
-
-def tensor_problem(tensor: Tensor) -> str:
-    """Return why a tensor of a file cannot be a parameter; empty if it can.
-
-    Only tensors whose every element is stored pass, so that no later size can exceed that of the file.
-    """
-    if tensor.layout != torch.strided or tensor.is_nested:
-        return "a sparse or nested tensor"
-    if tensor.dtype not in _DTYPES:
-        return f"of the type {tensor.dtype}"
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
-        return f"a {type(tensor).__name__}"
-    if tensor.is_meta:
-        return "a tensor without values"
-    stored = tensor.untyped_storage().nbytes()
-    if tensor.numel() * tensor.element_size() > stored:
-        return f"a tensor of shape {shown(tuple(tensor.shape))} with {stored} bytes behind it"
-    return ""
 
 
 def _levels(loaded: Mapping[Any, Any], kind: str | None, name: str) -> list[Mapping[Any, Any]]:

@@ -1,14 +1,19 @@
 """Reading of PyTorch pickles (.pth, .pt, .ckpt, .bin) without running code in them.
 
-They are opened only by `torch.load(weights_only=True)`. TorchScript archives are rejected before that, since
-old versions of PyTorch would pass them to another loader that ignores the restriction.
+They are opened only by `torch.load(weights_only=True)`, after a check that this takes neither too long nor too much
+memory. TorchScript archives are rejected before that, since old versions of PyTorch would pass them to another loader
+that ignores the restriction.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
+import struct
+import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +22,115 @@ import torch
 from ..errors import CheckpointError
 from ..tiles.batching import is_out_of_memory
 from ..wording import shown
+from .pickle_bounds import Bounds
+from .pickle_values import OutOfBoundsError
 
 _OTHER_LOADERS = {".safetensors"}
 """Extensions for which newer versions of PyTorch choose another format."""
 
 _LARGEST_PICKLE = 64_000_000
 """Most bytes of the list of tensors; that of the largest official file has half a million."""
+_LARGEST_DIRECTORY = 32_000_000
+"""Most bytes of an archive's list of records."""
+_MAGIC = 0x1950A86A20F9469CFC6C
+"""First pickle of files that are not zip archives."""
 
 
-def read_pickle(path: Path, *, zipped: bool) -> Any:
-    """Return what the file holds: containers of tensors on the CPU, mapped if the format allows.
+def read_pickle(path: Path, *, zipped: bool, mapped: bool = True) -> Any:
+    """Return what the file holds: containers of tensors on the CPU.
 
     Args:
         zipped: whether it is a zip archive, like all but old files.
+        mapped: whether to map the tensors of an archive into memory, where they change with the file.
 
     Raises:
-        CheckpointError: for a file that is truncated, contains objects other than tensors, or is not a
-            checkpoint.
+        CheckpointError: for a file that is truncated, contains objects other than tensors, would take too long or too
+            much memory to load, or is not a checkpoint.
     """
-    if zipped:
-        _check_archive(path)
+    check_pickle(path, zipped=zipped)
     try:
         if path.suffix in _OTHER_LOADERS:
             with path.open("rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=zipped and mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, str(error))) from error
     except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
         if is_out_of_memory(error):
             raise
+        raise _damage(path) from error
+
+
+def check_pickle(path: Path, *, zipped: bool) -> None:
+    """Check that loading a file takes neither too long nor too much memory.
+
+    Raises:
+        CheckpointError: if it does, or if the file is damaged or not a checkpoint.
+    """
+    try:
+        bounds = Bounds(path.stat().st_size, zipped=zipped)
+        if zipped:
+            _check_archive(path)
+            # Read as PyTorch does: the same bytes could mean another record to another reader.
+            bounds.follow(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
+        else:
+            _check_old_file(path, bounds)
+    except OutOfBoundsError as error:
         raise CheckpointError(
-            f"{path.name} is a damaged or incomplete PyTorch file. Download it again."
+            f"{path.name} was refused: it {error}. A model's weights need nothing of the kind; download the file from "
+            "its publisher, or use a safetensors file."
         ) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(path, str(error))) from error
+    except CheckpointError:
+        raise
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        struct.error,
+    ) as error:
+        raise _damage(path) from error
+
+
+def _check_old_file(path: Path, bounds: Bounds) -> None:
+    """Check the five pickles before the tensors in a file that is not a zip archive."""
+    with path.open("rb") as file:
+        head = file.read(_LARGEST_PICKLE)
+        incomplete = bool(file.read(1))
+    with suppress(tarfile.TarError):  # PyTorch would look for tensors in it
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+        raise _damage(path)
+    try:
+        magic, at = bounds.follow(head)
+        if magic != _MAGIC:
+            return  # PyTorch reads no further either
+        for _ in ("protocol", "system", "content"):
+            _, at = bounds.follow(head, at)
+        stored, _ = bounds.follow(head, at)
+    except (IndexError, ValueError, struct.error) as error:
+        if incomplete:
+            raise CheckpointError(_too_long(path, _LARGEST_PICKLE)) from error
+        raise
+    # PyTorch would leave the memory of a missing one as it is.
+    if not isinstance(stored, list) or sorted(stored) != sorted(bounds.storages):
+        raise _damage(path)
+
+
+class _Directory(io.FileIO):
+    """A file for `zipfile`, which reads the list of records at once, whatever its size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise OutOfBoundsError(f"has a list of records of {size / 1e6:.0f} MB")
+        return super().read(size) or b""
 
 
 def _check_archive(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile as error:
         raise CheckpointError(
@@ -78,10 +154,20 @@ def _check_archive(path: Path) -> None:
                 "as it was published."
             )
         if Path(entry.filename).name == "data.pkl" and entry.file_size > _LARGEST_PICKLE:
-            raise CheckpointError(
-                f"{path.name} is not a checkpoint: its list of tensors alone has "
-                f"{entry.file_size / 1e6:.0f} MB."
-            )
+            raise CheckpointError(_too_long(path, entry.file_size))
+
+
+def _damage(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is a damaged or incomplete PyTorch file. Download it again."
+    )
+
+
+def _too_long(path: Path, size: int) -> str:
+    return (
+        f"{path.name} is not a checkpoint: its list of tensors alone has {size / 1e6:.0f} MB. Choose the file with "
+        "the model's weights."
+    )
 
 
 def _refusal(path: Path, message: str) -> str:

@@ -28,6 +28,9 @@ from ..wording import shown
 
 MAX_HEADER = 100_000_000  # the format's own limit
 
+MOST_TENSORS = 50_000
+"""Most tensors of a file, many times as many as a supported network has."""
+
 TENSORS_SHA256 = "varestorer.tensors_sha256"
 """Metadata key of the hash of the tensors."""
 
@@ -144,12 +147,22 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
         raise CheckpointError(
             f"{path.name} is not a safetensors file, or its header is damaged. Download it again."
         ) from error
+    if len(header) > MOST_TENSORS:
+        raise CheckpointError(too_many(path.name, len(header)))
     if size < 8 + length + end:
         raise CheckpointError(
             f"{path.name} is truncated: it has {size} of {8 + length + end} bytes. "
             "Download it again."
         )
     return header, metadata, 8 + length
+
+
+def too_many(name: str, count: int) -> str:
+    """Return the message about a file with more than `MOST_TENSORS` tensors."""
+    return (
+        f"{name} has {count:,} tensors, more than any supported model (at most {MOST_TENSORS:,}). Choose the file "
+        "with the model's weights."
+    )
 
 
 def write_safetensors(

@@ -10,7 +10,6 @@ import csv
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from ..lora.factors import LORA_SUFFIXES
 from ..lora.recommended import RECOMMENDED, Recommended
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from .state import read_state
 
 
 def half_matrices(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,9 +125,9 @@ def has_trained(state_file: Path, name: str) -> bool:
     if not state_file.exists():
         return False
     try:
-        state = torch.load(state_file, map_location="cpu", weights_only=True, mmap=True)
+        state = read_state(state_file, mapped=True)
         return name in state["modules"]
-    except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises errors of many classes
         raise CheckpointError(
             f"The training state {state_file} cannot be read ({error}). Train the stage again with --overwrite."
         ) from error
@@ -140,10 +140,10 @@ def trained_weights(state_file: Path, name: str) -> dict[str, Tensor]:
         CheckpointError: if that stage has not been trained, or its state is damaged.
     """
     try:
-        state = torch.load(state_file, map_location="cpu", weights_only=True)
+        state = read_state(state_file)
         # The averaged weights are the result of a run that has them.
         return {**state["modules"][name], **state.get("ema", {}).get(name, {})}
-    except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # a damaged file raises errors of many classes
         raise CheckpointError(
             f"This needs the trained {name}, expected in {state_file}: {error}. "
             f"Train it first: varestorer distill {name} --out {state_file.parent.parent}"

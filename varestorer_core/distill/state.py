@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import atomic_file
+from ..checkpoint.files import file_format
+from ..checkpoint.pickles import read_pickle
 from ..errors import CheckpointError, VARestorerError
 from ..wording import shown
 from .ema import WeightAverage
@@ -62,7 +64,7 @@ def load_state(
         CheckpointError: if the file is damaged or belongs to another configuration.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_state(path)
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         optimizer.load_state_dict(state["optimizer"])
@@ -82,6 +84,22 @@ def load_state(
         ) from error
 
 
+def read_state(path: Path, *, mapped: bool = False) -> Any:
+    """Return the content of a training state.
+
+    Args:
+        mapped: whether to map the tensors into memory, for callers that need few of them.
+
+    Raises:
+        Exception: of any class, if the file is damaged.
+    """
+    try:
+        return read_pickle(path, zipped=file_format(path) == "zip", mapped=mapped)
+    except CheckpointError as error:
+        # Its advice is to download the file again.
+        raise (error.__cause__ or error) from None
+
+
 def state_step(path: Path) -> int:
     """Return the step of a training state.
 
@@ -89,7 +107,7 @@ def state_step(path: Path) -> int:
         CheckpointError: if the file is damaged.
     """
     try:
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
+        return int(read_state(path, mapped=True)["step"])
     except Exception as error:  # what a damaged file raises is anybody's guess
         raise CheckpointError(
             f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or use --overwrite, to "
