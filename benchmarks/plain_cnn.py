@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.cli.jobs import collect_pictures
+from varestorer_core.cli.finding import collect_pictures
 from varestorer_core.distill.batches import Draw
 from varestorer_core.distill.degrade import parse_mix
 from varestorer_core.distill.loader import Drawing, load_batches

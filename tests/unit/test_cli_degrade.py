@@ -60,7 +60,7 @@ def test_folder(tmp_path, capsys):
     arguments = (folder, "--preset", "real", "--seed", 1)
     assert run(*arguments, "-o", out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "b_png.png"]
-    assert "3 degraded, 1 other files skipped" in capsys.readouterr().out
+    assert "3 degraded, 1 other file skipped" in capsys.readouterr().out
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert run(*arguments, "-o", out) == 0
     assert first == {path.name: path.read_bytes() for path in out.iterdir()}

@@ -4,8 +4,10 @@ import errno
 import unicodedata
 
 import pytest
+from PIL import Image
 
 from varestorer_core.cli import UsageError
+from varestorer_core.cli.finding import Skipped
 from varestorer_core.cli.jobs import check_writable, plan_jobs
 
 
@@ -25,7 +27,7 @@ def names(jobs):
 def test_folder_is_not_recursive_and_other_files_are_counted(photos, tmp_path):
     jobs, skipped = plan_jobs([str(photos)], str(tmp_path / "out"))
     assert names(jobs) == {"a.JPG": "a.png", "a.png": "a_png.png", "b.webp": "b.png"}
-    assert skipped == 2
+    assert skipped == Skipped(files=2)
     assert {job.target.parent for job in jobs} == {tmp_path / "out"}
     assert {job.compare for job in jobs} == {None}
 
@@ -75,7 +77,10 @@ def test_a_folder_that_looks_like_a_file_is_a_folder(photos, tmp_path):
         (["photos/a.png"], "photos/notes.txt", ".txt files cannot be written"),
         (["empty"], "out", "no pictures in"),
         (["photos/a.png"], "out.pdf", ".pdf files cannot be written"),
-        (["photos/a.png"], "out.jxl", ".jxl files cannot be written"),
+        *[
+            (["photos/a.png"], f"out{ending}", f"{ending} files cannot be written")
+            for ending in (".jxl", ".hif", ".jpx", ".apng", ".pam", ".jxr", ".crw")
+        ],
         ([""], "out", "is empty"),
         (["photos/a.png"], "", "is empty"),
     ],
@@ -119,16 +124,33 @@ def test_subfolders_appear_again(photos, tmp_path):
     jobs, skipped = plan_jobs([str(photos)], str(photos / "out"), recursive=True)
     targets = {str(job.target.relative_to(photos / "out")) for job in jobs}
     assert targets == {"a.png", "a_png.png", "b.png", "deeper/c.png"}
-    assert skipped == 3
+    assert skipped == Skipped(files=3)
 
 
 def test_files_that_look_like_pictures_are_named(photos, tmp_path, capsys):
     (photos / "logo.svg").touch()
+    (photos / "page.jxr").touch()
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
-    plan_jobs([str(photos)], str(tmp_path / "out"))
+    Image.new("RGB", (4, 4)).save(photos / "scan.2024", "PNG")
+    _, skipped = plan_jobs([str(photos)], str(tmp_path / "out"))
     told = capsys.readouterr().err
     assert "logo.svg is vector graphics, which is not supported" in told
+    assert "page.jxr is JPEG XR, which is not supported" in told
     assert "gone.png is a broken link" in told
+    assert "scan.2024 is a PNG file, but .2024 is not an extension of pictures" in told
+    assert skipped == Skipped(files=6, pictures=3)
+
+
+def test_names_that_say_nothing_and_rarer_extensions_are_pictures(photos, tmp_path):
+    Image.new("RGB", (4, 4)).save(photos / "IMG0001", "JPEG")
+    (photos / "README").write_text("not a picture")
+    for name in ("camera.HIF", "old.crw", "moving.apng", "map.jpx"):
+        (photos / name).touch()
+    jobs, skipped = plan_jobs([str(photos)], str(tmp_path / "out"))
+    found = names(jobs)
+    assert found["IMG0001"] == "IMG0001.png"
+    assert {"camera.HIF", "old.crw", "moving.apng", "map.jpx"} < set(found)
+    assert skipped == Skipped(files=3)
 
 
 def test_two_encodings_of_one_accent_do_not_collide(tmp_path):

@@ -29,7 +29,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path, capsys):
     assert "varestorer: b.png failed:" in captured.err
     assert "damaged or incomplete" in captured.err
     assert "varestorer: c.png failed:" in captured.err
-    assert "2 restored, 2 failed, 1 other files skipped" in captured.out
+    assert "2 restored, 2 failed, 1 other file skipped" in captured.out
 
 
 def test_full_disk_leaves_no_half_file(tmp_path, monkeypatch, capsys):

@@ -57,6 +57,37 @@ def test_a_broken_stdout_does_not_stop_a_batch(photos, reader):
     assert b"Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are closed before the start on Unix only")
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_closed_streams_do_not_stop_a_batch(photos, closed):
+    def close():
+        for descriptor in closed:
+            os.close(descriptor)
+
+    result = command(*degrade(photos), preexec_fn=close)
+    for name in ("a.png", "b.png"):
+        assert Image.open(photos.parent / "out" / name).size == (20, 12)
+    assert result.returncode == 0
+
+
+def test_a_missing_stderr_does_not_stop_a_batch(photos, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert main([str(word) for word in degrade(photos)]) == 0
+    assert len(list((photos.parent / "out").iterdir())) == 2
+
+
+def test_a_skipped_picture_is_told_by_the_exit_code(photos, capsys):
+    (photos / "c.exr").touch()
+    (photos / "notes.txt").touch()
+    words = [str(word) for word in degrade(photos)]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "2 degraded, 1 picture skipped, 1 other file skipped" in captured.out
+    assert "c.exr is OpenEXR, which is not supported: skipped" in captured.err
+    assert main([*words, "--json"]) == 1
+    assert '"skipped": 2, "skipped_pictures": 1' in capsys.readouterr().out
+
+
 def test_any_encoding_and_any_name(photos):
     (photos / "a.png").rename(photos / os.fsdecode(b"\xff\xe9.png"))
     (photos / "b.png").rename(photos / "\u6f22 \x1b[31m.png")

@@ -13,7 +13,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ImageError, VARestorerError
-from ..wording import LONGEST_SENTENCE, shown
+from ..wording import LONGEST_SENTENCE, counted, shown
+from .finding import Skipped
 from .jobs import Job
 from .manifest import Manifest, Record, file_hash
 from .progress import RunBar, print_line, run_bar
@@ -205,16 +206,19 @@ class Batch:
         if bar is not None:
             bar.finished(task.job.source.name, (record.width or 0) * (record.height or 0))
 
-    def summary(self, skipped: int, end: str = "", **further: Any) -> None:
+    def summary(self, skipped: Skipped, end: str = "", **further: Any) -> None:
         """Print a summary, in words or as the last JSON line."""
+        others = skipped.files - skipped.pictures
         if self.json_lines:
             counts = {"done": self.done, "failed": self.failed, "kept": self.kept}
-            print(json.dumps({**counts, "skipped": skipped, **further}), flush=True)
+            counts |= {"skipped": skipped.files, "skipped_pictures": skipped.pictures}
+            print(json.dumps({**counts, **further}), flush=True)
             return
         counts = [f"{self.done} {self.verb}"]
         counts += [f"{self.failed} failed"] * bool(self.failed)
         counts += [f"{self.kept} already done"] * bool(self.kept)
-        counts += [f"{skipped} other files skipped"] * bool(skipped)
+        counts += [f"{counted(skipped.pictures, 'picture')} skipped"] * bool(skipped.pictures)
+        counts += [f"{counted(others, 'other file')} skipped"] * bool(others)
         print(", ".join(counts) + end)
 
     def _record_result(self, task: Task, content: memoryview, _: tuple[int, int]) -> None:

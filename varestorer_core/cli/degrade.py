@@ -75,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Degrade every picture; return 1 if one of them failed."""
+    """Degrade every picture; return 1 if one of them failed or was skipped."""
     ending = f".{args.format or 'png'}"
     if args.cluster is not None:
         from .cluster import check_ray
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         given = ActorSettings(steps, steps.worker, "cpu", args.threads)
         actors = run_on_cluster(ray, args.workers, given, jobs, batch)
         batch.summary(skipped, f" by {actors} actors", actors=actors)
-    return 1 if batch.failed else 0
+    return 1 if batch.failed or skipped.pictures else 0
 
 
 @dataclass(frozen=True)

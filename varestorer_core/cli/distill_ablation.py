@@ -66,7 +66,7 @@ def run_and_print(args: argparse.Namespace, settings: RunSettings, report: Repor
 
 def _photographs(folder: str | None) -> list[Path]:
     if folder is not None:
-        from .jobs import collect_pictures
+        from .finding import collect_pictures
 
         return collect_pictures([folder])[0]
     from ..evaluate import scikit_image_photographs

@@ -15,7 +15,8 @@ from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .degrade import PRESETS
 from .evaluate_report import RESTORED, Measured, document, print_table, write_sheet
-from .jobs import check_writable, collect_pictures
+from .finding import collect_pictures
+from .jobs import check_writable
 from .models import load_models, model_files, recommended_settings, say_if_bundled
 from .options import (
     add_device_options,

@@ -1,6 +1,7 @@
 """Entry point of the `varestorer` command: arguments, errors and exit codes.
 
-Exit codes: 0 all done; 1 an input failed; 2 wrong usage; 130 interrupted with Ctrl-C, 143 by SIGTERM in training.
+Exit codes: 0 all done; 1 an input failed or a picture of a folder was skipped; 2 wrong usage; 130 interrupted
+with Ctrl-C, 143 by SIGTERM in training.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with guarded_output() as stdout:
         code = _run(argv)
     # Output lost on a full disk is a failure; a reader that closed its pipe is not.
-    return 1 if code == 0 and stdout is not None and stdout.lost else code
+    return 1 if code == 0 and stdout.lost else code
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -50,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restore every picture; return 1 if one of them failed."""
+    """Restore every picture; return 1 if one of them failed or was skipped."""
     from .device import peak_memory
 
     started = time.perf_counter()
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         end = f" in {seconds:.1f} s by {actors} actors"
         batch.summary(skipped, end, seconds=round(seconds, 1), actors=actors)
-        return 1 if batch.failed else 0
+        return 1 if batch.failed or skipped.pictures else 0
     assert found is not None
     workers = [
         steps.worker(
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         peak_memory=memory,
         waited=round(batch.waited, 4),
     )
-    return 1 if batch.failed else 0
+    return 1 if batch.failed or skipped.pictures else 0
 
 
 def _on_cluster(

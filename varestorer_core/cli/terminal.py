@@ -70,20 +70,42 @@ class GuardedStream(io.TextIOBase):
 
 
 @contextmanager
-def guarded_output() -> Iterator[GuardedStream | None]:
-    """Guard stdout and stderr; yield the guard of stdout, None if there is no stdout."""
+def guarded_output() -> Iterator[GuardedStream]:
+    """Guard stdout and stderr, and replace those that are closed; yield the guard of stdout."""
+    _occupy_closed()
     kept = sys.stdout, sys.stderr
-    guards = [None if stream is None else GuardedStream(stream) for stream in kept]
+    streams = [_Nowhere() if stream is None else stream for stream in kept]
+    guards = [GuardedStream(stream) for stream in streams]
     sys.stdout, sys.stderr = guards  # pyright: ignore
     try:
         yield guards[0]
     finally:
-        for guard, stream in zip(guards, kept, strict=True):
-            if guard is not None:
-                guard.flush()
-                if guard.error is not None:
-                    _silence(stream)
+        for guard, stream in zip(guards, streams, strict=True):
+            guard.flush()
+            if guard.error is not None:
+                _silence(stream)
         sys.stdout, sys.stderr = kept
+
+
+class _Nowhere(io.StringIO):
+    """A closed stream, which Python represents as None: tqdm and others expect one."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def _occupy_closed() -> None:
+    """Open the null device in place of closed standard streams.
+
+    Otherwise the next file that is opened, such as a result, gets the descriptor, and messages of libraries are
+    written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor
 
 
 def _silence(stream: TextIO) -> None:

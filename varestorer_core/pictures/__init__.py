@@ -10,6 +10,7 @@ from __future__ import annotations
 from .opening import MAX_PIXELS, READABLE, open_image, panics_as_errors
 from .picture import Metadata, Picture
 from .reading import read_picture, without_colors, without_metadata
+from .signatures import format_of
 from .transparency import fill_hidden
 from .writing import ALPHA_FORMATS, DEEP_FORMATS, FORMATS, check_target, to_uint8, write_picture
 
@@ -23,6 +24,7 @@ __all__ = [
     "Picture",
     "check_target",
     "fill_hidden",
+    "format_of",
     "open_image",
     "panics_as_errors",
     "read_picture",
