@@ -73,7 +73,8 @@ def test_the_small_model_has_the_smallest_tiles(make_transformer):
     assert identify(make_transformer(codebook_dim=32).state_dict()).config.pixel_class == "0.25M"
 
 
-def test_a_training_checkpoint_of_infinity(tmp_path, make_transformer):
+@pytest.mark.parametrize("key", ["gpt_fsdp", "gpt_wo_ddp"])
+def test_a_training_checkpoint_of_infinity(tmp_path, make_transformer, key):
     transformer = make_transformer(pixel_class="0.25M")
     state = {
         name.replace("blocks.", "blocks._fsdp_wrapped_module."): tensor
@@ -81,7 +82,7 @@ def test_a_training_checkpoint_of_infinity(tmp_path, make_transformer):
     }
     path = tmp_path / "ar-ckpt.pth"
     torch.save(
-        {"epoch": 1, "iter": 2, "trainer": {"config": {}, "gpt_fsdp": state, "gpt_fsdp_opt": {}}},
+        {"epoch": 1, "iter": 2, "trainer": {"config": {}, key: state, f"{key}_opt": {}}},
         path,
     )
     assert_same_network(load_transformer(*read_checkpoint(path, kind="transformer")), transformer)

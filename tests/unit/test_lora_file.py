@@ -12,7 +12,7 @@ from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import chunk_blocks
 from varestorer_core.errors import CheckpointError
-from varestorer_core.lora.factors import join_adapter, text_biases
+from varestorer_core.lora.factors import join_adapter, pair_problems, text_biases
 from varestorer_core.lora.file import load_adapter
 
 BASE = replace(small.TRANSFORMER, lora_rank=0, pixel_class="0.06M")
@@ -105,6 +105,9 @@ def test_damage_is_refused():
     unequal = factors()
     unequal["blocks.0.sa.proj.lora_down.weight"] = torch.zeros(3, 32)
     assert "do not fit each other" in refusal(unequal)
+    convolution = {name: tensor[..., None, None] for name, tensor in factors().items()}
+    assert "of a convolution" in refusal(convolution)
+    assert "of a convolution" in pair_problems(convolution)[0]
 
 
 def test_what_is_no_adapter_is_called_what_it_is():

@@ -29,7 +29,8 @@ _SINGLE = ("model.safetensors", "pytorch_model.bin", *PEFT_WEIGHTS)
 _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
 # A checkpoint is a bare state dict, one under a key, one beside the state of a training run, or from a wrapped module.
-_WRAPPERS = ("state_dict", "params_ema", "params", "trainer", "gpt_fsdp", "infinity", "vae")
+_NETWORKS = ("gpt_fsdp", "gpt_wo_ddp", "infinity", "vae")
+_WRAPPERS = ("state_dict", "params_ema", "params", "trainer", *_NETWORKS)
 _PREFIXES = ("module.", "_orig_mod.")
 _WRAPPED_LAYER = "_fsdp_wrapped_module."
 # A training run stores the student next to its tokenizer; a caller that needs the tokenizer passes `kind`.

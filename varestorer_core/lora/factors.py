@@ -169,6 +169,11 @@ def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
         down, up = (adapter.get(owner + suffix) for suffix in LORA_SUFFIXES)
         if down is None or up is None:
             return [f"The adapter has only one of the two factors of {owner}."]
+        if owner.startswith(_TRANSFORMER_PREFIX) and (down.ndim, up.ndim) != (2, 2):
+            return [
+                f"The adapter's factors of {owner} are of a convolution: they are {tuple(up.shape)} and "
+                f"{tuple(down.shape)}, but the transformer has linear layers only, whose factors have two dimensions."
+            ]
         if down.ndim < 2 or up.ndim != down.ndim or down.shape[0] != up.shape[1]:
             return [
                 f"The adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "
