@@ -24,8 +24,11 @@ note="Trained by benchmarks/train_bundled.sh on photographs; see docs/tiny-model
 
 distill() {
     "${PYTHON:-python}" -m varestorer_core.cli distill "$@" --out "$run" --config "$here/bundled.json" \
-        --data "$data/train" --validation "$data/validation" --pictures 600 --threads "$threads" \
-        --device "$device" --seed 0 --resume
+        --threads "$threads" --device "$device"
+}
+
+train() {
+    distill "$@" --data "$data/train" --validation "$data/validation" --pictures 600 --seed 0 --resume
 }
 
 on_cpu() {
@@ -34,7 +37,7 @@ on_cpu() {
         [ -e "$library" ] && export LD_PRELOAD=$library
     done
     stage() {
-        distill "$@" --squares 24 --workers 0 --validation-pictures 16 --batch 8 --save-every 50 --evaluate-every 500
+        train "$@" --squares 24 --workers 0 --validation-pictures 16 --batch 8 --save-every 50 --evaluate-every 500
     }
     if [ -n "${INIT:-}" ]; then
         # Trained weights, but new blocks, another number of scales and an optimiser without history: half the rate.
@@ -48,12 +51,12 @@ on_cpu() {
     stage student --steps 3000 --learning-rate 5e-4 --ema 0.998 --degradation "$mix"
     stage student_decoder --steps 1000 --learning-rate 3e-4 --ema 0.998 --degradation "$mix"
     stage crisp_decoder --steps 1500 --learning-rate 2e-4 --ema 0.995 --degradation "$mix"
-    stage export --note "$note"
+    distill export --note "$note"
 }
 
 on_gpu() {
     stage() {
-        distill "$@" --squares 60 --workers "${WORKERS:-12}" --validation-pictures 44 --warmup 100 \
+        train "$@" --squares 60 --workers "${WORKERS:-12}" --validation-pictures 44 --warmup 100 \
             --save-every 500 --evaluate-every 300
     }
     local faithful=(--batch 128 --degradation "$mix" --edges 0.3)
@@ -69,7 +72,7 @@ on_gpu() {
         --train-decoder --mse 8 --perceptual-weight 0.3 --kl 0.05
     stage student_decoder "${faithful[@]}" --steps 600 --learning-rate 4e-4 --ema 0.995
     stage crisp_decoder --batch 128 --degradation "$mix" --steps 600 --learning-rate 2e-4 --ema 0.99 --adversarial 0.07
-    stage export --note "$note"
+    distill export --note "$note"
 }
 
 if [[ $device == cpu ]]; then on_cpu; else on_gpu; fi

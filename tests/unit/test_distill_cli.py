@@ -42,7 +42,7 @@ def test_all_trains_and_exports(tmp_path, shapes, capsys):
 
 
 def test_arguments_reach_the_settings(tmp_path, shapes):
-    args = parse("student", "--out", str(tmp_path), "--config", str(shapes), "--kl", "0",
+    args = parse("all", "--out", str(tmp_path), "--config", str(shapes), "--kl", "0",
                  "--degradation", "official,real", "--steps", "7", "--seed", "3", "--causal",
                  "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3", "--compile", "--no-amp",
                  "--save-every", "5", "--evaluate-every", "6", "--workers", "2", "--minutes", "9")  # fmt: skip
@@ -58,7 +58,7 @@ def test_arguments_reach_the_settings(tmp_path, shapes):
     assert settings.student_settings.causal
     assert settings.student_settings.degradation == ("official", "real")
     assert settings.encoder_settings.degradation == ("official", "real")
-    assert settings.steps["student"] == 7
+    assert settings.steps["tokenizer"] == 7
     assert settings.seed == 3
     assert settings.tokenizer.codebook_dim == 4
 
@@ -231,7 +231,10 @@ def test_memory_that_runs_out_while_networks_are_built_is_a_sentence(
             main(arguments)
         return
     assert main(arguments) == 1
-    assert "not enough memory" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not enough memory" in said
+    options = set(re.findall(r"--[a-z-]+", said))
+    assert options == {"--batch", "--checkpointing", "--device"}
     assert not list(out.glob("*.npy"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from varestorer_core.cli.distill_stages import check_options
 from varestorer_core.config import tokenizer_config, transformer_config
 from varestorer_core.distill.degrade import parse_mix
 from varestorer_core.distill.run import STAGES
@@ -70,7 +71,8 @@ def test_the_command_line_accepts_every_stage(commands, monkeypatch, tmp_path):
         assert main.main(["distill", stage, *arguments]) == 0
     assert set(parsed) == {*STAGES, "export"}
     for stage, args in parsed.items():
-        assert args.resume, stage
+        check_options(args)
+        assert args.resume or stage == "export", stage
         if args.degradation:
             assert len(parse_mix(args.degradation)) == 5
 

@@ -13,6 +13,7 @@ from .distill_ablation import add_ablation_options, run_and_print
 from .distill_data import add_data_options, check_folders
 from .distill_export import add_export_options, recommendation
 from .distill_progress import Bars, show_log
+from .distill_stages import STAGES, check_options, usual_values
 from .distill_student import (
     add_full_size_options,
     add_student_options,
@@ -27,18 +28,6 @@ from .options import above_zero, between, integer
 if TYPE_CHECKING:
     from ..distill.run import RunSettings
 
-_STAGES = (
-    "tokenizer",
-    "teacher",
-    "encoder",
-    "decoder",
-    "student",
-    "student_decoder",
-    "crisp_decoder",
-    "export",
-    "all",
-    "ablation",
-)
 _MOST_THREADS = 1024
 """More than the cores of any machine; the process ends if the system runs out of threads."""
 _EPILOG = """\
@@ -56,6 +45,8 @@ With --base and --vae, files replace the first two stages, and the student is ad
       --data PHOTOS --rank 32 --device cuda --out RUN
   varestorer distill export --out RUN
 
+Options that the stage does not use are refused; "all" accepts those of every stage.
+
 "ablation" trains four students from the teacher of the run (complete, without distillation, without
 cross-scale attention, and without the KL divergence) and compares them on photographs.
 """
@@ -70,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=_STAGES, help="stage to run")
+    parser.add_argument("stage", choices=STAGES, help="stage to run")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add_data_options(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
@@ -155,14 +146,14 @@ def add_parser(subparsers: Any) -> None:
     add_full_size_options(parser)
     add_export_options(parser)
     add_ablation_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, usual=usual_values(parser))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stage that the arguments name; return the exit status."""
     import torch
 
-    from ..distill.run import OPTIONAL, STAGES, on_files, run_export, run_stage
+    from ..distill import run as stages
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -172,17 +163,17 @@ def run(args: argparse.Namespace) -> int:
     with Bars() as report:
         if args.stage == "ablation":
             return run_and_print(args, settings, report)
-        for stage in STAGES:
+        for stage in stages.STAGES:
             # In a run on files, the files replace the first two stages.
-            wanted = args.stage == "all" and stage not in OPTIONAL
+            wanted = args.stage == "all" and stage not in stages.OPTIONAL
             wanted = wanted and (settings.base is None or stage == "student")
-            if (args.stage == stage or wanted) and not run_stage(stage, settings, report):
+            if (args.stage == stage or wanted) and not stages.run_stage(stage, settings, report):
                 return 0  # paused: later stages need a finished one
     if not settings.processes.first:
         return 0
     if args.stage in ("export", "all"):
-        name = "tiny" if settings.base is None and not on_files(settings) else "varestorer"
-        for path in run_export(settings, args.note, name, recommendation(args)):
+        name = "tiny" if settings.base is None and not stages.on_files(settings) else "varestorer"
+        for path in stages.run_export(settings, args.note, name, recommendation(args)):
             print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
     return 0
 
@@ -194,6 +185,7 @@ def settings_from(args: argparse.Namespace) -> RunSettings:
     from ..distill.processes import ALONE, accelerate_processes
     from ..distill.run import DEFAULT_STEPS, FULL_SIZE_STEPS, RunSettings, load_config
 
+    check_options(args)
     check_folders(args)
     files = base_files(args)
     check_init(args)

@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     debug = False
+    args = argparse.Namespace()
     try:
         args = build_parser().parse_args(argv)
         debug = args.debug
@@ -55,7 +56,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
         if debug or not (isinstance(error, MemoryError) or is_out_of_memory(error)):
             raise
-        print(f"varestorer: error: {_OUT_OF_MEMORY}", file=sys.stderr)
+        print(f"varestorer: error: {_out_of_memory(args)}", file=sys.stderr)
         return 1
 
 
@@ -92,8 +93,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-_OUT_OF_MEMORY = (
-    "There is not enough memory on the device. Close other programs that use it, choose a smaller type (--dtype bf16) "
-    "or batch, or run with --device cpu."
-)
+def _out_of_memory(args: argparse.Namespace) -> str:
+    """Return what to do when memory runs out, by the options of the command."""
+    advice = ["Close other programs that use it"]
+    if hasattr(args, "dtype"):
+        advice.append("choose a smaller type (--dtype bf16)")
+    for name, option in (("tile_batch", "--tile-batch"), ("batch", "--batch")):
+        if hasattr(args, name):
+            advice.append(f"choose a smaller {option}")
+    if hasattr(args, "checkpointing"):
+        advice.append("train the student with --checkpointing")
+    if hasattr(args, "device"):
+        advice.append("run with --device cpu")
+    *first, last = advice
+    steps = f"{', '.join(first)}, or {last}" if first else last
+    return f"There is not enough memory on the device. {steps}."
+
+
 _DEBUG_HELP = "show where an error comes from"
