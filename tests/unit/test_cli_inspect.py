@@ -6,10 +6,11 @@ import pytest
 import torch
 from small import TRANSFORMER
 
-from varestorer_core.checkpoint import save_safetensors
+from varestorer_core.checkpoint import load_transformer, read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.cli.main import main
 from varestorer_core.config import TokenizerConfig
+from varestorer_core.errors import CheckpointError
 
 
 @pytest.fixture
@@ -110,3 +111,30 @@ def test_a_damaged_record_of_a_zip_is_found(tmp_path, capsys, make_transformer):
     path.write_bytes(raw)
     assert main(["inspect", str(path)]) == 1
     assert "does not match its checksum" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor.long(), "of the wrong type"),
+        (lambda tensor: tensor > 0, "is bool, expected floating point"),
+        (lambda tensor: tensor.double() * 1e300, "infinite values in float32"),
+    ],
+)
+def test_what_loading_refuses_is_a_problem(tmp_path, transformer, capsys, change, words):
+    path = tmp_path / "x.pth"
+    name = next(name for name, tensor in transformer.items() if tensor.ndim == 2)
+    torch.save({**transformer, name: change(transformer[name])}, path)
+    assert main(["inspect", str(path)]) == 1
+    assert words in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=r"has 1 parameter|does not fit"):
+        load_transformer(*read_checkpoint(path), name="x.pth")
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.int, torch.Tensor.bool])
+def test_adapters_of_whole_numbers_are_a_problem(tmp_path, transformer, capsys, change):
+    factors = {name: change(value) for name, value in transformer.items() if ".lora_" in name}
+    path = tmp_path / "adapter.pth"
+    torch.save(factors, path)
+    assert main(["inspect", str(path)]) == 1
+    assert "expected floating point" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def expected_parameters(
 
 
 def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Return sentences about missing and misshapen parameters; empty if all is well.
+    """Return sentences about parameters that are missing or of another shape or type; empty if all is well.
 
     Unexpected ones are named only if others are missing: a complete file may have more.
     """
@@ -42,12 +42,18 @@ def key_problems(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
+    mistyped = [
+        f"{shown(name)} is {str(tensors[name].dtype).removeprefix('torch.')}, expected floating point"
+        for name, like in expected.items()
+        if name in tensors and like.is_floating_point() and not tensors[name].is_floating_point()
+    ]
     return [
         f"{counted(len(names), 'parameter')} {what} ({_first(names)})."
         for names, what in (
             (missing, "missing"),
             (unexpected, "unexpected"),
             (misshapen, "of the wrong shape"),
+            (mistyped, "of the wrong type"),
         )
         if names
     ]
@@ -65,12 +71,14 @@ def unused_note(names: list[str]) -> str:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether no value is infinite or NaN, in one pass without a temporary copy."""
+    """Return whether no value is NaN, infinite or beyond float32, in one pass without a temporary copy."""
     if tensor.is_meta or not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     if is_float8(tensor.dtype):  # has no comparison operators
         tensor = tensor.to(torch.float16)
     low, high = torch.aminmax(tensor)
+    if tensor.dtype == torch.float64:  # no network keeps it
+        low, high = low.float(), high.float()
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
@@ -97,7 +105,10 @@ def value_problems(tensors: Mapping[str, Tensor]) -> list[str]:
     bad = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if not bad:
         return []
-    return [f"{counted(len(bad), 'parameter')} with NaN or infinite values ({_first(bad)})."]
+    beyond = " in float32" if any(tensors[name].dtype == torch.float64 for name in bad) else ""
+    return [
+        f"{counted(len(bad), 'parameter')} with NaN or infinite values{beyond} ({_first(bad)})."
+    ]
 
 
 def _first(names: list[str]) -> str:

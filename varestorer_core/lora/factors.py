@@ -179,6 +179,10 @@ def pair_problems(adapter: Mapping[str, Tensor]) -> list[str]:
                 f"The adapter's factors of {owner} do not fit each other: they are {tuple(up.shape)} and "
                 f"{tuple(down.shape)}."
             ]
+        if not (down.is_floating_point() and up.is_floating_point()):
+            return [
+                f"The adapter's factors of {owner} are {up.dtype} and {down.dtype}, expected floating point."
+            ]
     return []
 
 
