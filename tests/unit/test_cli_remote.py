@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from varestorer_core.cli import UsageError
+from varestorer_core.cli.finding import Skipped
 from varestorer_core.cli.jobs import check_writable, plan_jobs
 from varestorer_core.cli.main import main
 from varestorer_core.cli.remote import RemotePath, Staging, is_uri, path_of
@@ -101,7 +102,7 @@ def test_a_prefix_is_listed_like_a_folder(store):
     assert [str(job.target) for job in jobs] == [
         "s3://photos/out/b.png", "s3://photos/out/sub/c.png",
     ]  # fmt: skip
-    assert skipped == 2
+    assert skipped == Skipped(files=2)
     (job,), _ = plan_jobs(["s3://photos/in/b.png"], "result.png", remote=True)
     assert (str(job.source), str(job.target)) == ("s3://photos/in/b.png", "result.png")
 
