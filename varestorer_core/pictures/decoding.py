@@ -103,6 +103,8 @@ def _loaded(path: Path, image: Image.Image, notes: list[str]) -> Image.Image:
     """Decode a picture; of a JPEG file that ends too early, as much as there is."""
     try:
         image.load()
+        if image.format == "JPEG":
+            notes += jpeg_tail.filled_in(path, image, lambda part: open_image(part, path))
     except OSError:
         if image.format not in ("JPEG", "MPO"):
             raise

@@ -1,4 +1,4 @@
-"""JPEG files whose last bytes are missing: read what is there, as long as most of the picture is."""
+"""JPEG files whose last bytes or rows are missing: read what is there, as long as most of the picture is."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _MOST_MISSING = 8
 """A picture is read if no more than this fraction (1 / 8) of its rows is missing."""
 _FEWEST_ROWS = 16
 """Rows that may be missing of a small picture: one row of blocks with reduced colour resolution."""
+_BLOCK = 8
+_MORE = bytes(range(1, 65))
+"""Data that any scan accepts: it contains no marker."""
 _MOST_BITS = 2
 """Lowest bits of a coefficient that may be missing from the whole picture: its shape is then known."""
 
@@ -56,6 +59,32 @@ def read_cut(
     share, bits = (known > 0).mean(), known.max()
     lacking = "the last bit is" if bits == 1 else f"the last {bits} bits are"
     return image, f"ends too early: of {share:.0%} of its details, {lacking} missing"
+
+
+def filled_in(
+    path: Path, image: Image.Image, opened: Callable[[io.BytesIO], Image.Image]
+) -> list[str]:
+    """Return a note if a loaded JPEG file has an end, but fewer rows than its header declares; else nothing.
+
+    A decoder fills them with one colour. More data before the end changes the pixels only if some are missing.
+
+    Raises:
+        ImageError: if too many rows are missing.
+    """
+    pixels = np.asarray(image)
+    corner = pixels[-_BLOCK:, -_BLOCK:]
+    if (corner != corner[:1, :1]).any():
+        return []
+    content = path.read_bytes()
+    end = content.rfind(_END)
+    with opened(io.BytesIO(content[:end] + _MORE + content[end:])) as longer:
+        differs = (pixels != np.asarray(longer)).reshape(image.height, -1).any(axis=1)
+    if not differs.any():
+        return []
+    rows = image.height - int(differs.argmax())
+    if rows > max(_FEWEST_ROWS, image.height // _MOST_MISSING):
+        raise _refused(path, f"{rows} of its {image.height} rows are missing")
+    return [f"ends too early: the last {rows} of {image.height} rows are filled in"]
 
 
 def _refused(path: Path, reason: str) -> ImageError:
