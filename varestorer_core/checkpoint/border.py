@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..errors import CheckpointError, VARestorerError
 from ..tiles.batching import is_out_of_memory
-from ..wording import shown
+from ..wording import shown, system_reason
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def damage_named(name: str, advice: str = "Download it again.") -> Iterator[None
                 "or weight type."
             ) from error
         if isinstance(error, OSError) and error.strerror:
-            raise CheckpointError(f"{name} cannot be read: {error.strerror}.") from error
+            raise CheckpointError(f"{name} cannot be read: {system_reason(error)}.") from error
         reason = shown(f"{type(error).__name__}: {error}".rstrip(": "))
         raise CheckpointError(
             f"{name} is damaged and cannot be read ({reason}). {advice}"

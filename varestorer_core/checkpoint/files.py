@@ -129,6 +129,10 @@ def check_file(path: Path) -> None:
 
 def _check_path(path: Path) -> None:
     if not path.exists():
+        if path.is_symlink():
+            raise CheckpointError(
+                f"{path} is a link to a file that does not exist, or to itself. Replace it by the file."
+            )
         raise CheckpointError(f"{path} does not exist. Check the path.")
     if not path.is_file():  # reading a pipe would wait for a writer
         raise CheckpointError(f"{path} is a pipe or a device; expected a file.")

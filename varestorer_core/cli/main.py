@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import VARestorerError
-from ..wording import LONGEST_SENTENCE, shown
+from ..wording import LONGEST_SENTENCE, shown, system_reason
 from . import UsageError
 from .terminal import guarded_output
 
@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
         print(
-            f"varestorer: error: {shown(f'{place}{error.strerror or error}', LONGEST_SENTENCE)}.",
+            f"varestorer: error: {shown(f'{place}{system_reason(error)}', LONGEST_SENTENCE)}.",
             file=sys.stderr,
         )
         return 1

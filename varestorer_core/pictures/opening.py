@@ -20,6 +20,7 @@ from typing import IO
 from PIL import Image
 
 from ..errors import ImageError
+from ..wording import system_reason
 from .signatures import COUNT, format_of
 
 _ENDINGS = """
@@ -93,7 +94,7 @@ def check_file(path: Path) -> None:
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = system_reason(error) if isinstance(error, OSError) else error
         raise ImageError(f"{path} cannot be opened: {reason}.") from error
 
 

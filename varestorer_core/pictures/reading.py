@@ -63,7 +63,8 @@ def read_picture(path: str | Path) -> Picture:
         # Decoders raise errors of every class on damaged files.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_EXCERPT]
         raise ImageError(
-            f"{path} is damaged or incomplete and cannot be read ({reason})."
+            f"{path} is damaged or incomplete and cannot be read ({reason}). Copy it again, or save it as PNG in "
+            "another program."
         ) from error
 
 
