@@ -114,8 +114,8 @@ class RestoreSettings:
     )
     overlap: int = _setting(
         64,
-        "Minimum overlap of neighbouring tiles in output pixels; values above half a tile count "
-        "as half a tile. More hides seams better and takes longer.",
+        "Minimum overlap of neighbouring tiles in output pixels; values above a quarter of a "
+        "tile count as a quarter. More hides seams better and takes longer.",
         low=0,
         high=512,
         step=8,
