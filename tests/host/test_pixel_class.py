@@ -4,10 +4,11 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import comfy_host
 import numpy as np
 import pytest
 
-from varestorer_core.assets import DEMO_LQ, TINY_TRANSFORMER, asset_path
+from varestorer_core.assets import TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import identify, read_checkpoint, save_safetensors
 
 pytestmark = pytest.mark.host
@@ -42,7 +43,7 @@ def restored(host, prompt: dict, model: Path) -> np.ndarray:
 @pytest.mark.parametrize("model", CLASSES, indirect=True)
 def test_nodes_restore_in_the_tiles_of_the_files_class(host, tmp_path, model):
     options = {**SETTINGS, "model": model}
-    source = Path(asset_path(DEMO_LQ))
+    source = comfy_host.PHOTO
     expected = pixels.command_line(host, source, tmp_path / "out.png", options)
     assert np.array_equal(restored(host, host.whole(**SETTINGS), model), expected)
     side = CLASSES[model.stem]

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import comfy_host
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from varestorer_core.checkpoint import convert
 pytestmark = pytest.mark.host
 
 PACK = Path(__file__).parents[2]
-DEMO = PACK / "varestorer_core" / "assets" / "demo_lq.png"
 PHOTO = PACK.parent / "shared" / "images" / "official_input_dog.png"
 """A real degraded photograph, kept beside the checkout where this project is developed."""
 
@@ -64,7 +64,7 @@ def canvas(host, source: Path, settings: dict, cleaner: str = "") -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("source", "settings"),
-    [*((DEMO, settings) for settings in SETTINGS), (PHOTO, SETTINGS[3])],
+    [*((comfy_host.PHOTO, settings) for settings in SETTINGS), (PHOTO, SETTINGS[3])],
     ids=lambda value: value.stem if isinstance(value, Path) else value["color_match"],
 )
 def test_same_pixels_as_the_command_line(host, tmp_path, source, settings):
@@ -79,22 +79,26 @@ def test_same_pixels_with_a_cleaner_from_the_native_loader(host, tmp_path):
     host.python_with_core(MAKE_CLEANER, cleaner)
     settings = SETTINGS[0]
     options = {**settings, "cleaner": cleaner}
-    expected = command_line(host, DEMO, tmp_path / "result.png", options)
-    cleaned = canvas(host, DEMO, settings, cleaner.name)
+    expected = command_line(host, comfy_host.PHOTO, tmp_path / "result.png", options)
+    cleaned = canvas(host, comfy_host.PHOTO, settings, cleaner.name)
     assert np.array_equal(cleaned, expected)
-    assert not np.array_equal(cleaned, canvas(host, DEMO, settings)), "the cleaner had no effect"
+    assert not np.array_equal(cleaned, canvas(host, comfy_host.PHOTO, settings)), (
+        "the cleaner had no effect"
+    )
 
 
 def test_the_tile_that_a_file_names_is_that_of_the_node(host, tmp_path):
     """As the command's with --tile; the tile of the bundled tokenizer has 192 pixels at that class."""
     path = host.model_file("diffusion_models", "large_tiles.safetensors")
     convert(asset_path(TINY_TRANSFORMER), path, dtype="keep", pixel_class="0.60M")
-    expected = command_line(host, DEMO, tmp_path / "result.png", {**SETTINGS[1], "tile": 192})
-    shutil.copy(DEMO, host.base / "input" / DEMO.name)
+    expected = command_line(
+        host, comfy_host.PHOTO, tmp_path / "result.png", {**SETTINGS[1], "tile": 192}
+    )
+    shutil.copy(comfy_host.PHOTO, host.base / "input" / comfy_host.PHOTO.name)
     results = []
     for name in (path.name, None):
         prompt = host.whole(image=["load", 0], **SETTINGS[1])
-        prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": DEMO.name}}
+        prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": comfy_host.PHOTO.name}}
         save = {"images": ["restore", 0], "filename_prefix": "pixels"}
         prompt["save"] = {"class_type": "SaveImage", "inputs": save}
         if name is not None:

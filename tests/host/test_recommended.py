@@ -3,11 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import comfy_host
 import numpy as np
 import pytest
 from PIL import Image
 
-from varestorer_core.assets import DEMO_LQ, TINY_TRANSFORMER, asset_path
+from varestorer_core.assets import TINY_TRANSFORMER, asset_path
 
 pytestmark = pytest.mark.host
 
@@ -165,7 +166,7 @@ def test_the_bundled_model_recommends_no_noise_and_the_official_one_all(official
 
 
 def test_the_command_takes_the_same_detail(official, tmp_path):
-    source = Path(asset_path(DEMO_LQ))
+    source = comfy_host.PHOTO
     common = {"upscale": 1.0, "overlap": 64, "seed": 4, "color_match": "none"}
     for model in (BUNDLED, OFFICIAL):
         files = {}

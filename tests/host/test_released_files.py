@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import comfy_host
 import numpy as np
 import pytest
 import torch
@@ -85,7 +86,7 @@ def write_with_adapter(path: Path) -> None:
 @pytest.mark.parametrize(("base", "vae"), PAIRS.items())
 def test_nodes_and_command_restore_alike(released, tmp_path, base, vae):
     found = pixels(released, base, vae)
-    command = [sys.executable, "-m", "varestorer_core.cli", "restore", ASSETS / "demo_lq.png"]
+    command = [sys.executable, "-m", "varestorer_core.cli", "restore", comfy_host.PHOTO]
     command += ["-o", tmp_path / "out.png", "--device", "cpu"]
     command += ["--upscale", "1", "--detail", "0", "--overlap", "64", "--color-match", "none"]
     command += ["--model", released.model_file(TRANSFORMER_FOLDER, base)]

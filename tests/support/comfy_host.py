@@ -24,6 +24,8 @@ from event_stream import EventStream
 
 TESTS = Path(__file__).parents[1]
 PACK = TESTS.parent
+PHOTO = TESTS / "data" / "photo.png"
+"""128 x 128 pixels of the example picture, which as a whole takes a minute to enlarge on a CPU."""
 PACK_FOLDER = "Any-folder_name.v2"
 """The pack must not depend on the name of its folder."""
 BUNDLED = "varestorer-tiny (bundled)"
@@ -85,6 +87,7 @@ class Host:
             (base / "models" / name).mkdir()
         if not installed:
             (base / "custom_nodes" / PACK_FOLDER).symlink_to(PACK, target_is_directory=True)
+        shutil.copy(PHOTO, base / "input" / PHOTO.name)
         shutil.copy(TESTS / "host" / "helper_nodes.py", base / "custom_nodes" / "helper_nodes.py")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -202,11 +205,11 @@ class Host:
         """Return the prompt of a whole restoration: nodes vae, model, encode, restore, decode, keep.
 
         Args:
-            image: link to the picture, default the bundled one.
+            image: link to the picture, default `PHOTO`.
             settings: widget values by name, for all nodes with that input.
         """
         prompt = {
-            "picture": node("VARestorerExampleImage", picture="degraded"),
+            "picture": node("LoadImage", image=PHOTO.name),
             "vae": node("VARestorerLoadVAE", vae_name=BUNDLED),
             "model": node("VARestorerLoadModel", model_name=BUNDLED),
             "encode": node(
