@@ -13,7 +13,7 @@ from .host.adapter import ADAPTER_FOLDER, apply_adapter, recommendation
 from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.notices import remark
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
-from .host.vae import VAE_FOLDER, load_vae
+from .host.vae import BUNDLED_VAES, VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=files.file_names(MODEL_FOLDER, VARESTORER, bundled=True),
+                    options=files.file_names(MODEL_FOLDER, VARESTORER, bundled=(files.BUNDLED,)),
                     default=files.BUNDLED,
                     tooltip="A file in models/diffusion_models. Files are identified by content, "
                     "not by name. The bundled tiny model needs no download and is for "
@@ -70,7 +70,10 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_name: str | None = None) -> bool | str:
-        return files.missing_reason(MODEL_FOLDER, model_name, VARESTORER, bundled=True) or True
+        return (
+            files.missing_reason(MODEL_FOLDER, model_name, VARESTORER, bundled=(files.BUNDLED,))
+            or True
+        )
 
     @classmethod
     def execute(
@@ -96,10 +99,11 @@ class LoadVAE(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "vae_name",
-                    options=files.file_names(VAE_FOLDER, TOKENIZER, bundled=True),
+                    options=files.file_names(VAE_FOLDER, TOKENIZER, bundled=tuple(BUNDLED_VAES)),
                     default=files.BUNDLED,
-                    tooltip="A file in models/vae. It must match the model: the bundled one to "
-                    f"the bundled model, {TOKENIZER.source} to the official model.",
+                    tooltip="A file in models/vae. It must match the model: the bundled ones to "
+                    f"the bundled model, {TOKENIZER.source} to the official model. The crisp one "
+                    "makes sharper pictures, with more invented detail.",
                 ),
             ],
             outputs=[
@@ -116,7 +120,10 @@ class LoadVAE(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
-        return files.missing_reason(VAE_FOLDER, vae_name, TOKENIZER, bundled=True) or True
+        return (
+            files.missing_reason(VAE_FOLDER, vae_name, TOKENIZER, bundled=tuple(BUNDLED_VAES))
+            or True
+        )
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:

@@ -8,6 +8,9 @@ from .errors import VARestorerError
 
 TINY_TRANSFORMER = "tiny_transformer.safetensors"
 TINY_TOKENIZER = "tiny_tokenizer.safetensors"
+TINY_TOKENIZER_CRISP = "tiny_tokenizer_crisp.safetensors"
+CRISP = "crisp"
+"""Name of the bundled tokenizer whose decoder makes crisp pictures."""
 DEMO_ORIGINAL = "demo_original.png"
 DEMO_LQ = "demo_lq.png"
 NIQE_PARAMETERS = "niqe.safetensors"
@@ -15,6 +18,13 @@ PAPER_COMPARISON = "paper_comparison.csv"
 BENCHMARK_PAGE = "benchmark.html"
 
 _FOLDER = Path(__file__).parent / "assets"
+
+
+def bundled_vae(vae: object) -> Path | None:
+    """Return the bundled tokenizer that None or `CRISP` stands for; None for a file of the user's."""
+    if vae is None:
+        return asset_path(TINY_TOKENIZER)
+    return asset_path(TINY_TOKENIZER_CRISP) if vae == CRISP else None
 
 
 def asset_path(name: str) -> Path:

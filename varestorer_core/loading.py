@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from .assets import TINY_TRANSFORMER, asset_path, bundled_vae
 from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
 from .checkpoint import verify as verify_checksums
 from .checkpoint.identify import SOURCES, describe_kind
@@ -57,7 +57,8 @@ def load_restorer(
 
     Args:
         model: the transformer, such as varestorer.pth; None means the bundled tiny model.
-        vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None means the bundled one.
+        vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None means the bundled one,
+            "crisp" the bundled one with the decoder for crisp pictures.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
         adapters: low-rank adapters of the transformer, each a file or a pair (file, strength).
         text_encoder: a local folder of flan-t5-xl, for `prompt`; needs transformers.
@@ -81,7 +82,7 @@ def load_restorer(
     if compile:
         check_compiling(device)
     model_path = _path("model", model) if model is not None else asset_path(TINY_TRANSFORMER)
-    vae_path = _path("vae", vae) if vae is not None else asset_path(TINY_TOKENIZER)
+    vae_path = bundled_vae(vae) or _path("vae", vae)
     added = _with_strengths(adapters)
     if verify:
         _verify([model_path, vae_path, cleaner, text_encoder, *(path for path, _ in added)])

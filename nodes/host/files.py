@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,6 +19,8 @@ from ...varestorer_core.wording import shown
 
 BUNDLED = "varestorer-tiny (bundled)"
 """Menu entry of the bundled model; stored in workflows, so it never changes."""
+BUNDLED_CRISP = "varestorer-tiny crisp (bundled)"
+"""Menu entry of the bundled VAE for crisp pictures."""
 
 _EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
@@ -26,8 +29,8 @@ _GOES_TO = " -> models/"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
-def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) -> list[str]:
-    """Return the menu of one of the host's model folders, the bundled model first.
+def file_names(folder: str, official: OfficialFile, *, bundled: tuple[str, ...] = ()) -> list[str]:
+    """Return the menu of one of the host's model folders, the bundled files first.
 
     ComfyUI shows an empty menu as "undefined", so it contains a hint with the file and its folder instead. The hint is
     longer than the file's name; otherwise ComfyUI would treat the file as present and not offer a download. The menu
@@ -41,20 +44,21 @@ def file_names(folder: str, official: OfficialFile, *, bundled: bool = False) ->
     ]
     names = list(dict.fromkeys(names))
     if bundled:
-        return [BUNDLED, *names]
+        return [*bundled, *names]
     return names or [f"{official.name}{_GOES_TO}{official.folder}"]
 
 
 def missing_reason(
-    folder: str, name: object, official: OfficialFile, *, bundled: bool = False
+    folder: str, name: object, official: OfficialFile, *, bundled: tuple[str, ...] = ()
 ) -> str | None:
     """Return why a menu entry cannot be used, in one sentence, or None if it can.
 
     Args:
         name: None if it comes through a link and is not known yet; scripts may send any type.
         official: the official file of this kind, named in the message if the missing file is unknown.
+        bundled: entries of bundled files.
     """
-    if name is None or (bundled and name == BUNDLED):
+    if name is None or name in bundled:
         return None
     if not isinstance(name, str):  # the host does not check what scripts send
         return f"The name of a file of models/{folder} was expected, got {shown(name)}. Choose one in the menu."
@@ -66,7 +70,7 @@ def missing_reason(
     known = official_file(name)
     source = (known or official).source
     place = known.folder if known and known.folder in _places(folder) else folder
-    choice = f", or choose {BUNDLED!r}" if bundled else ""
+    choice = f", or choose {bundled[0]!r}" if bundled else ""
     return (
         f"{name!r} is not in models/{place}. Put it there ({source}) and press R to refresh the "
         f"menus{choice}."
@@ -89,12 +93,12 @@ def _place_of(folder: str, name: str) -> str | None:
 
 
 def read_model(
-    folder: str, name: str | None, bundled_file: str | None = None
+    folder: str, name: str | None, bundled: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the weights of a menu entry.
 
     Args:
-        bundled_file: the asset that `BUNDLED` refers to.
+        bundled: assets by their menu entries.
 
     Returns:
         The state dict and the metadata (empty if the file has none). All files of a split model
@@ -107,8 +111,8 @@ def read_model(
         raise CheckpointError(
             f"No file is chosen. Choose one of models/{folder} in the menu of the loader."
         )
-    if bundled_file is not None and name == BUNDLED:
-        return _read(asset_path(bundled_file), name)
+    if bundled is not None and name in bundled:
+        return _read(asset_path(bundled[name]), name)
     state_dict: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     for part in _all_parts(name):

@@ -12,7 +12,7 @@ from ...varestorer_core.assets import TINY_TRANSFORMER
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import transformer_bytes
 from .attention import attention, is_fused
-from .files import read_model
+from .files import BUNDLED, read_model
 from .memory import make_patcher
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_model(name: str, weight_dtype: str, *, compiling: bool = False) -> Any:
         require_type(asked, load_device, weight_dtype)
     if compiling:
         check_compiling(load_device)
-    state_dict, metadata = read_model(MODEL_FOLDER, name, TINY_TRANSFORMER)
+    state_dict, metadata = read_model(MODEL_FOLDER, name, {BUNDLED: TINY_TRANSFORMER})
     parameters = sum(t.numel() for t in state_dict.values() if isinstance(t, torch.Tensor))
     dtype = asked
     if dtype is None:

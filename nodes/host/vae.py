@@ -12,10 +12,10 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ...varestorer_core.assets import TINY_TOKENIZER
+from ...varestorer_core.assets import TINY_TOKENIZER, TINY_TOKENIZER_CRISP
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import decoder_bytes, encoder_bytes
-from .files import read_model
+from .files import BUNDLED, BUNDLED_CRISP, read_model
 from .memory import make_patcher
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ...varestorer_core.tiles.geometry import TileGeometry
 
 VAE_FOLDER = "vae"
+BUNDLED_VAES = {BUNDLED: TINY_TOKENIZER, BUNDLED_CRISP: TINY_TOKENIZER_CRISP}
+"""Assets by menu entry."""
 
 GEOMETRY_ATTRIBUTE = "varestorer_geometry"
 """Attribute of the tensor in a LATENT, which native nodes pass on to the VAE without the rest of the LATENT."""
@@ -158,7 +160,7 @@ def load_vae(name: str) -> VARestorerVAE:
     """
     from ...varestorer_core.checkpoint import load_tokenizer
 
-    state_dict, metadata = read_model(VAE_FOLDER, name, TINY_TOKENIZER)
+    state_dict, metadata = read_model(VAE_FOLDER, name, BUNDLED_VAES)
     # Weights stay in float32 for the encoder; the layers cast them if the decoder runs in bf16.
     tokenizer = load_tokenizer(
         state_dict,

@@ -109,7 +109,8 @@ def test_the_reference_implementation_restores_official_tiles_one_by_one(load, m
     picture = np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8)
     result = plain.restore_plainly(bundled, picture, device, measure.Stages(device))
     assert np.array_equal(result, picture)
-    assert seen == [(128, 128, 3)] * plain.plain_tile_count(bundled, 200, 150)
+    tile = bundled.tile
+    assert seen == [(tile, tile, 3)] * plain.plain_tile_count(bundled, 200, 150)
 
 
 def test_the_plain_way_computes_the_same_with_layers_as_they_are(load, monkeypatch):

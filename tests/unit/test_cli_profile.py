@@ -24,8 +24,10 @@ def test_the_bundled_model_is_counted_and_timed(capsys, bundled):
         p.numel() for n in (networks.tokenizer, networks.transformer) for p in n.parameters()
     )
     assert document["parameters"]["total"] == whole
-    assert document["tile"] == 128
-    assert document["tokens"] == get_schedule(1.0, "0.25M").num_tokens_long
+    config = networks.tokenizer.config
+    schedule = get_schedule(1.0, config.pixel_class)
+    assert document["tile"] == schedule.pixel_size(config.patch_size)[0]
+    assert document["tokens"] == schedule.num_tokens_long
     for stage in ("encode", "transformer", "decode"):
         row = document["stages"][stage]
         assert row["flop"] == 2 * row["multiply_adds"] > 0

@@ -94,12 +94,12 @@ def document(
     speed: dict[str, tuple[float, float]],
 ) -> dict[str, Any]:
     """Return all measurements and the settings they were made with."""
-    from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+    from ..assets import TINY_TRANSFORMER, asset_path, bundled_vae
     from ..checkpoint.save import sha256
 
     paths = {
         "model": Path(files.model or asset_path(TINY_TRANSFORMER)),
-        "vae": Path(files.vae or asset_path(TINY_TOKENIZER)),
+        "vae": Path(bundled_vae(files.vae) or str(files.vae)),
     }
     gain, error = _gain(results)
     return {

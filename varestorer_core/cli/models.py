@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..assets import bundled_vae
 from ..errors import SettingError
 from ..wording import shown
 from . import UsageError
@@ -44,7 +45,7 @@ class ModelFiles:
         return replace(
             self,
             model=whole(self.model),
-            vae=whole(self.vae),
+            vae=self.vae if bundled_vae(self.vae) else whole(self.vae),
             text_encoder=whole(self.text_encoder),
             cleaner=whole(self.cleaner),
             adapters=tuple(
@@ -67,7 +68,8 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
     adapters = tuple(adapter_and_strength(text, args.adapter_strength) for text in args.adapter)
     for option, path in named.items():
-        if path is not None and not Path(path).is_file():
+        bundled = option == "--vae" and bundled_vae(path) is not None
+        if path is not None and not bundled and not Path(path).is_file():
             raise UsageError(f"{option} {path}: no such file.")
     for path, _ in adapters:
         if not Path(path).exists():  # PEFT saves folders

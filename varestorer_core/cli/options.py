@@ -145,7 +145,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="STRENGTH",
         help="strength of adapters without their own, from 0 (off) to 2; default: %(default)g",
     )
-    group.add_argument("--vae", metavar="FILE", help="tokenizer, such as infinity_vae_d32reg.pth")
+    group.add_argument(
+        "--vae",
+        metavar="FILE",
+        help="tokenizer, such as infinity_vae_d32reg.pth; crisp: the bundled one that makes crisp "
+        "pictures, which are less faithful",
+    )
     group.add_argument("--cleaner", metavar="FILE", help="SwinIR, such as general_swinir_v1.ckpt")
     group.add_argument("--text-encoder", metavar="FOLDER", help="local copy of flan-t5-xl")
     group.add_argument("--prompt", metavar="TEXT", help="describes the picture; see --text-encoder")

@@ -93,7 +93,7 @@ def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, Transformer
     """Return the name and the shapes of the files."""
     from pathlib import Path
 
-    from ..assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+    from ..assets import TINY_TRANSFORMER, asset_path, bundled_vae
     from ..checkpoint import identify, read_checkpoint
     from ..checkpoint.identify import describe_kind
     from ..config import TokenizerConfig, TransformerConfig
@@ -102,7 +102,8 @@ def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, Transformer
     files = model_files(args)
     say_if_bundled(files)
     found: list[Any] = []
-    paths = (files.model or asset_path(TINY_TRANSFORMER), files.vae or asset_path(TINY_TOKENIZER))
+    vae = bundled_vae(files.vae) or str(files.vae)
+    paths = (files.model or asset_path(TINY_TRANSFORMER), vae)
     kinds = {"transformer": TransformerConfig, "tokenizer": TokenizerConfig}
     for path, (kind, cls) in zip(map(Path, paths), kinds.items(), strict=True):
         info = identify(*read_checkpoint(path, kind=kind))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..assets import bundled_vae
 from . import UsageError
 from .batch import Batch, Worker
 from .jobs import Job, check_format, check_writable, plan_jobs
@@ -183,7 +184,8 @@ def recorded(
 ) -> dict[str, Any]:
     """Return everything that determines the results' bytes, for the manifest. The tile batch does not."""
     values = {name: value for name, value in asdict(settings).items() if name != "tile_batch"}
-    named = {name: file_mark(getattr(files, name)) for name in _MODEL_FILES}
+    named = {name: file_mark(getattr(files, name)) for name in _MODEL_FILES if name != "vae"}
+    named["vae"] = files.vae if bundled_vae(files.vae) else file_mark(files.vae)
     return {
         **values,
         **named,
