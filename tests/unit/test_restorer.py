@@ -124,12 +124,13 @@ def test_settings_out_of_range_name_themselves(name, value):
         RestoreSettings(**{name: value})
 
 
-def test_more_than_half_a_tile_counts_as_half_a_tile(restorer):
-    picture = torch.rand(3, 20, 120)
-    half = restorer.restore(picture, UPSCALE, overlap=64)
-    for overlap in (65, 128, 512):
-        assert torch.equal(restorer.restore(picture, UPSCALE, overlap=overlap), half)
-    assert not torch.equal(restorer.restore(picture, UPSCALE, overlap=32), half)
+def test_more_than_a_quarter_of_a_tile_counts_as_a_quarter(restorer):
+    picture = torch.rand(3, 20, 200)
+    quarter = restorer.stages.tile // 4
+    most = restorer.restore(picture, UPSCALE, overlap=quarter)
+    for overlap in (quarter + 1, 2 * quarter, 512):
+        assert torch.equal(restorer.restore(picture, UPSCALE, overlap=overlap), most)
+    assert not torch.equal(restorer.restore(picture, UPSCALE, overlap=quarter // 4), most)
 
 
 def test_tiles_that_are_no_larger_than_the_default_overlap(make_transformer, make_tokenizer):
