@@ -117,7 +117,9 @@ def compiled(network: nn.Module, options: dict[str, Any] | None) -> Iterator[Non
 def _compile(part: nn.Module, options: dict[str, Any]) -> None:
     """Compile a module in place, with errors of the compiler as `SettingError`."""
     part.compile(**options)
-    part._compiled_call_impl = _explained(part._compiled_call_impl)
+    call = part._compiled_call_impl
+    assert call is not None  # set by the line before
+    part._compiled_call_impl = _explained(call)
 
 
 def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
