@@ -103,5 +103,5 @@ def test_an_upscale_out_of_range_is_refused_before_anything_runs(host, upscale):
 
 def test_a_tile_size_that_the_model_was_not_made_for_is_refused(host):
     message = refusal(host, chain_of(host, "gradient", tile_size="256"))
-    assert "128" in message
+    assert "tiles of 64 pixels" in message
     assert "256" in message
