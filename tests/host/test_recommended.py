@@ -61,7 +61,7 @@ from varestorer_core.checkpoint.keys import chunk_blocks
 from varestorer_core.config import TransformerConfig
 from varestorer_core.models.transformer import VARTransformer
 config = TransformerConfig(
-    embed_dim=2048, depth=1, num_heads=16, codebook_dim=64, text_channels=16, ffn_dim=64, text_rows=4,
+    embed_dim=2048, depth=1, num_heads=16, codebook_dim=96, text_channels=16, ffn_dim=64, text_rows=4,
 )
 torch.manual_seed(0)
 model = VARTransformer(config)
@@ -96,6 +96,9 @@ def prompt(host, form: str, stack, model: str = BUNDLED, **settings) -> dict:
     """Return a restoration, whole or in stages, by a model with adapters (name, strength) on top."""
     made = (host.whole if form == "whole" else host.chain)(upscale=1.0, seed=4, **settings)
     made["model"]["inputs"]["model_name"] = model
+    # Its file names no tiles, and the VAE's those of the bundled model.
+    if model == OFFICIAL and form == "chain":
+        made["encode"]["inputs"]["tile_size"] = "128"
     host.insert_adapters(made, stack)
     return made
 

@@ -12,13 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from varestorer_core.checkpoint import read_checkpoint
+from varestorer_core.checkpoint import load_transformer, read_checkpoint
 from varestorer_core.lora.factors import join_adapter
 
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "varestorer_core" / "assets"
 PAIRS = {
     "infinity_2b_reg.pth": "infinity_vae_d32reg.pth",
     "infinity_125M_256x256.pth": "infinity_vae_d16.pth",
@@ -51,11 +50,16 @@ def node(class_type, **inputs):
     return {"class_type": class_type, "inputs": inputs}
 
 
-def pixels(host, base: str, vae: str) -> np.ndarray:
-    """Return a restoration of the example picture, (H, W, 3) in 8 bits, cut as Save Image and the command cut them."""
+def whole(host, base: str, vae: str) -> dict:
     prompt = host.whole(upscale=1.0)
     prompt["model"]["inputs"]["model_name"] = base
     prompt["vae"]["inputs"]["vae_name"] = vae
+    return prompt
+
+
+def pixels(host, base: str, vae: str) -> np.ndarray:
+    """Return a restoration, (H, W, 3) in 8 bits, cut as Save Image and the command cut them."""
+    prompt = whole(host, base, vae)
     return (host.arrays(host.run(prompt))["keep"][0] * 255).astype(np.uint8)
 
 
@@ -70,9 +74,9 @@ def convert(host, file: str, **settings) -> tuple[str, list[str]]:
     return outputs["text"]["text"][0], outputs["convert"]["varestorer_notice"]
 
 
-def write_with_adapter(path: Path) -> None:
-    """Write the bundled transformer with an adapter inside that changes what it restores."""
-    state = dict(read_checkpoint(ASSETS / "tiny_transformer.safetensors")[0])
+def write_with_adapter(path: Path, base: Path) -> None:
+    """Write a transformer with an adapter inside that changes what it restores."""
+    state = load_transformer(*read_checkpoint(base)).state_dict()
     generator = torch.Generator().manual_seed(0)
     adapter = {}
     for owner in ("blocks.0.sa.proj", "blocks.1.sa.proj"):
@@ -123,10 +127,11 @@ def test_a_converted_file_restores_the_same_and_stands_beside_the_original(relea
 def test_the_adapter_is_taken_out_of_a_whole_model_by_both_nodes(released):
     """Load VARestorer Adapter reads it there; Convert Model writes it to models/loras."""
     path = released.model_file(TRANSFORMER_FOLDER, "varestorer.pth")
-    write_with_adapter(path)
+    base, vae = next(iter(PAIRS.items()))
+    write_with_adapter(path, released.model_file(TRANSFORMER_FOLDER, base))
 
     def adapted(adapter: str) -> np.ndarray:
-        prompt = released.whole(upscale=1.0)
+        prompt = whole(released, base, vae)
         inputs = {"model": ["model", 0], "adapter_name": adapter, "strength": 1.0}
         prompt["adapter"] = node("VARestorerLoadAdapter", **inputs)
         prompt["restore"]["inputs"]["model"] = ["adapter", 0]
@@ -139,7 +144,7 @@ def test_the_adapter_is_taken_out_of_a_whole_model_by_both_nodes(released):
         written = released.base / "models" / text
         inside = adapted(path.name)
         assert np.array_equal(adapted(written.name), inside)
-        plain = released.arrays(released.run(released.whole(upscale=1.0)))["keep"]
+        plain = released.arrays(released.run(whole(released, base, vae)))["keep"]
         assert np.abs(plain - inside).max() > 0.01, "the adapter had no effect"
     finally:
         path.unlink()
