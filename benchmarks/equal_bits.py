@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
 from varestorer_core.checkpoint import CastLayers, load_tokenizer, load_transformer, read_checkpoint
 from varestorer_core.evaluate.photographs import cut_square, scikit_image_photographs
+from varestorer_core.metrics import decibels
 from varestorer_core.models.bsq import dequantize, pyramid_tokens, quantize
 from varestorer_core.models.sampling import sample_bits
 from varestorer_core.pictures import read_picture
@@ -43,7 +44,7 @@ def agreement(a, b, schedule):
 
 def psnr(a, b):
     """Return the PSNR in dB of tiles in [-1, 1]."""
-    return round(float(-10 * torch.log10(((a - b) / 2).square().mean())), 2)
+    return round(decibels(float((a - b).square().mean()), data_range=2.0), 2)
 
 
 @torch.inference_mode()

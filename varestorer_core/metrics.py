@@ -8,6 +8,8 @@ Sources: SSIM, Wang et al. 2004; MS-SSIM, Wang, Simoncelli and Bovik 2003; GMSD,
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,6 +35,11 @@ def psnr(picture: Tensor, reference: Tensor, *, data_range: float = 1.0) -> Tens
     check_alike(picture, reference)
     error = (picture - reference).square().mean(dim=(-3, -2, -1))
     return -10 * torch.log10(error / data_range**2)
+
+
+def decibels(squared_error: float, *, data_range: float = 1.0) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error; infinite for 0."""
+    return 10 * math.log10(data_range**2 / squared_error) if squared_error > 0 else math.inf
 
 
 def ssim(picture: Tensor, reference: Tensor) -> Tensor:

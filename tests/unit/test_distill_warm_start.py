@@ -10,7 +10,6 @@ import torch
 from varestorer_core.cli import main
 from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 from varestorer_core.distill.export import export_model
-from varestorer_core.distill.losses import psnr
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import RunSettings, run_stage, trained_tokenizer
 from varestorer_core.distill.run.settings import STAGES
@@ -55,7 +54,6 @@ def test_the_first_output_is_that_of_the_file(trained, config):
         assert torch.equal(tokenizer.encode(images), small.encode(images))
         expected, found = small(images, SCHEDULE), tokenizer(images, SCHEDULE)
         assert torch.equal(found, expected)
-        assert psnr(found, images) == psnr(expected, images)
 
 
 def test_added_blocks_can_learn(trained):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from varestorer_core import metrics as measures
-from varestorer_core.metrics import gmsd, gradient_energy, ms_ssim, num_sizes, psnr, ssim
+from varestorer_core.metrics import decibels, gmsd, gradient_energy, ms_ssim, num_sizes, psnr, ssim
 
 
 def pictures(height=37, width=50):
@@ -36,9 +36,17 @@ def test_against_scikit_image():
     assert ssim(picture, reference) == pytest.approx(wanted, abs=1e-9)
 
 
+def test_decibels_are_those_of_the_pictures():
+    picture, reference = (2 * x - 1 for x in pictures())
+    error = float((picture - reference).square().mean())
+    expected = float(psnr(picture, reference, data_range=2.0))
+    assert decibels(error, data_range=2.0) == pytest.approx(expected, abs=1e-9)
+    assert decibels(0.01) == pytest.approx(20)
+
+
 def test_equal_pictures():
     picture, _ = pictures()
-    assert psnr(picture, picture) == math.inf
+    assert psnr(picture, picture) == decibels(0.0) == math.inf
     assert ssim(picture, picture) == pytest.approx(1)
 
 

@@ -34,8 +34,7 @@ def band_psnr(picture: Tensor, reference: Tensor) -> dict[str, float]:
     radius = _radius(*error.shape)
     result = {}
     for name, (low, high) in BANDS.items():
-        squared = float(energy[(radius >= low) & (radius < high)].sum())
-        result[name] = -10 * math.log10(squared) if squared > 0 else math.inf
+        result[name] = metrics.decibels(float(energy[(radius >= low) & (radius < high)].sum()))
     return result
 
 

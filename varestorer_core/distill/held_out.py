@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..metrics import decibels
 from .degrade import degrade_batch
 from .losses import ssim
 from .sheet import SHOWN, save_sheet
@@ -119,4 +120,4 @@ def worse_than_input(figures: Mapping[str, float]) -> str | None:
 def _figure(name: str, value: float) -> tuple[str, float]:
     if not name.startswith("mse"):
         return name, value
-    return f"val_psnr{name.removeprefix('mse')}", 10 * float(np.log10(4 / max(value, 1e-12)))
+    return f"val_psnr{name.removeprefix('mse')}", decibels(value, data_range=2.0)

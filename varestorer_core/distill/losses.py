@@ -102,9 +102,3 @@ def bit_kl(teacher: Tensor, student: Tensor, weights: Tensor) -> Tensor:
     positive = p * (F.logsigmoid(t) - F.logsigmoid(s))
     negative = (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
     return ((positive + negative).mean(dim=(0, 2)) * weights).sum()
-
-
-def psnr(a: Tensor, b: Tensor, data_range: float = 2.0) -> float:
-    """Return the peak signal-to-noise ratio in decibels over the whole batch."""
-    mse = (a.float() - b.float()).square().mean().clamp(min=1e-12)
-    return float(10 * torch.log10(data_range**2 / mse))
