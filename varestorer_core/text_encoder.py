@@ -18,11 +18,12 @@ from .checkpoint.border import damage_named
 from .checkpoint.check import is_finite
 from .checkpoint.mapped import off_the_map, release_mapped
 from .errors import CheckpointError, VARestorerError
+from .official_files import FLAN_T5_XL
 from .wording import shown
 
 _TIED = "encoder.embed_tokens.weight"  # the same tensor as shared.weight
 
-_ADVICE = "Expected a copy of huggingface.co/google/flan-t5-xl (config, tokenizer and weights)."
+_ADVICE = f"Expected a copy of {FLAN_T5_XL.source} (config, tokenizer and weights)."
 
 MAX_TOKENS = 512
 """Prompts are truncated to this many tokens, including the end-of-sequence token, as in the release."""

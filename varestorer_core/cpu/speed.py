@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,6 +23,8 @@ from threading import RLock
 
 import torch
 
+from ..atomic import write_atomically
+from ..errors import VARestorerError
 from .switch import mode
 
 Trial = Callable[[], object]
@@ -156,11 +157,7 @@ def _keep(key: str, ratio: float) -> float:
     try:
         file = cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, delete=False, encoding="utf-8"
-        ) as new:
-            json.dump(known, new, indent=1)
-        Path(new.name).replace(file)
-    except (OSError, RuntimeError):
+        write_atomically(file, json.dumps(known, indent=1).encode())
+    except (OSError, RuntimeError, VARestorerError):
         pass
     return ratio

@@ -9,7 +9,10 @@ import struct
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from ..color_space import linear_to_srgb
 
 Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _MOST_TAGS = 200
@@ -37,8 +40,7 @@ def neutral_curve(profile: bytes) -> Curve | None:
 
 def srgb_curve(light: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return sRGB values of linear light in [0, 1]; see IEC 61966-2-1."""
-    bright = np.float32(1.055) * light ** np.float32(1 / 2.4) - np.float32(0.055)
-    return np.where(light <= 0.0031308, light * np.float32(12.92), bright).astype(np.float32)
+    return linear_to_srgb(torch.tensor(light, dtype=torch.float32)).numpy()
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:

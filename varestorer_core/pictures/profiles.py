@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from ..color_space import srgb_to_linear
 from .curves import Curve, neutral_curve, srgb_curve
 from .samples import to_unit
 
@@ -79,7 +81,7 @@ def _measured_curve(profile: bytes) -> Curve | None:
         shown = np.asarray(to_srgb(ramp, profile))[0].mean(axis=1) / 255
     except UNUSABLE:
         return None
-    light = np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+    light = srgb_to_linear(torch.tensor(shown)).numpy()
     return lambda values: np.interp(values, levels[0] / 255, light).astype(np.float32)
 
 
