@@ -10,7 +10,7 @@ from PIL import Image
 from varestorer_core.config import TokenizerConfig, TransformerConfig
 from varestorer_core.distill import ablation as module
 from varestorer_core.distill.ablation import AblationSettings, run_ablation
-from varestorer_core.distill.ablation_table import markdown_table, summary
+from varestorer_core.distill.ablation_table import ablation_markdown, summary
 from varestorer_core.distill.run import STAGES, RunSettings, run_stage
 from varestorer_core.distill.train_student import StudentSettings
 from varestorer_core.distill.variants import VARIANTS
@@ -132,7 +132,7 @@ def test_the_table_for_people():
         "student": {"batch": 4},
     }
     document = {"plan": plan, **summary(results, references=("Lanczos",))}
-    lines = markdown_table(document).splitlines()
+    lines = ablation_markdown(document).splitlines()
     assert lines[0].startswith("2 photographs of 256 x 256, preset x4, scale 4, seed 0; 7 steps")
     assert "| Lanczos | 20.00 (0.00) | 0.5000 (0.0000) |" in lines[4]
     assert "| no KL minus full | +3.00 (0.00) |" in lines[-1]

@@ -46,7 +46,7 @@ def test_arguments_reach_the_settings(tmp_path, shapes):
                  "--degradation", "official,real", "--steps", "7", "--seed", "3", "--causal",
                  "--entropy", "0.1", "--ema", "0.99", "--accumulate", "3", "--compile", "--no-amp",
                  "--save-every", "5", "--evaluate-every", "6", "--workers", "2", "--minutes", "9")  # fmt: skip
-    settings = distill.settings_from(args)
+    settings = distill.run_settings_from(args)
     assert settings.student_settings.kl == 0
     assert settings.tokenizer_settings.entropy == 0.1
     assert (settings.ema, settings.accumulate) == (0.99, 3)
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path):
 def test_ablations_by_their_names(tmp_path):
     def student(*flags):
         args = parse("student", "--out", str(tmp_path), *flags)
-        return distill.settings_from(args).student_settings
+        return distill.run_settings_from(args).student_settings
 
     full = student()
     assert (full.kl, full.mse, full.perceptual_weight, full.cross_entropy) == (0.1, 0.25, 0.5, 0)
@@ -115,7 +115,7 @@ def test_wrong_usage(tmp_path, monkeypatch, arguments, words):
 
 
 def test_the_ablation_has_steps_of_its_own(tmp_path):
-    settings = distill.settings_from(parse("ablation", "--out", str(tmp_path), "--steps", "9"))
+    settings = distill.run_settings_from(parse("ablation", "--out", str(tmp_path), "--steps", "9"))
     assert settings.steps["student"] == 9
 
 
@@ -201,7 +201,7 @@ def test_recommendations_are_checked_before_any_work(tmp_path, capsys, arguments
 
 def test_the_device_is_chosen_unless_it_is_given(tmp_path):
     """The option is that of `restore`: auto is a device of this machine."""
-    settings = distill.settings_from(parse("tokenizer", "--out", str(tmp_path)))
+    settings = distill.run_settings_from(parse("tokenizer", "--out", str(tmp_path)))
     assert settings.device == str(choose_device("auto"))
 
 
@@ -263,5 +263,5 @@ def test_another_configuration_than_the_run_s_own_is_refused(tmp_path, shapes, c
 
 
 def test_eighty_pictures_are_measured_unless_told_otherwise(tmp_path):
-    settings = distill.settings_from(parse("tokenizer", "--out", str(tmp_path)))
+    settings = distill.run_settings_from(parse("tokenizer", "--out", str(tmp_path)))
     assert settings.validation_pictures == 80

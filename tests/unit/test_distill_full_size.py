@@ -148,7 +148,7 @@ def test_the_defaults_are_those_of_the_paper(tmp_path, files):
 
     def settings(*more):
         named = ["--base", str(files[0]), "--vae", str(files[1]), "--out", str(tmp_path / "x")]
-        return command.settings_from(build_parser().parse_args(["distill", *more, *named]))
+        return command.run_settings_from(build_parser().parse_args(["distill", *more, *named]))
 
     student = settings("student").student_settings
     assert (student.kl, student.mse, student.perceptual_weight) == (0.1, 0.25, 0.5)

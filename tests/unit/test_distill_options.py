@@ -51,11 +51,11 @@ def test_an_option_without_effect_is_refused(tmp_path, arguments, words):
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "export"])
 def test_options_of_every_training_stage(tmp_path, stage):
     used = "--steps 9 --batch 2 --minutes 1 --ema 0.9 --workers 0 --threads 1 --device cpu --learning-rate 1e-3"
-    settings = distill.settings_from(parse(stage, "--out", str(tmp_path), *used.split()))
+    settings = distill.run_settings_from(parse(stage, "--out", str(tmp_path), *used.split()))
     assert (settings.ema, settings.workers) == (0.9, 0)
 
 
 def test_all_accepts_the_options_of_every_stage(tmp_path):
     used = "--kl 1 --entropy 1 --encoder-rank 2 --adversarial 0.1 --note mine --seed 3 --squares 2"
     args = parse("all", "--out", str(tmp_path / "run"), "--data", str(tmp_path), *used.split())
-    assert distill.settings_from(args).student_settings.kl == 1
+    assert distill.run_settings_from(args).student_settings.kl == 1

@@ -97,7 +97,7 @@ def test_the_stage_resumes_and_its_successors_read_it(tmp_path, make_transformer
 
 def test_the_option(tmp_path):
     parse = build_parser().parse_args
-    settings = distill.settings_from(
+    settings = distill.run_settings_from(
         parse(["distill", "encoder", "--out", str(tmp_path), "--encoder-rank", "4"])
     )
     assert settings.encoder_settings.rank == 4

@@ -6,7 +6,7 @@ the package `lora`.
 """
 
 from ..models.layers import CastLayers
-from .examine import Report, examine, verify
+from .examine import FileReport, examine, verify
 from .files import read_checkpoint, unwrap
 from .identify import CheckpointInfo, identify
 from .load import load_tokenizer, load_transformer
@@ -15,7 +15,7 @@ from .save import convert, save_safetensors
 __all__ = [
     "CastLayers",
     "CheckpointInfo",
-    "Report",
+    "FileReport",
     "convert",
     "examine",
     "identify",

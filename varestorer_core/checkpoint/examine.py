@@ -36,7 +36,7 @@ _OTHER_ADAPTER = "an adapter for a VARestorer transformer that cannot be used"
 
 
 @dataclass(frozen=True)
-class Report:
+class FileReport:
     """A checkpoint, its file and all problems found."""
 
     path: Path
@@ -46,7 +46,7 @@ class Report:
     info: CheckpointInfo
 
 
-def examine(path: str | Path, *, verify: bool = False) -> Report:
+def examine(path: str | Path, *, verify: bool = False) -> FileReport:
     """Read a checkpoint and check its keys and values.
 
     Args:
@@ -87,7 +87,7 @@ def examine(path: str | Path, *, verify: bool = False) -> Report:
     except VARestorerError as error:  # a package that is not installed
         details["not checked"] = f"whether it loads: {error}"
     info = replace(info, details=details, problems=tuple(dict.fromkeys(problems)))
-    return Report(path=path, size=_size(path), metadata=metadata, info=info)
+    return FileReport(path=path, size=_size(path), metadata=metadata, info=info)
 
 
 def _try_loading(path: Path, tensors: dict[str, Tensor], kind: str) -> None:

@@ -134,9 +134,9 @@ def run(args: argparse.Namespace) -> int:
         outcome = score_all(pairing, scorer, args.output / _JOURNAL, show)
     for sentence in outcome.problems:
         print(f"varestorer: {shown(sentence, LONGEST_SENTENCE)}", file=sys.stderr)
-    from .benchmark_report import Report
+    from .benchmark_report import BenchmarkReport
 
-    report = Report(args, pairing, outcome, names, missing, paper)
+    report = BenchmarkReport(args, pairing, outcome, names, missing, paper)
     report.add_sets(iqa, [n for n in names if MEASURES[n].of_set and n not in missing])
     for path in report.write():
         print(f"wrote {path}")

@@ -26,7 +26,7 @@ _STANDARD = (
 )
 
 
-class Report:
+class BenchmarkReport:
     """Report of one comparison."""
 
     def __init__(

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings = settings_from(args)
+    settings = run_settings_from(args)
     recommendation(args)  # checked before hours of training
     show_log()
     with Bars() as report:
@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def settings_from(args: argparse.Namespace) -> RunSettings:
+def run_settings_from(args: argparse.Namespace) -> RunSettings:
     """Convert the arguments to settings; options that were not given keep their defaults."""
     import dataclasses
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from . import UsageError
 
 if TYPE_CHECKING:
-    from ..distill.run import Report, RunSettings
+    from ..distill.run import OnProgress, RunSettings
 
 
 def add_ablation_options(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def seeds_from(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def run_and_print(args: argparse.Namespace, settings: RunSettings, report: Report) -> int:
+def run_and_print(args: argparse.Namespace, settings: RunSettings, report: OnProgress) -> int:
     """Run the ablation, print its table and, as the last line, its JSON document."""
     from ..distill.ablation import AblationSettings, run_ablation
 

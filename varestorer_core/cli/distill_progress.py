@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..distill.run import Report
+    from ..distill.run import OnProgress
 
 
 def show_log() -> None:
@@ -23,7 +23,7 @@ class Bars:
         self._bar: Any = None
         self._what = ""
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> OnProgress:
         return self._show
 
     def __exit__(self, *_: object) -> None:

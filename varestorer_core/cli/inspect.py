@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..wording import LONGEST, shown
 
 if TYPE_CHECKING:
-    from ..checkpoint.examine import Report
+    from ..checkpoint.examine import FileReport
 
 _PROBLEM = 1000  # characters: our sentences may be longer than texts of files
 _SHOWN = ("format", "varestorer.config", "varestorer.kind", "varestorer.v_bias")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.info.problems else 0
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: FileReport) -> dict[str, Any]:
     """Return the report as plain values."""
     from ..config import to_dict
 
@@ -71,7 +71,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def as_text(report: Report) -> str:
+def as_text(report: FileReport) -> str:
     """Return the report as text."""
     facts = as_dict(report)
     parameters = f"{facts['parameters']:,}"

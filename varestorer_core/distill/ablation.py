@@ -30,10 +30,10 @@ from ..resize import resize_lanczos
 from ..schedule import get_schedule
 from ..settings import RestoreSettings
 from ..tiles.tile_bits import TileCodes
-from .ablation_table import markdown_table, summary
+from .ablation_table import ablation_markdown, summary
 from .loop import TrainingError
 from .run import (
-    Report,
+    OnProgress,
     RunSettings,
     adapted_tokenizer,
     build_stage,
@@ -68,7 +68,7 @@ def run_ablation(
     settings: RunSettings,
     ablation: AblationSettings,
     photographs: Sequence[Path],
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate all unfinished variants, write both tables and return the JSON document.
 
@@ -99,7 +99,7 @@ def run_ablation(
             results.setdefault(name, {})[seed] = stored
     document = {"plan": plan, **summary(results, references=REFERENCES)}
     _write(folder / "ablation.json", json.dumps(document, indent=2))
-    _write(folder / "table.md", markdown_table(document))
+    _write(folder / "table.md", ablation_markdown(document))
     return document
 
 
@@ -165,7 +165,7 @@ def _train(
     seed: int,
     stage: Path,
     name: str,
-    report: Report | None,
+    report: OnProgress | None,
 ) -> VARTransformer:
     """Train one variant, or continue its training."""
     settings = dataclasses.replace(settings, seed=seed, resume=True, stop_at=None)

@@ -44,7 +44,7 @@ def summary(results: Results, *, references: Sequence[str]) -> dict[str, Any]:
     return {"spread": "seeds" if len(seeds) > 1 else "photographs", "rows": rows}
 
 
-def markdown_table(document: Mapping[str, Any]) -> str:
+def ablation_markdown(document: Mapping[str, Any]) -> str:
     """Return the means and the differences as two tables in Markdown."""
     plan, rows = document["plan"], document["rows"]
     seeds = rows[_BASELINE]["seeds"]

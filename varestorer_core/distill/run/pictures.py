@@ -14,13 +14,13 @@ from ..decode import picture_files, picture_size
 from ..picture_folder import PictureFolder
 from ..sources import PictureSource, Squares
 from ..squares import mixed_squares
-from .settings import Report, RunSettings, reporter
+from .settings import OnProgress, RunSettings, reporter
 
 _MOST_HELD_OUT = 0.1
 """Largest fraction of a folder's pictures that is held out."""
 
 
-def training_source(settings: RunSettings, report: Report | None = None) -> PictureSource:
+def training_source(settings: RunSettings, report: OnProgress | None = None) -> PictureSource:
     """Return the training pictures of a stage; missing procedural pictures are generated.
 
     Raises:
@@ -57,7 +57,9 @@ def training_source(settings: RunSettings, report: Report | None = None) -> Pict
     return Squares(pictures)
 
 
-def validation_pictures(settings: RunSettings, report: Report | None = None) -> NDArray[np.uint8]:
+def validation_pictures(
+    settings: RunSettings, report: OnProgress | None = None
+) -> NDArray[np.uint8]:
     """Return the validation squares (n, T, T, 3) of tile size.
 
     They are cropped from the validation folder; without one, from pictures of the data folder that are held out of

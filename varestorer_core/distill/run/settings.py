@@ -57,7 +57,7 @@ FULL_SIZE_STEPS = 10000
 FULL_SIZE_LEARNING_RATE = 1e-4
 """Default learning rate of adapters on base files."""
 
-Report = Callable[[str, int, int, float | None], None]
+OnProgress = Callable[[str, int, int, float | None], None]
 """Called with (description, done, total, loss if there is one)."""
 
 
@@ -142,7 +142,7 @@ def student_rate(settings: RunSettings) -> float:
     return settings.learning_rate or usual
 
 
-def reporter(report: Report | None, what: str) -> Callable[..., None] | None:
+def reporter(report: OnProgress | None, what: str) -> Callable[..., None] | None:
     """Return a function of (done, total, loss) that reports with a stage's name."""
     if report is None:
         return None

@@ -34,7 +34,7 @@ from .record import begin, check_start, stage_record
 from .settings import (
     LEARNING_RATES,
     OPTIONAL,
-    Report,
+    OnProgress,
     RunSettings,
     StageName,
     reporter,
@@ -44,7 +44,7 @@ from .settings import (
 _log = logging.getLogger(__name__)
 
 
-def run_stage(stage: StageName, settings: RunSettings, report: Report | None = None) -> bool:
+def run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None = None) -> bool:
     """Train one stage in its subfolder of the run; return whether it is finished.
 
     Raises:
@@ -65,7 +65,7 @@ def run_stage(stage: StageName, settings: RunSettings, report: Report | None = N
         return _run_stage(stage, settings, report)
 
 
-def _run_stage(stage: StageName, settings: RunSettings, report: Report | None) -> bool:
+def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None) -> bool:
     with settings.processes.first_in_turn():
         settings = _without_teacher(with_own_config(settings))
         loop = loop_settings(stage, settings)
@@ -119,7 +119,7 @@ def build_stage(
     settings: RunSettings,
     loop: LoopSettings,
     student: StudentSettings | None = None,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> ValidatedStage:
     """Return a stage on the networks of earlier stages. Its validation pictures are not loaded yet.
 
