@@ -98,7 +98,7 @@ def test_the_slider_follows_pointer_and_keys_and_leaves_the_rest_to_the_canvas(c
 def test_pages_zooms_to_pixels_in_step_and_says_sizes_and_scores(canvas, compare):
     view = compare(with_original=True)
     root = view.locator("xpath=..")
-    assert "128 x 128 -> 256 x 256" in root.inner_text()
+    assert "256 x 256 -> 512 x 512" in root.inner_text()
     assert "PSNR inf" in root.inner_text()
     assert "1 / 2" in root.inner_text()
     view.focus()
@@ -112,10 +112,10 @@ def test_pages_zooms_to_pixels_in_step_and_says_sizes_and_scores(canvas, compare
             break
         canvas.page.wait_for_timeout(100)
     assert first == second
-    assert abs(second["width"] - 4 * 256) < 2  # four pixels of the screen for one
+    assert abs(second["width"] - 4 * 512) < 2  # four pixels of the screen for one
     canvas.page.keyboard.press("o")
     canvas.page.wait_for_function(
-        f"document.querySelector('{VIEW}').parentElement.innerText.includes('original 256 x 256')"
+        f"document.querySelector('{VIEW}').parentElement.innerText.includes('original 512 x 512')"
     )
     saved = canvas.page.evaluate("app.graph.serialize().nodes.at(-1).widgets_values ?? []")
     assert saved == []  # nothing of the view belongs in a workflow

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch.serialization import get_safe_globals
 
+from ..wording import shown
 from .pickle_opcodes import instructions
 from .pickle_values import (
     BYTES,
@@ -220,7 +221,9 @@ class Bounds:
             if not all(isinstance(value, (str, int, float)) for value in arguments):
                 raise TypeError(f"{path} of other than numbers and text")
         elif path.startswith("torch._utils._rebuild") and path not in _PARAMETERS:
-            raise OutOfBoundsError(f"holds sparse, quantised, nested or empty tensors ({path})")
+            raise OutOfBoundsError(
+                f"holds sparse, quantised, nested or empty tensors ({shown(path)})"
+            )
         elif path.startswith(_PYTORCH) and path not in _PARAMETERS:
             raise pickle.UnpicklingError(f"GLOBAL {path}")
         return Result(path)
