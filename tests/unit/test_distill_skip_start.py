@@ -8,7 +8,6 @@ import torch
 
 from varestorer_core.config import TokenizerConfig
 from varestorer_core.distill.loop import LoopSettings, train
-from varestorer_core.distill.losses import psnr
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.skip_start import (
     SkipSettings,
@@ -71,7 +70,8 @@ def test_fitting_learns_to_carry_a_picture(tmp_path, pictures):
     with torch.no_grad():
         output = tokenizer(images, SCHEDULE)
     mean = images.mean((0, 2, 3), keepdim=True).expand_as(images)
-    assert psnr(output, images) > psnr(mean, images) + 2
+    # 2 dB better.
+    assert (output - images).square().mean() < 10**-0.2 * (mean - images).square().mean()
 
 
 def test_an_interrupted_start_gives_the_same_start(tmp_path, pictures):
