@@ -26,13 +26,10 @@ TESTS = Path(__file__).parents[1]
 PACK = TESTS.parent
 PHOTO = TESTS / "data" / "photo.png"
 """128 x 128 pixels of the example picture, which as a whole takes a minute to enlarge on a CPU."""
-PACK_FOLDER = "Any-folder_name.v2"
-"""The pack must not depend on the name of its folder."""
+PACK_FOLDER = "Any-folder_name.v2"  # the pack must not depend on it
 BUNDLED = "varestorer-tiny (bundled)"
-# The bundled model's tiles are so small that a second thread would mostly wait for the first.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}
-BOOT_SECONDS = 300
-RUN_SECONDS = 300
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # tiles are too small for a second thread
+BOOT_SECONDS = RUN_SECONDS = 300
 
 
 def find_hosts() -> list[Path]:
