@@ -48,16 +48,12 @@ def color_tags(image: Image.Image, path: Path, icc_profile: bytes | None) -> Col
     """
     chunks = png_chunks.header_chunks(path)
     points = chunks.get(b"cICP", b"")
+    coded = _from_code_points(*points, source="cICP") if len(points) == 4 else None
     if icc_profile is not None:
-        tags = (
-            _from_code_points(points[0], points[1], points[2], points[3])
-            if len(points) == 4
-            else None
-        )
-        return tags if tags is not None and tags.followed else None
+        return coded if coded is not None and coded.followed else None
     try:
-        if len(points) == 4:
-            return _from_code_points(points[0], points[1], points[2], points[3])
+        if coded is not None:
+            return coded
         if image.format in _BOXED and (points := boxes.code_points(path)) is not None:
             # The matrix and the range were applied by the decoder.
             return _from_code_points(points.primaries, points.transfer, 0, 1, "nclx")
