@@ -12,7 +12,7 @@ from varestorer_core.config import TokenizerConfig, TransformerConfig, to_dict
 from varestorer_core.distill.export import export_model
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import RunSettings, run_stage, trained_tokenizer
-from varestorer_core.distill.run.settings import STAGES
+from varestorer_core.distill.stage_names import STAGES
 from varestorer_core.distill.train_tokenizer import TokenizerSettings
 from varestorer_core.distill.warm_start import start_from_file
 from varestorer_core.errors import CheckpointError, SettingError

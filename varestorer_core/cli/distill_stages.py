@@ -5,17 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..distill.stage_names import STAGES as TRAINING
 from . import UsageError
 
-TRAINING = (
-    "tokenizer",
-    "teacher",
-    "encoder",
-    "decoder",
-    "student",
-    "student_decoder",
-    "crisp_decoder",
-)
 STAGES = (*TRAINING, "export", "all", "ablation")
 
 _ALL_BUT_EXPORT = (*TRAINING, "ablation")

@@ -8,6 +8,7 @@ RUN_DIR/tokenizer/      state.pt, log.csv, sheets/*.png; likewise teacher/, enco
 RUN_DIR/export/         the safetensors files
 """
 
+from ..stage_names import STAGES, StageName
 from .config import load_config, on_files, with_own_config
 from .exporting import run_export
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
@@ -16,10 +17,8 @@ from .settings import (
     DEFAULT_STEPS,
     FULL_SIZE_STEPS,
     OPTIONAL,
-    STAGES,
     OnProgress,
     RunSettings,
-    StageName,
     student_rate,
 )
 from .stages import build_stage, loop_settings, run_stage, train_stage

@@ -11,7 +11,8 @@ from ...models.transformer import VARTransformer
 from ..adapters import adapters_of, student_on_teacher
 from ..export import has_trained, trained_weights
 from ..initialise import student_from_teacher
-from .settings import OPTIONAL, STAGES, RunSettings, StageName
+from ..stage_names import STAGES, StageName
+from .settings import OPTIONAL, RunSettings
 
 
 def trained_tokenizer(settings: RunSettings) -> VisualTokenizer:

@@ -25,10 +25,11 @@ from ...config import to_dict
 from ...errors import CheckpointError
 from ..decode import folder_identity, picture_files
 from ..loop import LoopSettings
+from ..stage_names import STAGES, StageName
 from ..state import state_step
 from ..warm_start import init_record
 from .pictures import held_out_files
-from .settings import STAGES, RunSettings, StageName
+from .settings import RunSettings
 
 _BEFORE: dict[StageName, tuple[StageName, ...]] = {
     "tokenizer": (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,22 +16,13 @@ from ...schedule import get_schedule
 from ..base import BaseFiles
 from ..logs import summary_writer
 from ..processes import ALONE, Processes
+from ..stage_names import StageName
 from ..train_decoder import CRISP, DecoderSettings
 from ..train_encoder import EncoderSettings
 from ..train_student import StudentSettings
 from ..train_teacher import TINY_TRANSFORMER, TeacherSettings
 from ..train_tokenizer import TINY_TOKENIZER, TokenizerSettings
 
-StageName = Literal[
-    "tokenizer",
-    "teacher",
-    "encoder",
-    "decoder",
-    "student",
-    "student_decoder",
-    "crisp_decoder",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
 OPTIONAL: tuple[StageName, ...] = ("decoder", "student_decoder", "crisp_decoder")
 """Stages that are not part of "all": they fine-tune the decoder further."""
 DEFAULT_STEPS: dict[StageName, int] = {
