@@ -209,3 +209,13 @@ def test_steps_are_those_of_pytorch():
         4 + len(data),
     )
     assert io.BytesIO(data).read(2) == START
+
+
+def test_many_views_of_one_storage_are_refused(tmp_path):
+    values = torch.zeros(1000)
+    path = tmp_path / "model.pth"
+    torch.save({str(number): values for number in range(4)}, path)
+    assert len(read_checkpoint(path)[0]) == 4  # tied parameters
+    torch.save({str(number): values for number in range(100)}, path)
+    with pytest.raises(CheckpointError, match="share 4,000 bytes, but would take 400,000"):
+        read_checkpoint(path)

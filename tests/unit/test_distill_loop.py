@@ -1,5 +1,6 @@
 """The training loop: averages, accumulation, NaN, logs."""
 
+import dataclasses
 import sys
 import types
 
@@ -212,6 +213,37 @@ def test_progress_carries_the_loss(tmp_path):
     )  # fmt: skip
     assert [(done, total) for done, total, _ in shown] == [(1, 2), (2, 2)]
     assert all(loss > 0 for *_, loss in shown)
+
+
+def test_progress_of_a_continued_run_has_no_loss_until_one_is_read(tmp_path):
+    settings = LoopSettings(steps=6, stop_at=1, log_every=3)
+    train(tmp_path, Toy(linear()), SOURCE, settings)
+    shown = []
+    train(
+        tmp_path, Toy(linear()), SOURCE, dataclasses.replace(settings, stop_at=None), resume=True,
+        on_progress=lambda *values: shown.append(values),
+    )  # fmt: skip
+    assert [loss is None for *_, loss in shown] == [True, True, False, False, False]
+
+
+def test_a_state_whose_lists_share_lists_is_refused_at_once(tmp_path):
+    """PyTorch would visit every one of the 2 ** 60 values."""
+    run(tmp_path, linear(), steps=1)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    shared: list[object] = [0.0]
+    for _ in range(60):
+        shared = [shared, shared]
+    state["optimizer"]["state"][0]["step"] = shared
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="nests more than 10 lists"):
+        run(tmp_path, linear(), resume=True)
+    shared = [0.0] * 1000
+    for _ in range(3):
+        shared = [shared] * 1000
+    state["optimizer"]["state"][0]["step"] = shared
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match="more than 1,000,000 values"):
+        run(tmp_path, linear(), resume=True)
 
 
 def test_learning_rate_warms_up_and_decays():

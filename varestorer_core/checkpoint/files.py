@@ -15,7 +15,7 @@ from ..wording import shown
 from .border import damage_named
 from .keys import is_text_encoder_key
 from .pickles import check_pickle, read_pickle
-from .plain_tensors import tensor_problem
+from .plain_tensors import sharing_problem, tensor_problem
 from .safetensors_file import (
     MAX_HEADER,
     MOST_TENSORS,
@@ -247,6 +247,8 @@ def unwrap(
                 f"{name} cannot be used: {shown(key)} is {problem}, expected plain values. It is damaged, or was "
                 "saved in a special way; use the official file."
             )
+    if problem := sharing_problem(tensors.values()):
+        raise CheckpointError(f"{name} cannot be used: {problem}. Use the official file.")
     if any(_WRAPPED_LAYER in key for key in tensors):
         tensors = {key.replace(_WRAPPED_LAYER, ""): value for key, value in tensors.items()}
     for prefix in _PREFIXES * 2:  # in either order

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,9 @@ _DTYPES = {
     if (dtype := getattr(torch, name, None)) is not None
 }
 """Types that parameters and masks of a network can have. PyTorch lacks operations for the others."""
+
+_MOST_TIES = 4
+"""Most bytes of all tensors, relative to those that are stored."""
 
 
 def tensor_problem(tensor: Tensor) -> str:
@@ -36,3 +41,19 @@ def tensor_problem(tensor: Tensor) -> str:
     if tensor.numel() * tensor.element_size() > stored:
         return f"a tensor of shape {shown(tuple(tensor.shape))} with {stored} bytes behind it"
     return ""
+
+
+def sharing_problem(tensors: Iterable[Tensor]) -> str:
+    """Return why tensors are much larger than what is stored for them; empty if they are not.
+
+    Tied parameters share their values, so each may be stored once and used a few times. Many views of one storage would
+    make a small file a network of any size.
+    """
+    used, stored = 0, dict[int, int]()
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        stored[storage.data_ptr()] = storage.nbytes()
+        used += tensor.numel() * tensor.element_size()
+    if used <= _MOST_TIES * sum(stored.values()):
+        return ""
+    return f"its tensors share {sum(stored.values()):,} bytes, but would take {used:,}"

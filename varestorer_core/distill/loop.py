@@ -33,7 +33,7 @@ from .state import load_state, save_batches, save_state
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[int, int, float | None], None]
 """Called with (steps done, steps in total, last loss read)."""
 
 
@@ -147,7 +147,8 @@ class _Run:
         self.drawing = Drawing(source, stage.draws, settings.seed, settings.accumulate)
         self.unread: list[tuple[int, Losses]] = []
         """Steps whose values have not been read from the device yet."""
-        self.loss = math.nan
+        self.loss: float | None = None
+        """Mean since the one before, None until values are read: right after a continued start."""
 
     def train(self, resume: bool) -> int:
         settings, state = self.settings, self.folder / "state.pt"

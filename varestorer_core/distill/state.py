@@ -23,6 +23,10 @@ from ..wording import shown
 from .ema import WeightAverage
 
 _log = logging.getLogger(__name__)
+_DEEPEST = 10
+"""Most levels of dictionaries and lists in a state; ours have five."""
+_MOST_VALUES = 1_000_000
+"""Most values in a state, each counted as often as it occurs; an optimiser has about six per parameter."""
 
 
 def save_state(
@@ -94,10 +98,30 @@ def read_state(path: Path, *, mapped: bool = False) -> Any:
         Exception: of any class, if the file is damaged.
     """
     try:
-        return read_pickle(path, zipped=file_format(path) == "zip", mapped=mapped)
+        state = read_pickle(path, zipped=file_format(path) == "zip", mapped=mapped)
     except CheckpointError as error:
         # Its advice is to download the file again.
         raise (error.__cause__ or error) from None
+    _check_nesting(state)
+    return state
+
+
+def _check_nesting(state: Any) -> None:
+    """Check that visiting every value takes a moment: lists that share lists can have exponentially many."""
+    level, seen = [state], 0
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, Mapping):
+                inner.extend(value.values())
+            elif isinstance(value, (list, tuple, set, frozenset)):
+                inner.extend(value)
+            if seen + len(inner) > _MOST_VALUES:
+                raise ValueError(f"it has more than {_MOST_VALUES:,} values")
+        if not inner:
+            return
+        level, seen = inner, seen + len(inner)
+    raise ValueError(f"it nests more than {_DEEPEST} lists or dictionaries")
 
 
 def state_step(path: Path) -> int:
