@@ -54,9 +54,10 @@ class LoadModel(io.ComfyNode):
                     io.Boolean.Input,
                     "compile",
                     default=False,
-                    tooltip="Compiles the model with torch.compile: the first tiles take a minute "
-                    "or more longer, all others less. Needs an NVIDIA GPU of compute capability "
-                    "7.0 or newer with Triton, or a C++ compiler on a CPU.",
+                    tooltip="Compiles the model, and in VARestorer Restore & Upscale also the VAE, "
+                    "with torch.compile: the first tiles take a minute or more longer, all others "
+                    "less. Needs an NVIDIA GPU of compute capability 7.0 or newer with Triton, or a "
+                    "C++ compiler on a CPU.",
                 ),
             ],
             outputs=[

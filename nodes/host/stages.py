@@ -89,6 +89,7 @@ class HostStages:
         on_progress: Callable[..., None] | None = None,
     ) -> Any:
         """See the core's `Stages.encode`."""
+        from ...varestorer_core.compiling import compiled
         from ...varestorer_core.pipeline import encode_pyramid
 
         vae, schedule = self.vae, self._schedule()
@@ -97,7 +98,10 @@ class HostStages:
         cleaner = self._cleaner if clean else None
         if cleaner is not None:  # VAE and cleaner alternate
             need = max(need, cleaner_bytes(tile * tile))
-        with ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside):
+        with (
+            ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside),
+            compiled(vae.tokenizer, self._compile_options()),
+        ):
             batch = load_for_tiles(vae.patcher, need, settings.tile_batch, beside=beside)
             return encode_pyramid(
                 pictures,
@@ -161,21 +165,27 @@ class HostStages:
         on_progress: Callable[..., None] | None = None,
     ) -> list[Tensor]:
         """See the core's `Stages.decode`; the progress is called with (done, total, preview)."""
+        from ...varestorer_core.compiling import compiled
         from ...varestorer_core.pipeline import decode_tiles
 
         vae = self.vae
         shown = TilePreview(geometry, on_progress or Progress())
         need = vae.decode_bytes(geometry.layouts[0].tile ** 2, vae.vae_dtype)
         batch = load_for_tiles(vae.patcher, need, settings.tile_batch, tiles=len(codes))
-        return decode_tiles(
-            shown.watch(vae.decode_tiles),
-            codes,
-            geometry,
-            color_match=settings.color_match,
-            tile_batch=batch,
-            is_oom=is_oom,
-            on_progress=shown,
-        )
+        with compiled(vae.tokenizer, self._compile_options()):
+            return decode_tiles(
+                shown.watch(vae.decode_tiles),
+                codes,
+                geometry,
+                color_match=settings.color_match,
+                tile_batch=batch,
+                is_oom=is_oom,
+                on_progress=shown,
+            )
+
+    def _compile_options(self) -> dict[str, Any] | None:
+        """Return the model's options of `torch.compile`, which also apply to the VAE; None without a model."""
+        return None if self._model is None else compile_options(self._model)
 
     def _patch_size(self) -> int:
         return self.vae.tokenizer.config.patch_size

@@ -259,7 +259,26 @@ class TestWeights:
         return (model,)
 
 
+class TestCompiled:
+    """Logs which halves of a VAE were compiled, after a picture was made."""
+
+    CATEGORY = "tests"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "look"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name
+        return {"required": {"vae": ("VAE",), "image": ("IMAGE",)}}
+
+    def look(self, vae, image):
+        halves = {name: getattr(vae.tokenizer, name) for name in ("encoder", "decoder")}
+        found = [n for n, half in halves.items() if "_varestorer_compiled" in half.__dict__]
+        logging.info(f"TestCompiled: {found}")
+        return (image,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "TestCompiled": TestCompiled,
     "TestOffload": TestOffload,
     "TestWeights": TestWeights,
     "TestPicture": TestPicture,
