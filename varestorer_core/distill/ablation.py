@@ -175,7 +175,7 @@ def _train(
     built.held_out.load()
     source = training_source(settings, report)
 
-    def show(done: int, total: int, loss: float) -> None:
+    def show(done: int, total: int, loss: float | None) -> None:
         if report is not None:
             report(name, done, total, loss)
 
