@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,41 +80,16 @@ def stage_record(stage: StageName, settings: RunSettings, loop: LoopSettings) ->
     return json.loads(json.dumps(record))  # as read from the file: tuples become lists
 
 
-def check_start(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
+def check_start(folder: Path, record: dict[str, Any], settings: RunSettings) -> list[str]:
     """Check that a stage may start or continue in its folder, before its pictures are drawn.
+
+    Returns:
+        The differences from the settings of the state that is continued, which --allow-changes permits.
 
     Raises:
         CheckpointError: if there is a state but neither --resume nor --overwrite, or if it was trained with other
             settings, which the message lists.
     """
-    _changes(folder, record, settings)
-
-
-def begin(folder: Path, record: dict[str, Any], settings: RunSettings) -> None:
-    """Write the record of a stage that starts or continues in its folder; with --overwrite, remove what it trained.
-
-    Raises:
-        CheckpointError: see `check_start`.
-    """
-    changed = _changes(folder, record, settings)
-    earlier: list[Any] = []
-    states = _states(folder)
-    if states and settings.overwrite:
-        for old in (*folder.rglob("state.pt"), *folder.rglob("log.csv")):
-            old.unlink()
-    elif states:
-        kept = read_record(folder)
-        earlier = kept["earlier"]
-        if changed:
-            _log.warning("continuing with other settings: %s", "; ".join(changed))
-            earlier = [*earlier, {"until_step": state_step(states[0]), **kept["settings"]}]
-    folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"settings": record, "earlier": earlier}, indent=2)
-    write_atomically(folder / "settings.json", content.encode(), CheckpointError)
-
-
-def _changes(folder: Path, record: dict[str, Any], settings: RunSettings) -> list[str]:
-    """Return the differences from the settings of the state that is continued; see `check_start`."""
     states = _states(folder)
     if not states or settings.overwrite:
         return []
@@ -133,6 +108,33 @@ def _changes(folder: Path, record: dict[str, Any], settings: RunSettings) -> lis
             + "\nUse the same ones, or --allow-changes to continue with these."
         )
     return changed
+
+
+def begin(
+    folder: Path, record: dict[str, Any], settings: RunSettings, changed: Sequence[str]
+) -> None:
+    """Write the record of a stage that starts or continues in its folder; with --overwrite, remove what it trained.
+
+    Args:
+        changed: from `check_start`.
+
+    Raises:
+        CheckpointError: if the earlier record is damaged, or the new one cannot be written.
+    """
+    earlier: list[Any] = []
+    states = _states(folder)
+    if states and settings.overwrite:
+        for old in (*folder.rglob("state.pt"), *folder.rglob("log.csv")):
+            old.unlink()
+    elif states:
+        kept = read_record(folder)
+        earlier = kept["earlier"]
+        if changed:
+            _log.warning("continuing with other settings: %s", "; ".join(changed))
+            earlier = [*earlier, {"until_step": state_step(states[0]), **kept["settings"]}]
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"settings": record, "earlier": earlier}, indent=2)
+    write_atomically(folder / "settings.json", content.encode(), CheckpointError)
 
 
 def _states(folder: Path) -> list[Path]:

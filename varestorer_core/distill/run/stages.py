@@ -75,12 +75,13 @@ def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | Non
     try:
         with settings.processes.first_in_turn():
             record = stage_record(stage, settings, loop)
+            changed: list[str] = []
             if settings.processes.first:
-                check_start(settings.out / stage, record, settings)
+                changed = check_start(settings.out / stage, record, settings)
             built.held_out.load()
             source = training_source(settings, report)
             if settings.processes.first:
-                begin(settings.out / stage, record, settings)
+                begin(settings.out / stage, record, settings, changed)
     except DeadlineError as stop:
         _log.info("%s has not begun: %s", stage, stop)
         return False
