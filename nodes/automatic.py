@@ -45,7 +45,7 @@ def chosen(recommended: Mapping[str, Any], **values: Any) -> dict[str, Any]:
     """Return settings in which automatic values are replaced.
 
     Args:
-        recommended: settings by name, of the model and its adapters; see `host.adapter.recommended_settings`.
+        recommended: settings by name, of the model and its adapters; see `host.adapter.recommended_for`.
         **values: settings by name, as the widgets have them.
     """
 

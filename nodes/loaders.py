@@ -9,10 +9,10 @@ from comfy_api.latest import io
 from ..varestorer_core.official_files import FLAN_T5_XL, INFINITY_2B, TOKENIZER, VARESTORER
 from . import sockets
 from .host import files
-from .host.adapter import ADAPTER_FOLDER, apply_adapter, recommendation
+from .host.adapter import ADAPTER_FOLDER, clone_with_adapter, recommendation_text
 from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.notices import remark
-from .host.text_encoder import TEXT_ENCODER_FOLDER, load_text_encoder
+from .host.text_encoder import TEXT_ENCODER_FOLDER, load_clip
 from .host.vae import BUNDLED_VAES, VAE_FOLDER, load_vae
 from .schema import CATEGORY, expert, where_known
 
@@ -165,7 +165,7 @@ class LoadTextEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_text_encoder(clip_name))
+        return io.NodeOutput(load_clip(clip_name))
 
 
 class LoadAdapter(io.ComfyNode):
@@ -221,8 +221,8 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter_name: str, strength: float) -> io.NodeOutput:
-        adapted = apply_adapter(model, adapter_name, strength)
-        recommended = recommendation(adapted)
+        adapted = clone_with_adapter(model, adapter_name, strength)
+        recommended = recommendation_text(adapted)
         if not recommended:
             return io.NodeOutput(adapted)
         return io.NodeOutput(adapted, ui=remark(f"Automatic settings: {recommended}"))

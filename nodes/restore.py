@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..varestorer_core.settings import RestoreSettings
 from . import sockets
 from .automatic import automatic_number, chosen
-from .host.adapter import recommended_settings
+from .host.adapter import recommended_for
 from .host.stages import HostStages, restore_pyramid
 from .schema import (
     CATEGORY,
@@ -67,7 +67,7 @@ class Restore(io.ComfyNode):
         conditioning: list | None = None,
         tile_batch: int = 0,
     ) -> io.NodeOutput:
-        automatic = chosen(recommended_settings(model), detail=detail, fidelity=fidelity)
+        automatic = chosen(recommended_for(model), detail=detail, fidelity=fidelity)
         settings = RestoreSettings(seed=seed, tile_batch=tile_batch, **automatic)
         stages = HostStages(model=model, conditioning=conditioning)
         return io.NodeOutput(restore_pyramid(pyramid, stages, settings))

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..varestorer_core.settings import RestoreSettings
 from . import sockets
 from .automatic import automatic_number, chosen, color_match_input
-from .host.adapter import recommended_settings
+from .host.adapter import recommended_for
 from .host.notices import EMPTY_MASK, notice
 from .host.stages import HostStages, restore_image
 from .schema import (
@@ -132,7 +132,7 @@ class RestoreImage(io.ComfyNode):
     ) -> io.NodeOutput:
         upscale = chosen_upscale(image, size_by, upscale, megapixels, longer_side)
         automatic = chosen(
-            recommended_settings(model), detail=detail, fidelity=fidelity, color_match=color_match
+            recommended_for(model), detail=detail, fidelity=fidelity, color_match=color_match
         )
         settings = RestoreSettings(
             upscale, seed, overlap=overlap, feather=feather, tile_batch=tile_batch, **automatic

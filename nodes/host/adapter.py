@@ -28,7 +28,7 @@ _RECOMMENDED = "varestorer_recommended"
 """Attachment of a patcher: the settings that its adapters recommend, by name."""
 
 
-def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPatcher:
+def clone_with_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPatcher:
     """Return a clone of a model with an adapter added; the model itself is not changed.
 
     Args:
@@ -78,13 +78,13 @@ def apply_adapter(patcher: ModelPatcher, name: str, strength: float) -> ModelPat
     return patched
 
 
-def recommendation(patcher: ModelPatcher) -> str:
+def recommendation_text(patcher: ModelPatcher) -> str:
     """Return the settings that the adapters of a model recommend as text; empty if there are none."""
     settings = _recommended_by_adapters(patcher)
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def recommended_settings(patcher: ModelPatcher) -> dict[str, Any]:
+def recommended_for(patcher: ModelPatcher) -> dict[str, Any]:
     """Return the settings that suit a model with its adapters, by name; later adapters take precedence."""
     detail = recommended_detail(patcher.model.config)
     return {"detail": detail, **_recommended_by_adapters(patcher)}

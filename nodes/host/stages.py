@@ -13,7 +13,7 @@ from torch import Tensor
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
 from ...varestorer_core.settings import RestoreSettings
-from .adapter import recommended_settings
+from .adapter import recommended_for
 from .cleaner import cleaner_bytes, ready_cleaner
 from .images import join_alpha, to_alpha, to_image, to_intermediate, to_pictures
 from .latent import GEOMETRY_KEY, RECOMMENDED_KEY, check_codes, check_tiles
@@ -229,7 +229,7 @@ def restore_pyramid(
     codes = stages.restore(pyramid, settings, on_progress=Progress())
     samples = to_intermediate(codes[:])
     setattr(samples, GEOMETRY_ATTRIBUTE, pyramid.geometry)  # for the native VAE Decode
-    recommended = recommended_settings(stages.patcher)
+    recommended = recommended_for(stages.patcher)
     return {"samples": samples, GEOMETRY_KEY: pyramid.geometry, RECOMMENDED_KEY: recommended}
 
 

@@ -26,7 +26,7 @@ _MAX_TOKENS = 512
 _FIRST_BLOCK = "encoder.block.0.layer."
 
 
-def load_text_encoder(name: str) -> comfy.sd.CLIP:
+def load_clip(name: str) -> comfy.sd.CLIP:
     """Return the CLIP of a menu entry.
 
     Raises:
