@@ -53,6 +53,7 @@ class SelfAttention(nn.Module):
         q, k, v = (t.transpose(1, 2) for t in self._queries_keys_values(x, heads, *rope))
         if cache is not None:
             k, v = cache.append(k, v)
+        mask = mask if mask is None else mask[..., :num_queries, :]
         out = self.attention(q[:, :, :num_queries], k, v, mask)
         return self.proj(out.transpose(1, 2).flatten(2))
 
@@ -176,10 +177,10 @@ class Block(nn.Module):
             num_queries: return only the first rows; the others serve as keys and values only.
         """
         gate1, gate2, scale1, scale2, shift1, shift2 = context.modulation.unbind(2)
-        mask, half = mask if mask is None else mask[..., :num_queries, :], self.compute_dtype
+        half = self.compute_dtype
         h = modulate(x, scale1, shift1).to(half)
-        # Sums of the float32 stream and a branch in half precision are float32.
         sa = self.sa(h, context.heads, rope, mask, cache, num_queries)
+        # Sums of the float32 stream and a branch in half precision are float32.
         x = torch.addcmul(x[:, :num_queries], sa, gate1)
         x = x + self.ca(self.ca_norm(x).to(half), context.text, text_mask)
         return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2).to(half)), gate2)
