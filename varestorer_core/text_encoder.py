@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .checkpoint import read_checkpoint
-from .checkpoint.border import damage_named
 from .checkpoint.check import is_finite
+from .checkpoint.files import damage_named
 from .checkpoint.mapped import off_the_map, release_mapped
 from .errors import CheckpointError, VARestorerError
 from .official_files import FLAN_T5_XL

@@ -9,9 +9,9 @@ from collections import Counter, OrderedDict
 import pytest
 import torch
 
-from varestorer_core.checkpoint import pickle_bounds, pickles, read_checkpoint, safetensors_file
+from varestorer_core.checkpoint import read_checkpoint, safetensors_file, state_dict
 from varestorer_core.checkpoint.files import check_file
-from varestorer_core.checkpoint.pickles import read_pickle
+from varestorer_core.checkpoint.pickles import bounds, read_pickle, reading
 from varestorer_core.errors import CheckpointError
 
 START = b"\x80\x02"
@@ -100,7 +100,7 @@ HOSTILE = {
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_pickle_that_takes_too_much_is_refused(tmp_path, monkeypatch, what, zipped):
-    monkeypatch.setattr(pickle_bounds, "_MOST_STEPS", 200_000)
+    monkeypatch.setattr(bounds, "_MOST_STEPS", 200_000)
     content, words = HOSTILE[what]
     if not zipped:  # its storages may be views
         content = content.replace(b"tQ", b"NtQ")
@@ -113,7 +113,7 @@ def test_a_pickle_that_takes_too_much_is_refused(tmp_path, monkeypatch, what, zi
 
 
 def test_old_files_are_not_read_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, "_LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(reading, "_LARGEST_PICKLE", 1000)
     path = write(tmp_path / "model.pth", text("a" * 2000), zipped=False)
     with pytest.raises(CheckpointError, match="its list of tensors alone has"):
         read_checkpoint(path)
@@ -137,7 +137,7 @@ def test_a_tar_archive_is_not_looked_into(tmp_path, monkeypatch):
 def test_an_archive_with_a_long_list_of_records_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "model.pth"
     torch.save({"a": torch.ones(2)}, path)
-    monkeypatch.setattr(pickles, "_LARGEST_DIRECTORY", 100)
+    monkeypatch.setattr(reading, "_LARGEST_DIRECTORY", 100)
     with pytest.raises(CheckpointError, match="a list of records"):
         read_checkpoint(path)
 
@@ -151,9 +151,8 @@ def test_a_file_of_too_many_tensors_is_refused(tmp_path, monkeypatch, form):
     else:
         path.write_bytes(safetensors_bytes(tensors))
     assert len(read_checkpoint(path)[0]) == 11
-    for module in (safetensors_file, "varestorer_core.checkpoint.files"):
-        target = module if isinstance(module, str) else module.__name__
-        monkeypatch.setattr(f"{target}.MOST_TENSORS", 10)
+    for module in (safetensors_file, state_dict):
+        monkeypatch.setattr(module, "MOST_TENSORS", 10)
     with pytest.raises(CheckpointError, match="model has 11 tensors, more than any"):
         read_checkpoint(path)
 
@@ -204,7 +203,7 @@ def test_steps_are_those_of_pytorch():
     """The value and its end are those of `pickle`, for a pickle with every kind of instruction."""
     value = ["a", b"b".decode(), 1, 300, 70_000, -1, 2**40, 1.5, None, True, False, "long" * 100]
     data = pickle.dumps(value, 2)
-    assert pickle_bounds.Bounds(0, zipped=True).follow(b"junk" + data + b"more", 4) == (
+    assert bounds.Bounds(0, zipped=True).follow(b"junk" + data + b"more", 4) == (
         value,
         4 + len(data),
     )

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from varestorer_core.checkpoint import identify, load_transformer, read_checkpoint, unwrap
-from varestorer_core.checkpoint.border import damage_named
-from varestorer_core.checkpoint.files import file_format
+from varestorer_core.checkpoint.files import damage_named, file_format
 from varestorer_core.config import tokenizer_config, transformer_config
 from varestorer_core.errors import CheckpointError
 

@@ -7,10 +7,11 @@ the package `lora`.
 
 from ..models.layers import CastLayers
 from .examine import FileReport, examine, verify
-from .files import read_checkpoint, unwrap
+from .files import read_checkpoint
 from .identify import CheckpointInfo, identify
 from .load import load_tokenizer, load_transformer
 from .save import convert, save_safetensors
+from .state_dict import unwrap
 
 __all__ = [
     "CastLayers",

@@ -18,7 +18,6 @@ from ..errors import CheckpointError, VARestorerError
 from ..lora.factors import low_ranks, pair_problems, split_adapter
 from ..lora.spellings import our_spelling
 from ..wording import shown
-from .border import damage_named
 from .check import (
     expected_parameters,
     key_problems,
@@ -26,7 +25,7 @@ from .check import (
     unused_note,
     value_problems,
 )
-from .files import checkpoint_files, file_format, read_checkpoint
+from .files import checkpoint_files, damage_named, file_format, read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
 from .safetensors_file import TENSORS_SHA256, check_header, tensors_sha256

@@ -1,42 +1,30 @@
-"""Reading of checkpoint files and folders. Formats are identified by their first bytes, never by name."""
+"""Reading of checkpoint files and folders. Formats are identified by their first bytes, never by name.
+
+Files are untrusted: any exception of a parser becomes a CheckpointError (`damage_named`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from .. import json_text
-from ..errors import CheckpointError
+from ..errors import CheckpointError, VARestorerError
 from ..lora.scaling import PEFT_WEIGHTS, peft_config
-from ..wording import shown
-from .border import damage_named
+from ..tiles.batching import is_out_of_memory
+from ..wording import shown, system_reason
 from .keys import is_text_encoder_key
 from .pickles import check_pickle, read_pickle
-from .plain_tensors import sharing_problem, tensor_problem
-from .safetensors_file import (
-    MAX_HEADER,
-    MOST_TENSORS,
-    check_header,
-    read_safetensors,
-    too_many,
-)
+from .safetensors_file import MAX_HEADER, check_header, read_safetensors
+from .state_dict import unwrap
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin", *PEFT_WEIGHTS)
 _SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
-
-# A checkpoint is a bare state dict, one under a key, one beside the state of a training run, or from a wrapped module.
-_NETWORKS = ("gpt_fsdp", "gpt_wo_ddp", "infinity", "vae")
-_WRAPPERS = ("state_dict", "params_ema", "params", "trainer", *_NETWORKS)
-_PREFIXES = ("module.", "_orig_mod.")
-_WRAPPED_LAYER = "_fsdp_wrapped_module."
-# A training run stores the student next to its tokenizer; a caller that needs the tokenizer passes `kind`.
-_PREFERRED = {"transformer": "infinity", "tokenizer": "vae"}
-_DEEPEST = 8
-"""Most levels of dictionaries around the tensors; a pickle can contain itself."""
 
 
 def read_checkpoint(
@@ -213,70 +201,29 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, {}
 
 
-def unwrap(
-    loaded: Any, kind: str | None = None, *, name: str = "The file", consume: bool = False
-) -> dict[str, Tensor]:
-    """Return the tensors by their bare names, in a new dictionary.
+@contextmanager
+def damage_named(name: str, advice: str = "Download it again.") -> Iterator[None]:
+    """Turn what is raised within the block into a CheckpointError about the file `name`.
 
-    Args:
-        loaded: the object that a loader returned.
-        kind: "transformer" or "tokenizer", to choose if a file holds both.
-        name: of the file, for messages.
-        consume: empty the given dictionary, so that only the result keeps the tensors in memory.
+    A VARestorerError passes unchanged, and so does an interruption. Code within the block must not call back into a
+    host.
 
     Raises:
-        CheckpointError: if there are no tensors.
+        CheckpointError: instead of any other exception.
     """
-    if not isinstance(loaded, Mapping):
+    try:
+        yield
+    except VARestorerError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or is_out_of_memory(error):
+            raise CheckpointError(
+                f"{name} cannot be loaded: there is not enough memory. Close other programs, or use a smaller model "
+                "or weight type."
+            ) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise CheckpointError(f"{name} cannot be read: {system_reason(error)}.") from error
+        reason = shown(f"{type(error).__name__}: {error}".rstrip(": "))
         raise CheckpointError(
-            f"{name} holds a {type(loaded).__name__}, expected a dictionary of tensors."
-        )
-    levels = _levels(loaded, kind, name)
-    inner = levels[-1]
-    tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        found = ", ".join(
-            shown(repr(key)) for key in list(inner)[:4] if isinstance(key, (str, int))
-        )
-        raise CheckpointError(f"{name} holds no tensors; found {found or 'nothing'}.")
-    if len(tensors) > MOST_TENSORS:
-        raise CheckpointError(too_many(name, len(tensors)))
-    for key, value in tensors.items():
-        if problem := tensor_problem(value):
-            raise CheckpointError(
-                f"{name} cannot be used: {shown(key)} is {problem}, expected plain values. It is damaged, or was "
-                "saved in a special way; use the official file."
-            )
-    if problem := sharing_problem(tensors.values()):
-        raise CheckpointError(f"{name} cannot be used: {problem}. Use the official file.")
-    if any(_WRAPPED_LAYER in key for key in tensors):
-        tensors = {key.replace(_WRAPPED_LAYER, ""): value for key, value in tensors.items()}
-    for prefix in _PREFIXES * 2:  # in either order
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    if consume:
-        for level in (inner, loaded):
-            if isinstance(level, dict):
-                level.clear()
-    return tensors
-
-
-def _levels(loaded: Mapping[Any, Any], kind: str | None, name: str) -> list[Mapping[Any, Any]]:
-    """Return the dictionaries from the outermost to the one with the tensors."""
-    levels = [loaded]
-    while (wrapped := _wrapped(levels[-1], kind)) is not None:
-        levels.append(wrapped)
-        if len(levels) > _DEEPEST:
-            raise CheckpointError(
-                f"{name} holds dictionaries within dictionaries, or itself, and no tensors near the top. It is not a "
-                "checkpoint."
-            )
-    return levels
-
-
-def _wrapped(level: Mapping[Any, Any], kind: str | None) -> Mapping[Any, Any] | None:
-    for key in (_PREFERRED.get(kind or ""), *_WRAPPERS):
-        if isinstance(level.get(key), Mapping):
-            return level[key]
-    values = list(level.values())
-    return values[0] if len(values) == 1 and isinstance(values[0], Mapping) else None
+            f"{name} is damaged and cannot be read ({reason}). {advice}"
+        ) from error

@@ -19,8 +19,8 @@ from ..errors import CheckpointError
 from ..lora.factors import LORA_SUFFIXES, V_BIAS_RULE, adapter_rank
 from ..official_files import CLEANER, FLAN_T5_XL, TOKENIZER, VARESTORER
 from ..wording import shown
-from .border import damage_named
 from .deduce import declared_values, deduce_tokenizer, deduce_transformer
+from .files import damage_named
 from .keys import is_chunked, is_constant, our_names
 
 # A kind applies if every pattern of `has` is found in some key and none of `lacks` in any.

@@ -23,7 +23,6 @@ from ..models.layers import BlankLayers
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..wording import counted
-from .border import damage_named
 from .check import (
     expected_parameters,
     fits_float8,
@@ -33,10 +32,11 @@ from .check import (
     unused_names,
     unused_note,
 )
-from .files import unwrap
+from .files import damage_named
 from .identify import SOURCES, CheckpointInfo, describe_kind, identify
 from .keys import rename_tensors
 from .mapped import off_the_map, release_mapped
+from .state_dict import unwrap
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from ..checkpoint.check import is_finite
-from ..checkpoint.files import unwrap
 from ..checkpoint.identify import SOURCES, describe_kind, identify
 from ..checkpoint.keys import rename_tensors
 from ..checkpoint.mapped import off_the_map
 from ..checkpoint.save import BASE_SHA256
+from ..checkpoint.state_dict import unwrap
 from ..config import TransformerConfig
 from ..errors import CheckpointError
 from ..wording import counted

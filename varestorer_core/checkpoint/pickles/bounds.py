@@ -14,9 +14,9 @@ from typing import Any
 
 from torch.serialization import get_safe_globals
 
-from ..wording import shown
-from .pickle_opcodes import instructions
-from .pickle_values import (
+from ...wording import shown
+from .instructions import instructions
+from .stand_ins import (
     BYTES,
     LATIN,
     Function,

@@ -1,4 +1,4 @@
-"""Reading of PyTorch pickles (.pth, .pt, .ckpt, .bin) without running code in them.
+"""Reading of PyTorch pickles without running code in them.
 
 They are opened only by `torch.load(weights_only=True)`, after a check that this takes neither too long nor too much
 memory. TorchScript archives are rejected before that, since old versions of PyTorch would pass them to another loader
@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
-from ..tiles.batching import is_out_of_memory
-from ..wording import shown
-from .pickle_bounds import Bounds
-from .pickle_values import OutOfBoundsError
+from ...errors import CheckpointError
+from ...tiles.batching import is_out_of_memory
+from ...wording import shown
+from .bounds import Bounds
+from .stand_ins import OutOfBoundsError
 
 _OTHER_LOADERS = {".safetensors"}
 """Extensions for which newer versions of PyTorch choose another format."""

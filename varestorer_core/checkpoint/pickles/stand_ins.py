@@ -1,4 +1,4 @@
-"""Stand-ins for the objects in a pickle, with what is needed to bound their cost; see `pickle_bounds`."""
+"""Stand-ins for the objects in a pickle, with what is needed to bound their cost; see `bounds`."""
 
 from __future__ import annotations
 
