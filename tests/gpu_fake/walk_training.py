@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import apple
 import pytest
 import torch
 from pretended import PretendedDevice
@@ -68,3 +69,7 @@ def test_every_stage_trains_there(tmp_path, amp):
         convolved = device.dtypes["aten::convolution"]
         assert (torch.bfloat16 in convolved) == (amp and stage != "teacher"), stage
         assert "aten::convolution_backward" in device.operators or stage == "teacher"
+        # Backward passes cannot be pretended on an Apple GPU. There, areas are averaged on the CPU: see walk_apple.py.
+        if available := apple.operators():
+            assert set(device.operators) <= available | apple.LIMITED, stage
+        assert not any(torch.float64 in dtypes for dtypes in device.dtypes.values()), stage
