@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from picture_cases import BASE, distance, srgb_values
 from picture_files import chunk, png_bytes, srgb_profile
-from PIL import Image
+from PIL import Image, features
 
 from varestorer_core.cli import restore
 from varestorer_core.cli.main import main
@@ -19,7 +19,7 @@ PHOTO = Image.fromarray(BASE.astype(np.uint8))
 
 
 @pytest.mark.parametrize(
-    ("primaries", "transfer", "name"),
+    ("primaries", "transfer", "note"),
     [
         (12, 13, "Display P3"),
         (9, 1, "BT.2020"),
@@ -28,19 +28,25 @@ PHOTO = Image.fromarray(BASE.astype(np.uint8))
         (9, 16, "transfer curve (nclx 16)"),
     ],
 )
-def test_code_points_of_heic(tmp_path, primaries, transfer, name):
-    heif = pytest.importorskip("pillow_heif")
-    points = {"color_primaries": primaries, "transfer_characteristics": transfer}
-    heif.register_heif_opener()
-    heif.from_pillow(PHOTO).save(tmp_path / "a.heic", quality=95)
-    content = (tmp_path / "a.heic").read_bytes()
+@pytest.mark.parametrize("name", ["a.heic", "a.avif"])
+def test_code_points_of_boxes(tmp_path, name, primaries, transfer, note):
+    path = tmp_path / name
+    if path.suffix == ".avif":
+        if not features.check("avif"):
+            pytest.skip("Pillow without AVIF")
+        PHOTO.save(path, quality=95)
+    else:
+        heif = pytest.importorskip("pillow_heif")
+        heif.register_heif_opener()
+        heif.from_pillow(PHOTO).save(path, quality=95)
+    content = path.read_bytes()
     place = content.index(b"nclx") + 4
     points = struct.pack(">HH", primaries, transfer)
-    (tmp_path / "a.heic").write_bytes(content[:place] + points + content[place + 4 :])
-    picture = read_picture(tmp_path / "a.heic")
+    path.write_bytes(content[:place] + points + content[place + 4 :])
+    picture = read_picture(path)
     assert (picture.icc_profile is not None) == (primaries in (9, 12))
-    assert name in " ".join(picture.notes)
-    assert bool(picture.notes) == bool(name)
+    assert note in " ".join(picture.notes)
+    assert bool(picture.notes) == bool(note)
 
 
 def test_code_points_take_precedence_over_a_profile(tmp_path):
