@@ -69,6 +69,9 @@ def family(pid: int) -> list[tuple[int, bool, int, float]]:
 class Run:
     """A restore command in a separate process, with a monitor."""
 
+    chance = random.Random(0)
+    """Chooses which actor is killed."""
+
     def __init__(self, source: Path, target: Path, *options: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
@@ -82,14 +85,18 @@ class Run:
         self.seconds: dict[int, tuple[bool, float]] = {}
         """By process, whether it was an actor, and its processor time."""
 
-    def kill_actors(self, count: int, chance: random.Random, spread: float) -> int:
-        """Kill `count` actors at random moments; return how many were killed."""
+    def kill_actors(self, target: Path, moments: list[int]) -> int:
+        """Kill a random actor each time the target has so many results; return how many were killed."""
         killed = 0
-        while killed < count and self.child.poll() is None:
-            time.sleep(chance.uniform(0.2, spread))
-            if found := actors(self.child.pid):
-                chance.choice(found).kill()
-                killed += 1
+        for moment in sorted(moments):
+            while self.child.poll() is None:
+                if sum(1 for _ in target.rglob("*.png")) >= moment and (
+                    found := actors(self.child.pid)
+                ):
+                    self.chance.choice(found).kill()
+                    killed += 1
+                    break
+                time.sleep(0.1)
         return killed
 
     def wait(self) -> str:
@@ -150,13 +157,20 @@ def rates(source: Path, place: Path) -> dict[str, object]:
 
 
 def kills(source: Path, place: Path, count: int, chance: random.Random) -> dict[str, object]:
-    """Return the outcome of a run whose actors are killed `kills` times, and whose command is killed half-way."""
+    """Return the outcome of a run whose actors are killed `count` times, and whose command is killed once.
+
+    The moments are numbers of results, drawn at random, so that they do not depend on the machine's speed.
+    """
     plain, torn = place / "plain", place / "torn"
     Run(source, plain).wait()
     wanted = results(plain)
     options = ("--cluster", "auto", "--workers", "2")
     run = Run(source, torn, *options)
-    killed = run.kill_actors(count // 2, chance, 4.0)
+    moments = chance.sample(range(1, len(wanted)), count + 1)
+    *first, half = sorted(moments)[: count // 2 + 1]
+    killed = run.kill_actors(torn, first)
+    while run.child.poll() is None and len(finished(torn)) < half:
+        time.sleep(0.1)
     run.child.kill()
     run.wait()
     before = recorded(torn)
@@ -164,7 +178,7 @@ def kills(source: Path, place: Path, count: int, chance: random.Random) -> dict[
     run = Run(source, torn, *options)
     watcher = threading.Thread(target=run.wait)
     watcher.start()
-    killed += run.kill_actors(count - count // 2, chance, 4.0)
+    killed += run.kill_actors(torn, [moment for moment in moments if moment > half])
     watcher.join()
     after, now = recorded(torn), finished(torn)
     return {

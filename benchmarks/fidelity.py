@@ -12,46 +12,34 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from itertools import pairwise
 from math import isfinite
 from statistics import mean
 
 import torch
 
-from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
-from varestorer_core.checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from varestorer_core import load_restorer
 from varestorer_core.evaluate import make_pair, scikit_image_photographs
 from varestorer_core.metrics import psnr
-from varestorer_core.pipeline import decode_tiles, encode_pyramid, restore_codes
-from varestorer_core.schedule import get_schedule
 from varestorer_core.settings import RestoreSettings
 
 FIDELITIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 DETAILS = (0.0, 1.0)
 
 
-def distances(transformer, tokenizer, pair, args):
+def distances(stages, pair, args):
     """Return PSNR against the reconstructed input, the input and the original, by detail and fidelity."""
-    pyramid = encode_pyramid(
-        [pair.lq],
-        tokenizer.encode,
-        RestoreSettings(upscale=float(args.scale)),
-        schedule=get_schedule(1.0, transformer.config.pixel_class),
-        patch_size=tokenizer.config.patch_size,
-    )
+    plain = RestoreSettings(upscale=float(args.scale), color_match="none", seed=args.seed)
+    pyramid = stages.encode([pair.lq], plain)
     (source,) = pyramid.sources
-    (read,) = decode_tiles(tokenizer.decode, pyramid.codes, pyramid.geometry)
-    text = transformer.encode_text()
+    (read,) = stages.decode(pyramid.codes, pyramid.geometry, plain)
     found = {}
     for detail in DETAILS:
         for fidelity in FIDELITIES:
-            codes = restore_codes(
-                transformer,
-                pyramid,
-                text,
-                RestoreSettings(seed=args.seed, detail=detail, fidelity=fidelity),
-            )
-            (picture,) = decode_tiles(tokenizer.decode, codes, pyramid.geometry)
+            settings = replace(plain, detail=detail, fidelity=fidelity)
+            codes = stages.restore(pyramid, settings)
+            (picture,) = stages.decode(codes, pyramid.geometry, settings)
             found[detail, fidelity] = (
                 float(psnr(picture, read)),
                 float(psnr(picture, source)),
@@ -65,21 +53,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--model", default=str(asset_path(TINY_TRANSFORMER)))
-    parser.add_argument("--vae", default=str(asset_path(TINY_TOKENIZER)))
+    parser.add_argument("--model", help="transformer (default: the bundled one)")
+    parser.add_argument("--vae", help="tokenizer (default: the bundled one)")
     parser.add_argument("--preset", default="x4", help="degradation (default: %(default)s)")
     parser.add_argument("--scale", type=int, default=4, help="enlargement (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the photographs")
     parser.add_argument("--seed", type=int, default=0, help="seed of degradation and sampling")
     args = parser.parse_args()
-    transformer = load_transformer(*read_checkpoint(args.model), name=args.model)
-    tokenizer = load_tokenizer(*read_checkpoint(args.vae), name=args.vae)
+    stages = load_restorer(args.model, args.vae, device="cpu", dtype="fp32").stages
     paths, _ = scikit_image_photographs()
     settings = {"preset": args.preset, "scale": args.scale, "size": args.size, "seed": args.seed}
     measured = {}
     for index, path in enumerate(paths):
         pair = make_pair(path, index, **settings)
-        measured[path.name] = distances(transformer, tokenizer, pair, args)
+        measured[path.name] = distances(stages, pair, args)
 
     columns = list(measured.values())
     report = {"settings": settings, "photographs": list(measured), "details": []}
