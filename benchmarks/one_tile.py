@@ -146,9 +146,9 @@ def main():
     print(f"matrix rate {rate / 1e9:.0f} GFLOP/s in {args.dtype}, peak memory {host / 1e9:.1f} GB")
     kernels = kernel_choices()
     for path, choice in kernels.items():
-        print(
-            f"{path}: {choice['kernel']} runs, ours takes {choice['time_ratio']} of PyTorch's time"
-        )
+        ratio = choice["time_ratio"]
+        why = "not timed" if ratio is None else f"ours takes {ratio} of PyTorch's time"
+        print(f"{path}: {choice['kernel']} runs, {why}")
     # The minimum of each: other programs only make a run longer.
     shares = {
         name: round(min(r[name][1] for r in runs) / min(r[name][1] for r in plain), 3)

@@ -5,7 +5,10 @@ The decisions are stored in the user's cache folder by processor, PyTorch versio
 noisy, and the command and ComfyUI must compute the same pixels on a machine at any time. Without a writable folder the
 decisions last as long as the process.
 
-Changes of memory layout (rows, strips, reused memory) are not timed, because they pay off only at full size.
+Blocks of rows and strips of feature maps are chosen by size instead. They run the same kernels with the same
+multiplications and save traffic between cache and memory. A sample that is quick enough to be timed does not show this:
+in the cache they are slower, beyond it faster (`benchmarks/blocks.py` measures both). So only inputs beyond a core's
+cache are split. Reused memory replaces allocations and changes no computation.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from .switch import mode
 Trial = Callable[[], object]
 """Runs a kernel once on a sample."""
 
-VERSION = 1
+VERSION = 2
 """Increment when a path or its sample changes, so that everything is timed again."""
 
 _MARGIN = 0.95
@@ -41,8 +44,8 @@ _BUDGET = 0.2
 """Seconds for all paths of one process. Paths reached later use PyTorch's kernel without timing."""
 _REPEATS = 25
 
-_UNTIMED = 1.0
-_ratios: dict[str, float] = {}
+_ratios: dict[str, float | None] = {}
+"""Our time relative to PyTorch's for each path; None if it was not timed."""
 _spent = 0.0
 _lock = RLock()  # a trial may query another path
 
@@ -57,7 +60,11 @@ def is_faster(path: str, sample: str, trials: Callable[[], tuple[Trial, Trial]])
     """
     if mode() == "all":
         return True
-    return _ratio(f"{path}, {sample}", trials) < _MARGIN
+    key = f"{path}, {sample}, threads: {torch.get_num_threads()}"
+    with _lock:
+        if key not in _ratios:
+            _ratios[key] = _ratio(key, trials)
+        return _is_ours(_ratios[key])
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -76,31 +83,44 @@ def power_of_two(size: int) -> int:
 
 
 def choices() -> dict[str, dict[str, object]]:
-    """Return the decisions of this process: for each path, the kernel that runs and our time relative to PyTorch's."""
+    """Return the decisions of this process by path: the kernel that runs, and our time relative to PyTorch's.
+
+    The time is None for a path that was not timed.
+    """
     return {
-        key: {"kernel": "ours" if ratio < _MARGIN else "PyTorch", "time_ratio": round(ratio, 3)}
+        key: {
+            "kernel": "ours" if _is_ours(ratio) else "PyTorch",
+            "time_ratio": None if ratio is None else round(ratio, 3),
+        }
         for key, ratio in sorted(_ratios.items())
     }
 
 
-def _ratio(path: str, trials: Callable[[], tuple[Trial, Trial]]) -> float:
-    """Return our time relative to PyTorch's, stored or measured."""
+def _is_ours(ratio: float | None) -> bool:
+    return ratio is not None and ratio < _MARGIN
+
+
+def _ratio(key: str, trials: Callable[[], tuple[Trial, Trial]]) -> float | None:
+    """Return our time relative to PyTorch's, stored or measured; None if there is no time left to measure it."""
     global _spent
-    key = f"{path}, threads: {torch.get_num_threads()}"
-    with _lock:
-        if key not in _ratios:
-            known = _read().get(_machine(), {}).get(key)
-            if known is None:
-                started = time.process_time()
-                known = _keep(key, _measure(*trials()) if _spent < _BUDGET else _UNTIMED)
-                _spent += time.process_time() - started
-            _ratios[key] = known
-        return _ratios[key]
+    known = _read().get(_machine(), {})
+    if key in known:
+        return known[key]
+    clock = _clock()
+    started = clock()
+    ratio = _keep(key, _measure(*trials()) if _spent < _BUDGET else None)
+    _spent += clock() - started
+    return ratio
+
+
+def _clock() -> Callable[[], float]:
+    """Return the clock: of this thread if it works alone, since other programs then do not count."""
+    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def _measure(ours: Trial, theirs: Trial) -> float:
     """Return the ratio of the shortest times of two functions, timed in turn."""
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = _clock()
     best = [float("inf"), float("inf")]
     with torch.inference_mode():
         ours()  # warm-up
@@ -142,7 +162,7 @@ def cache_file() -> Path:
     return Path(base or Path.home() / ".cache") / "varestorer" / "cpu-kernels.json"
 
 
-def _read() -> dict[str, dict[str, float]]:
+def _read() -> dict[str, dict[str, float | None]]:
     try:
         known = json.loads(cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
@@ -150,7 +170,7 @@ def _read() -> dict[str, dict[str, float]]:
     return known if isinstance(known, dict) else {}
 
 
-def _keep(key: str, ratio: float) -> float:
+def _keep(key: str, ratio: float | None) -> float | None:
     """Write a decision, unless another process has written one in the meantime, and return the valid one."""
     known = _read()
     ratio = known.setdefault(_machine(), {}).setdefault(key, ratio)

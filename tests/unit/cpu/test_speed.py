@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from varestorer_core.cpu import choices, speed
+from varestorer_core.cpu import choices, onednn, speed, winograd
 from varestorer_core.cpu.attention import attention
 
 
@@ -51,6 +51,22 @@ def test_the_faster_way_is_used(clock, ours, wins):
     ((key, choice),) = choices().items()
     assert key.startswith("path, sample, threads: ")
     assert choice == {"kernel": "ours" if wins else "PyTorch", "time_ratio": ours}
+
+
+def test_what_is_not_timed_is_left_to_pytorch(clock, monkeypatch):
+    monkeypatch.setattr(speed, "_spent", 1.0)
+    for ratios in (speed._ratios, {}):  # this process, and the next one
+        monkeypatch.setattr(speed, "_ratios", ratios)
+        assert not speed.is_faster("path", "a", lambda: pytest.fail("timed"))
+        assert list(choices().values()) == [{"kernel": "PyTorch", "time_ratio": None}]
+
+
+def test_with_several_threads_the_budget_is_not_divided_by_their_number(clock, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr(time, "process_time", lambda: 16 * clock.now)
+    for index in range(6):
+        speed.is_faster("path", str(index), lambda: (way(clock, 0.001), way(clock, 0.002)))
+    assert [choice["kernel"] for choice in choices().values()] == ["ours"] * 6
 
 
 def test_a_path_is_timed_once_on_a_machine(clock, monkeypatch):
@@ -105,8 +121,6 @@ def test_either_kernel_computes_attention(monkeypatch, wins):
 
 
 def test_timing_leaves_the_random_numbers_alone():
-    from varestorer_core.cpu import onednn, winograd
-
     state = torch.get_rng_state()
     for trials in (onednn._trials(torch.float32), winograd._trials()):
         for work in trials:
