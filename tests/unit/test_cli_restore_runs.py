@@ -155,6 +155,18 @@ def test_json_lines(tmp_path, capsys):
     assert (first["error"], first["width"]) == (None, 40)
     assert "not a picture" in second["error"]
     assert (last["done"], last["failed"]) == (1, 1)
+    assert (first["kept"], second["kept"]) == (False, False)
+
+
+def test_json_lines_of_kept_pictures(tmp_path, capsys):
+    arguments = (picture(tmp_path / "a.png"), "-o", tmp_path / "out", "--json", "--skip-existing")
+    assert run(*arguments) == 0
+    written = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert run(*arguments) == 0
+    kept, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (kept["kept"], last["kept"]) == (True, 1)
+    same = ("input", "hash", "result", "result_hash", "settings", "error")
+    assert [kept[name] for name in same] == [written[name] for name in same]
 
 
 def test_write_protected_results_are_refused_before_any_work(tmp_path, networks, capsys):

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -201,8 +201,9 @@ class Batch:
                 size = f"{record.width} x {record.height}"
                 text = f"{task.job.source} -> {task.job.target}  {size}  {record.seconds:.1f} s"
                 print_line(bar, shown(text, LONGEST_SENTENCE))
-        if self.json_lines and not task.kept:
-            print_line(bar, record.line())
+        if self.json_lines:
+            line = json.dumps({**asdict(record), "kept": task.kept}, sort_keys=True)
+            print_line(bar, line)
         if bar is not None:
             bar.finished(task.job.source.name, (record.width or 0) * (record.height or 0))
 

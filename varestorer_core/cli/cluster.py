@@ -93,9 +93,12 @@ def _is_kept(task: Task, known: dict[str, str], staging: Staging) -> bool:
         if wanted is None:
             return False
         staging.fetch(task.job.target)
-        return file_hash(task.job.target) == wanted
+        found = file_hash(task.job.target)
     except OSError:
         return False
+    if found == wanted:
+        task.record.result_hash = found
+    return found == wanted
 
 
 def run_on_cluster(

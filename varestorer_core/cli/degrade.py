@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import __version__
 from .batch import Batch, Task, Worker
+from .effects import check_cluster_options
 from .jobs import check_format, check_writable, plan_jobs
 from .manifest import run_manifest
 from .options import add_cluster_options, add_run_options, between, integer
@@ -76,6 +77,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Degrade every picture; return 1 if one of them failed or was skipped."""
+    check_cluster_options(args)
     ending = f".{args.format or 'png'}"
     if args.cluster is not None:
         from .cluster import check_ray
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         from .cluster import ActorSettings, connected, run_on_cluster
 
         ray = connected(args.cluster)
-        given = ActorSettings(steps, steps.worker, "cpu", args.threads)
+        given = ActorSettings(steps, steps.worker, "cpu", args.threads or 1)
         actors = run_on_cluster(ray, args.workers, given, jobs, batch)
         batch.summary(skipped, f" by {actors} actors", actors=actors)
     return 1 if batch.failed or skipped.pictures else 0

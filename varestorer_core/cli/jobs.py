@@ -74,6 +74,11 @@ def plan_jobs(
             raise UsageError(
                 f"{len(sources)} pictures cannot all be written to {target}. Specify a folder after -o."
             )
+        if suffix:
+            raise UsageError(
+                f"--suffix {suffix} has an effect only on results in a folder, and -o {target} is a file name. Leave "
+                "it out."
+            )
         extra = target.with_name(f"{target.stem}_compare.png") if compare else None
         jobs = [Job(sources[0], target, extra)]
     else:

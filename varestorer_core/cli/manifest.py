@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,17 @@ class Manifest:
                 continue
 
     def is_done(self, record: Record) -> bool:
-        """Return whether the result of a record with a `hash` already exists."""
+        """Return whether the result of a record with a `hash` already exists; if so, set its `result_hash`."""
         wanted = self._done.get(self._key(asdict(record)))
         if wanted is None:
             return False
         try:
-            return file_hash(Path(record.result)) == wanted
+            found = file_hash(Path(record.result))
         except OSError:
             return False
+        if found == wanted:
+            record.result_hash = found
+        return found == wanted
 
     def known(self, record: Record) -> dict[str, str]:
         """Return the recorded result hashes for the settings and the result of a record, by source hash."""
@@ -127,10 +131,14 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
         first: the first result.
 
     Raises:
-        UsageError: if the results go to an object store and no file is specified, or if the file is not a manifest.
+        UsageError: if the results go to an object store and no file is specified, or if the file is not a manifest
+            or cannot be written.
     """
     if args.manifest is not None:
+        if is_uri(args.manifest):
+            raise UsageError(f"--manifest {args.manifest}: expected a local file.")
         path = Path(args.manifest)
+        _check_place(path)
         if path.is_file() and path.stat().st_size:
             with path.open("rb") as file:
                 if file.read(1) != b"{":
@@ -147,7 +155,34 @@ def run_manifest(args: argparse.Namespace, first: Path) -> Manifest | None:
             "--skip-existing needs --manifest FILE if the results go to an object store, because records are "
             "appended to a local file."
         )
-    return Manifest((output if output.is_dir() else first.parent) / FILE_NAME)
+    path = (output if output.is_dir() else first.parent) / FILE_NAME
+    _check_place(path)
+    return Manifest(path)
+
+
+def _check_place(path: Path) -> None:
+    """Raise an error before any work if records cannot be appended to a file.
+
+    Raises:
+        UsageError: if the path is a folder, its folder does not exist, or writing is not permitted.
+    """
+    if path.is_dir():
+        raise UsageError(f"The manifest {path} is a folder. Specify a file after --manifest.")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"The manifest {path} cannot be written: the folder {path.parent} does not exist."
+        )
+    try:
+        if path.is_file():
+            with path.open("ab"):
+                pass
+        elif not path.exists():
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+    except OSError as error:
+        raise UsageError(
+            f"The manifest {path} cannot be written: {error.strerror or error}. Choose another file after --manifest."
+        ) from error
 
 
 def file_hash(path: Path) -> str:

@@ -12,7 +12,7 @@ from ..assets import bundled_vae
 from ..errors import SettingError
 from ..wording import shown
 from . import UsageError
-from .options import adapter_and_strength
+from .options import between
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
             given, lacking = ("--text-encoder", "--prompt TEXT")
         raise UsageError(f"{given} has an effect only together with {lacking}.")
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
-    adapters = tuple(adapter_and_strength(text, args.adapter_strength) for text in args.adapter)
+    adapters = adapters_of(args)
     for option, path in named.items():
         bundled = option == "--vae" and bundled_vae(path) is not None
         if path is not None and not bundled and not Path(path).is_file():
@@ -86,6 +86,40 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
         args.verify,
         getattr(args, "tile", None),
     )
+
+
+def adapters_of(args: argparse.Namespace) -> tuple[tuple[str, float], ...]:
+    """Return file and strength of each --adapter.
+
+    Raises:
+        UsageError: for a strength that is not from 0 to 2, or a --adapter-strength without effect.
+    """
+    usual = 1.0 if args.adapter_strength is None else args.adapter_strength
+    found = [_adapter_and_strength(text) for text in args.adapter]
+    if args.adapter_strength is not None and all(strength is not None for _, strength in found):
+        raise UsageError(
+            "--adapter-strength has an effect only on an --adapter without a strength of its own. Leave it out."
+        )
+    return tuple((path, usual if strength is None else strength) for path, strength in found)
+
+
+def _adapter_and_strength(text: str) -> tuple[str, float | None]:
+    """Return file and strength of `FILE:STRENGTH`, or `FILE` and None; an existing file of that name takes precedence.
+
+    Raises:
+        UsageError: for a strength that is not from 0 to 2.
+    """
+    path, colon, strength = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return text, None
+    try:
+        float(strength)
+    except ValueError:
+        return text, None  # the colon of a drive, or a missing file, which raises an error later
+    try:
+        return path, between(0.0, 2.0)(strength)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--adapter {text}: the strength {error}.") from error
 
 
 def load_models(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..settings import SETTINGS, RestoreSettings, default_of, described_default
-from . import UsageError
 from .device import DTYPES
 
 
@@ -66,9 +64,8 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--threads",
         type=integer(1, None),
-        default=1,
         metavar="N",
-        help="CPU threads of each actor without a GPU (default: %(default)d)",
+        help="CPU threads of each actor without a GPU (default: 1)",
     )
 
 
@@ -141,9 +138,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--adapter-strength",
         type=between(0.0, 2.0),
-        default=1.0,
         metavar="STRENGTH",
-        help="strength of adapters without their own, from 0 (off) to 2; default: %(default)g",
+        help="strength of adapters without their own, from 0 (off) to 2; default: 1",
     )
     group.add_argument(
         "--vae",
@@ -159,25 +155,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="verify the checksums of the files before loading; files without a checksum are named",
     )
-
-
-def adapter_and_strength(text: str, usual: float) -> tuple[str, float]:
-    """Return file and strength of `FILE` or `FILE:STRENGTH`; an existing file of that name takes precedence.
-
-    Raises:
-        UsageError: for a strength that is not from 0 to 2.
-    """
-    path, colon, strength = text.rpartition(":")
-    if not colon or Path(text).exists():
-        return text, usual
-    try:
-        float(strength)
-    except ValueError:
-        return text, usual  # the colon of a drive, or a missing file, which raises an error later
-    try:
-        return path, between(0.0, 2.0)(strength)
-    except argparse.ArgumentTypeError as error:
-        raise UsageError(f"--adapter {text}: the strength {error}.") from error
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, *, seed_of: str | None = None) -> None:

@@ -14,6 +14,7 @@ from .. import __version__
 from ..assets import bundled_vae
 from . import UsageError
 from .batch import Batch, Worker
+from .effects import check_cluster_options, check_device_options, check_quality
 from .jobs import Job, check_format, check_writable, plan_jobs
 from .manifest import file_mark, run_manifest
 from .models import (
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from .device import peak_memory
 
     started = time.perf_counter()
+    check_cluster_options(args)
+    check_device_options(args)
     files = model_files(args)
     if args.cluster is not None:
         from .cluster import check_ray
@@ -70,12 +73,11 @@ def run(args: argparse.Namespace) -> int:
         remote=args.cluster is not None,
     )
     check_format(args.format, jobs[0].target)
+    check_quality(args.quality, jobs[0].target)
     ray, devices, found, kind, dtype = None, [], None, "", ""
     if args.cluster is None:
         devices, found = devices_and_dtype(args)
         kind, dtype = devices[0].type, _NAMES[str(found)]
-    elif args.devices is not None:
-        raise UsageError("--devices is of this machine: leave it out with --cluster.")
     check_writable(jobs[0].target.parent)
     manifest = run_manifest(args, jobs[0].target)
     if args.cluster is not None:
@@ -137,7 +139,7 @@ def _on_cluster(
 
     device, dtype = batch.settings["device"], batch.settings["dtype"]
     make = partial(_actor_worker, files.absolute(), steps, device, dtype, args.compile)
-    given = ActorSettings(steps, make, device, args.threads)
+    given = ActorSettings(steps, make, device, args.threads or 1)
     return run_on_cluster(ray, args.workers, given, jobs, batch)
 
 
