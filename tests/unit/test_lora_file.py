@@ -1,40 +1,17 @@
 """Adapter files for a loaded network: paired, or rejected with one sentence."""
 
-import json
 from dataclasses import replace
 
 import pytest
-import small
 import torch
 from adapter_spellings import SPELLINGS, kohya, respelled
+from adapters import BASE, NAMES, assert_same_pairs, factors, load, refusal
 
 from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import chunk_blocks
 from varestorer_core.errors import CheckpointError
 from varestorer_core.lora.factors import join_adapter, pair_problems, text_biases
-from varestorer_core.lora.file import load_adapter
-
-BASE = replace(small.TRANSFORMER, lora_rank=0, pixel_class="0.06M")
-NAMES = ("sa.mat_qkv", "sa.proj", "ca.mat_q", "ca.mat_kv", "ca.proj")
-
-
-def factors(config=BASE, rank=2):
-    shapes = expected_parameters(config)
-    made = {}
-    for block in range(config.depth):
-        for name in NAMES:
-            owner = f"blocks.{block}.{name}"
-            out, into = shapes[f"{owner}.weight"].shape
-            made[f"{owner}.lora_down.weight"] = torch.randn(rank, into)
-            made[f"{owner}.lora_up.weight"] = torch.randn(out, rank)
-    return made
-
-
-def load(state, metadata=None, **options):
-    return load_adapter(
-        state, metadata, expected_parameters(BASE), BASE, name="a.safetensors", **options
-    )
 
 
 def saved(tmp_path, state, config, **options):
@@ -72,15 +49,6 @@ def test_a_file_with_configuration_and_hash_loads_on_its_base(tmp_path):
         assert len(load(state, metadata, base_sha256=known)) == BASE.depth * len(NAMES)
 
 
-def refusal(state, metadata=None, **options):
-    with pytest.raises(CheckpointError) as caught:
-        load(state, metadata, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "a.safetensors" in message
-    return message
-
-
 def test_another_base_is_refused_by_its_hash(tmp_path):
     state, metadata = saved(tmp_path, factors(), BASE, base_sha256="ab" * 32)
     message = refusal(state, metadata, base_sha256="cd" * 32)
@@ -116,13 +84,6 @@ def test_what_is_no_adapter_is_called_what_it_is():
     )
     stranger = refusal({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)})
     assert "a LoRA of a diffusion model" in stranger
-
-
-def assert_same_pairs(found, wanted):
-    assert found.keys() == wanted.keys()
-    for owner, pair in wanted.items():
-        assert torch.equal(found[owner].down, pair.down)
-        assert torch.allclose(found[owner].up, pair.up)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -225,63 +186,6 @@ def test_an_adapter_of_a_language_model_is_not_called_one_of_diffusion():
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
     foreign = {name.format("A"): torch.ones(2, 4), name.format("B"): torch.ones(4, 2)}
     assert "a LoRA of another model" in refusal(foreign)
-
-
-def config(**values):
-    return json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, **values})
-
-
-DIFFUSERS = json.dumps({"transformer.r": 2, "transformer.lora_alpha": 6})
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "scale"),
-    [
-        ("adapter_config.json", config(lora_alpha=2), 1),
-        ("adapter_config.json", config(lora_alpha=8), 4),
-        ("adapter_config.json", config(lora_alpha=2, use_rslora=True), 2**0.5),
-        ("adapter_config.json", config(alpha_pattern={"proj": 4}), {"proj": 2, "": 1}),
-        ("adapter_config.json", config(alpha_pattern={r"blocks\.1\.sa\.proj": 6}), {"1.sa.proj": 3, "": 1}),
-        ("lora_adapter_metadata", DIFFUSERS, 3),
-    ],
-)  # fmt: skip
-def test_the_scale_that_peft_and_diffusers_tell(key, text, scale):
-    scales = scale if isinstance(scale, dict) else {"": scale}
-    state = factors(rank=2)
-    wanted = {
-        name: value * next(s for end, s in scales.items() if name.rsplit(".lora_", 1)[0].endswith(end))
-        if "lora_up" in name
-        else value
-        for name, value in state.items()
-    }  # fmt: skip
-    assert_same_pairs(load(respelled(state, "PEFT"), {key: text}), load(wanted))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "configuration is damaged"),
-        ("[" * 10**5, "nested too deeply"),
-        ("[]", "configuration is damaged"),
-        (config(lora_alpha="x"), "configuration is damaged"),
-        (config(lora_alpha=float("nan")), "configuration is damaged"),
-        (config(alpha_pattern={"(": 1}), "configuration is damaged"),
-        (config(alpha_pattern={"(a+)+b": 1}), "alpha_pattern names modules by"),
-        (config(use_dora=True), "DORA"),
-        (config(peft_type="LOHA"), "LOHA"),
-    ],
-)
-def test_a_configuration_that_cannot_be_used_is_named(text, words):
-    assert words in refusal(respelled(factors(), "PEFT"), {"adapter_config.json": text})
-
-
-def test_a_peft_adapter_that_tells_no_scale_is_said(caplog):
-    load(respelled(factors(), "PEFT"))
-    assert "adapter_config.json" in caplog.text
-    caplog.clear()
-    load(respelled(factors(), "PEFT"), {"adapter_config.json": config()})
-    load(respelled(factors(), "ComfyUI"))
-    assert not caplog.text
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (4, 0), (0, 4)])

@@ -22,10 +22,36 @@ PEFT_CONFIG = "adapter_config.json"
 _DIFFUSERS = "lora_adapter_metadata"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Names of the files that PEFT saves."""
-_NAMES = re.compile(r"[\w.\\^$|-]*")
-"""Accepted regular expressions: names and alternatives. Untrusted repetitions could take forever to match."""
+_NAME = re.compile(r"\^?(?:[\w.-]|\\[^\w\s])*\$?")
+"""A name in a regular expression; characters other than letters and digits may be escaped. Untrusted repetitions could
+take forever to match."""
 _LARGEST = 1 << 20
 """Maximum number of bytes of a configuration; PEFT's have a few hundred."""
+_MOST_NAMES = 5_000
+"""Maximum number of names in alpha_pattern; the largest supported network has a few hundred modules."""
+_LONGEST_NAME = 200
+"""Maximum number of characters of such a name."""
+
+
+@dataclass(frozen=True)
+class Alphas:
+    """The alphas of modules that differ, by name. Looking one up takes no longer the more there are."""
+
+    ends: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    """Position in the file and alpha, by the last parts of the modules' names."""
+    whole: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    """The same by whole names."""
+
+    def of(self, owner: str) -> float | None:
+        """Return the alpha of a module, by the first entry that names it; None if none does."""
+        found = [self.whole[owner]] if owner in self.whole else []
+        start = len(owner)
+        while start > 0 and len(owner) - start <= _LONGEST_NAME:
+            start = owner.rfind(".", 0, start)  # -1 for the whole name
+            end = owner[start + 1 :]
+            if end in self.ends:
+                found.append(self.ends[end])
+        return min(found)[1] if found else None
 
 
 @dataclass(frozen=True)
@@ -33,17 +59,15 @@ class Scaling:
     """Scale of an adapter's factors."""
 
     alpha: float
-    alphas: Mapping[str, float] = field(default_factory=dict)
-    """Of modules that differ, by a regular expression for the end of their names."""
+    alphas: Alphas = field(default_factory=Alphas)
+    """Of modules that differ."""
     by_root: bool = False
     """alpha / sqrt(rank) (rsLoRA) instead of alpha / rank."""
 
     def factor(self, owner: str, rank: int) -> float:
         """Return the factor for the correction of a module."""
-        alpha = next(
-            (value for end, value in self.alphas.items() if re.match(rf"(.*\.)?({end})$", owner)),
-            self.alpha,
-        )
+        own = self.alphas.of(owner)
+        alpha = self.alpha if own is None else own
         return alpha / (math.sqrt(rank) if self.by_root else rank)
 
 
@@ -71,6 +95,8 @@ def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
     if text is None:
         return None
     try:
+        if len(text) > _LARGEST:
+            raise ValueError(f"it has {len(text):,} characters")
         loaded = json_text.loads(text)
         if not isinstance(loaded, dict):
             raise ValueError(f"a {type(loaded).__name__}")
@@ -84,22 +110,44 @@ def scaling_of(metadata: Mapping[str, str]) -> Scaling | None:
             )
         if values.get("lora_alpha") is None:
             return None
-        alphas = dict(values.get("alpha_pattern") or {})
-        for end in alphas:
-            if not _NAMES.fullmatch(end):
-                raise ValueError(f"alpha_pattern names modules by {end!r}")
-            re.compile(end)
         return Scaling(
             _finite(values["lora_alpha"]),
-            {str(end): _finite(alpha) for end, alpha in alphas.items()},
+            _alphas(dict(values.get("alpha_pattern") or {})),
             bool(values.get("use_rslora")),
         )
     except CheckpointError:
         raise
-    except (ValueError, TypeError, LookupError, re.error, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise CheckpointError(
             f"The adapter's configuration is damaged ({shown(error)}). Save the adapter again."
         ) from error
+
+
+def _alphas(patterns: dict[str, Any]) -> Alphas:
+    """Return the alphas by the names that the keys of alpha_pattern list.
+
+    PEFT matches each key as a regular expression with the end of a module's name. Here, a key may be a name or several
+    with "|" between, which need no regular expression: a file's own could take forever.
+    """
+    ends: dict[str, tuple[int, float]] = {}
+    whole: dict[str, tuple[int, float]] = {}
+    if sum(1 + key.count("|") for key in patterns) > _MOST_NAMES:
+        raise CheckpointError(
+            f"The adapter's configuration has more than {_MOST_NAMES:,} names in alpha_pattern, more than any model "
+            "has modules. Save the adapter again."
+        )
+    for position, (key, value) in enumerate(patterns.items()):
+        alpha = _finite(value)
+        for name in key.split("|"):
+            if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+                raise CheckpointError(
+                    f"The adapter's configuration names modules by {shown(repr(name))} in alpha_pattern; only names, "
+                    'or several with "|" between, are supported. Write the names of the modules in full, or merge the '
+                    "adapter into its base with PEFT."
+                )
+            plain = re.sub(r"\\(.)", r"\1", name.removeprefix("^").removesuffix("$"))
+            (whole if name.startswith("^") else ends).setdefault(plain, (position, alpha))
+    return Alphas(ends, whole)
 
 
 def _without_prefix(values: dict[str, Any]) -> dict[str, Any]:
