@@ -1,7 +1,7 @@
 """Atomic file writes: files are written under a temporary name, then renamed.
 
 An existing file survives a failure, a full disk and a killed process. A partial file of a killed process is removed by
-the next process that writes to the same path.
+the next process that starts and writes to the same path.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import VARestorerError
 
 _LONGEST_NAME = 255  # bytes, of one part of a path, on the usual file systems
+_TEMPORARY = re.compile(r"\.(.+)\.(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 _ABANDONED_AFTER = 24 * 3600
 """Seconds until the file of a process of unknown state counts as abandoned."""
 
@@ -100,13 +102,25 @@ def reserve(path: Path) -> None:
 
 def remove_abandoned(path: Path) -> None:
     """Remove the temporary files that killed processes left while they wrote to `path`."""
-    pattern = re.compile(rf"\.{re.escape(_stem(path.name))}\.(\d+)-[0-9a-f]{{8}}\.tmp")
     with suppress(OSError):
-        for entry in path.parent.iterdir():
-            match = pattern.fullmatch(entry.name)
-            if match is not None and _is_abandoned(entry, int(match[1])):
-                with suppress(OSError):
+        for entry, pid in _temporary_files(path.parent.absolute()).get(_stem(path.name), ()):
+            with suppress(OSError):
+                if _is_abandoned(entry, pid):
                     entry.unlink()
+
+
+@lru_cache(maxsize=64)
+def _temporary_files(folder: Path) -> dict[str, list[tuple[Path, int]]]:
+    """Return the temporary files of a folder and their processes by the names that they were written for.
+
+    A process lists a folder only once, before its first write there: listing a folder of many files takes longer than
+    writing a file.
+    """
+    found: dict[str, list[tuple[Path, int]]] = {}
+    for entry in folder.iterdir():
+        if (match := _TEMPORARY.fullmatch(entry.name)) is not None:
+            found.setdefault(match[1], []).append((entry, int(match[2])))
+    return found
 
 
 def _temporary_name(name: str) -> str:

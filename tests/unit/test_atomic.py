@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,16 @@ def test_what_a_living_process_writes_stays(tmp_path):
     os.utime(other, (day_ago, day_ago))
     remove_abandoned(tmp_path / "a.bin")
     assert not other.exists()
+
+
+def test_a_folder_of_many_files_is_listed_once(tmp_path, monkeypatch):
+    listed, usual = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed.append(folder) or usual(folder))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.bin", "b.bin", "a.bin"):
+        write_atomically(name, b"new")
+        write_atomically(tmp_path / name, b"new")
+    assert listed == [tmp_path]
 
 
 def test_the_longest_name_can_be_written(tmp_path):
