@@ -7,8 +7,8 @@ decisions last as long as the process.
 
 Blocks of rows and strips of feature maps are chosen by size instead. They run the same kernels with the same
 multiplications and save traffic between cache and memory. A sample that is quick enough to be timed does not show this:
-in the cache they are slower, beyond it faster (`benchmarks/blocks.py` measures both). So only inputs beyond a core's
-cache are split. Reused memory replaces allocations and changes no computation.
+strips are slower in the cache and faster beyond it (`benchmarks/blocks.py` measures both). So only inputs beyond a
+core's cache are split. Reused memory replaces allocations and changes no computation.
 """
 
 from __future__ import annotations
