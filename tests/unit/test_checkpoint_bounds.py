@@ -11,7 +11,7 @@ import torch
 
 from varestorer_core.checkpoint import read_checkpoint, safetensors_file, state_dict
 from varestorer_core.checkpoint.files import check_file
-from varestorer_core.checkpoint.pickles import bounds, read_pickle, reading
+from varestorer_core.checkpoint.pickles import archive, bounds, read_pickle, reading
 from varestorer_core.errors import CheckpointError
 
 START = b"\x80\x02"
@@ -56,7 +56,7 @@ def write(path, content, *, zipped):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("model/data.pkl", content)
             archive.writestr("model/version", "3\n")
-            archive.writestr("model/data/0", bytes(64))
+            archive.writestr("model/data/0", bytes(16))
         return path
     head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
     path.write_bytes(b"".join(pickle.dumps(value, 2) for value in head) + content + START + b"].")
@@ -113,7 +113,7 @@ def test_a_pickle_that_takes_too_much_is_refused(tmp_path, monkeypatch, what, zi
 
 
 def test_old_files_are_not_read_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(reading, "LARGEST_PICKLE", 1000)
     path = write(tmp_path / "model.pth", text("a" * 2000), zipped=False)
     with pytest.raises(CheckpointError, match="its list of tensors alone has"):
         read_checkpoint(path)
@@ -137,7 +137,7 @@ def test_a_tar_archive_is_not_looked_into(tmp_path, monkeypatch):
 def test_an_archive_with_a_long_list_of_records_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "model.pth"
     torch.save({"a": torch.ones(2)}, path)
-    monkeypatch.setattr(reading, "_LARGEST_DIRECTORY", 100)
+    monkeypatch.setattr(archive, "_LARGEST_DIRECTORY", 100)
     with pytest.raises(CheckpointError, match="a list of records"):
         read_checkpoint(path)
 

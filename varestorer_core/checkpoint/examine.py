@@ -25,7 +25,7 @@ from .check import (
     unused_note,
     value_problems,
 )
-from .files import checkpoint_files, damage_named, file_format, read_checkpoint
+from .files import check_file, checkpoint_files, damage_named, file_format, read_checkpoint
 from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
 from .safetensors_file import TENSORS_SHA256, check_header, tensors_sha256
@@ -129,6 +129,7 @@ def _checksum_problem(path: Path) -> str | None:
     """Return a sentence if a file does not match its checksum; None if it does, or has none."""
     form = file_format(path)
     if form == "zip":
+        check_file(path)  # otherwise a record could unpack to any size
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
         if record is not None:

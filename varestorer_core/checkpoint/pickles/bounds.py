@@ -28,6 +28,7 @@ from .stand_ins import (
     check_tensor,
     expect,
     is_bytes,
+    itemsize_of,
     key_of,
     natural,
     weight_of,
@@ -42,7 +43,8 @@ _MOST_OTHER_KEYS = 20_000
 """Most elements of keys that are not text, whose hashes a file can choose; optimisers number their parameters."""
 
 _MAPPINGS = ("collections.OrderedDict", "collections.Counter")
-_TENSORS = tuple(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
+_TENSORS = tuple(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2"))
+_TYPED = "torch._utils._rebuild_tensor_v3"
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _SMALL = ("torch.device", "torch.serialization._get_layout", "builtins.complex")
 _PYTORCH = ("torch.", "builtins.", "collections.", "_codecs.")
@@ -53,13 +55,14 @@ class Bounds:
     """Follows the pickles of a file; its counts are those of all of them.
 
     Args:
-        size: of the file in bytes. Its storages have no more elements.
-        zipped: whether storages are described as in zip archives.
+        size: of the file in bytes. Its storages have no more.
+        zipped: whether storages are described as in zip archives. Those have a record each, whose sizes are compared
+            in `reading`.
     """
 
     def __init__(self, size: int, *, zipped: bool) -> None:
-        self.storages: dict[str, int] = {}
-        """Number of elements of each storage, by its key."""
+        self.storages: dict[str, Storage] = {}
+        """Storages by their keys."""
         self._size, self._zipped = size, zipped
         self._permitted = _permitted_by_host()
         self._steps = self._copied = self._keys = self._stored = 0
@@ -179,22 +182,22 @@ class Bounds:
     ) -> Storage:
         if word != "storage" or len(view) != (0 if self._zipped else 1):
             raise ValueError("a storage is described in another way")
-        expect(kind, Function)
         expect(location, str)
-        if self.storages.get(expect(key, str), numel) != natural(numel):
+        storage = Storage(natural(numel), itemsize_of(expect(kind, Function)))
+        known = self.storages.setdefault(expect(key, str), storage)
+        if known.numel != numel or known.num_bytes != storage.num_bytes:
             raise ValueError("a storage has two sizes")
-        if key not in self.storages:
-            self.storages[key] = numel
-            self._stored += numel
-            if self._stored > self._size:
+        if known is storage:
+            self._stored += storage.num_bytes
+            if self._stored > self._size and not self._zipped:
                 raise ValueError("storages are larger than the file")
         if view and view[0] is not None:
             view_key, start, length = expect(view[0], TupleOf).items
             expect(view_key, str)
             if natural(start) + natural(length) > numel:
                 raise ValueError("a view is larger than its storage")
-            numel = length
-        return Storage(numel)
+            return Storage(length, itemsize_of(kind))
+        return storage
 
     def _call(self, path: str, arguments: tuple[Any, ...]) -> Any:
         """Return a stand-in for what a function or class returns for these arguments."""
@@ -204,7 +207,11 @@ class Bounds:
             if expect(function, Function).path == path:
                 raise OutOfBoundsError("nests tensor types")
             return self._call(function.path, expect(inner, TupleOf).items)
-        if path in _TENSORS:
+        if path == _TYPED:  # its storage counts bytes
+            storage, *layout = arguments
+            dtype = itemsize_of(expect(layout[5], Function))
+            check_tensor(Storage(expect(storage, Storage).num_bytes // dtype, dtype), *layout)
+        elif path in _TENSORS:
             check_tensor(*arguments)
         elif path in _MAPPINGS or path == "builtins.set":
             return self._container(path, *arguments)

@@ -7,12 +7,10 @@ that ignores the restriction.
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 import struct
 import tarfile
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,13 @@ import torch
 from ...errors import CheckpointError
 from ...tiles.batching import is_out_of_memory
 from ...wording import shown
+from .archive import LARGEST_PICKLE, check_archive, too_long
 from .bounds import Bounds
-from .stand_ins import OutOfBoundsError
+from .stand_ins import OutOfBoundsError, Storage
 
 _OTHER_LOADERS = {".safetensors"}
 """Extensions for which newer versions of PyTorch choose another format."""
 
-_LARGEST_PICKLE = 64_000_000
-"""Most bytes of the list of tensors; that of the largest official file has half a million."""
-_LARGEST_DIRECTORY = 32_000_000
-"""Most bytes of an archive's list of records."""
 _MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of files that are not zip archives."""
 
@@ -70,9 +65,9 @@ def check_pickle(path: Path, *, zipped: bool) -> None:
     try:
         bounds = Bounds(path.stat().st_size, zipped=zipped)
         if zipped:
-            _check_archive(path)
-            # Read as PyTorch does: the same bytes could mean another record to another reader.
+            sizes = check_archive(path)
             bounds.follow(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
+            _check_storages(path, bounds.storages, sizes)
         else:
             _check_old_file(path, bounds)
     except OutOfBoundsError as error:
@@ -95,10 +90,22 @@ def check_pickle(path: Path, *, zipped: bool) -> None:
         raise _damage(path) from error
 
 
+def _check_storages(path: Path, storages: dict[str, Storage], sizes: dict[str, int]) -> None:
+    """Check the sizes of the records of all storages: PyTorch reads the bytes behind a shorter one as its values."""
+    for key, storage in storages.items():
+        size = sizes.get(f"data/{key}")
+        if size != storage.num_bytes:
+            found = "is missing" if size is None else f"has {size:,} bytes"
+            raise CheckpointError(
+                f"{path.name} is damaged: the record data/{shown(key)} {found}, but its tensor has "
+                f"{storage.num_bytes:,}. Download it again."
+            )
+
+
 def _check_old_file(path: Path, bounds: Bounds) -> None:
     """Check the five pickles before the tensors in a file that is not a zip archive."""
     with path.open("rb") as file:
-        head = file.read(_LARGEST_PICKLE)
+        head = file.read(LARGEST_PICKLE)
         incomplete = bool(file.read(1))
     with suppress(tarfile.TarError):  # PyTorch would look for tensors in it
         tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
@@ -112,61 +119,16 @@ def _check_old_file(path: Path, bounds: Bounds) -> None:
         stored, _ = bounds.follow(head, at)
     except (IndexError, ValueError, struct.error) as error:
         if incomplete:
-            raise CheckpointError(_too_long(path, _LARGEST_PICKLE)) from error
+            raise CheckpointError(too_long(path, LARGEST_PICKLE)) from error
         raise
     # PyTorch would leave the memory of a missing one as it is.
     if not isinstance(stored, list) or sorted(stored) != sorted(bounds.storages):
         raise _damage(path)
 
 
-class _Directory(io.FileIO):
-    """A file for `zipfile`, which reads the list of records at once, whatever its size."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _LARGEST_DIRECTORY:
-            raise OutOfBoundsError(f"has a list of records of {size / 1e6:.0f} MB")
-        return super().read(size) or b""
-
-
-def _check_archive(path: Path) -> None:
-    try:
-        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(
-            f"{path.name} is truncated: the end of the archive is missing. Download it again."
-        ) from error
-    files = {Path(entry.filename).name for entry in entries}
-    if "constants.pkl" in files:
-        raise CheckpointError(
-            f"{path.name} is a TorchScript program, not a checkpoint. Use the file with the "
-            "weights."
-        )
-    if "data.pkl" not in files:
-        raise CheckpointError(
-            f"{path.name} is a zip archive, not a checkpoint. If the weights are inside, unpack it."
-        )
-    for entry in entries:
-        # PyTorch stores records uncompressed. A compressed one may unpack to any size.
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(
-                f"{path.name} is a zip archive with compressed records, which PyTorch does not write. Use the file "
-                "as it was published."
-            )
-        if Path(entry.filename).name == "data.pkl" and entry.file_size > _LARGEST_PICKLE:
-            raise CheckpointError(_too_long(path, entry.file_size))
-
-
 def _damage(path: Path) -> CheckpointError:
     return CheckpointError(
         f"{path.name} is a damaged or incomplete PyTorch file. Download it again."
-    )
-
-
-def _too_long(path: Path, size: int) -> str:
-    return (
-        f"{path.name} is not a checkpoint: its list of tensors alone has {size / 1e6:.0f} MB. Choose the file with "
-        "the model's weights."
     )
 
 

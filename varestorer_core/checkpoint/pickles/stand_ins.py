@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Iterable
 from typing import Any
+
+import torch
 
 _MOST_IN_A_TUPLE = 100_000
 """Most elements of a tuple and the tuples in it, each counted as often as it occurs."""
@@ -49,10 +53,35 @@ class Result:
 
 
 class Storage:
-    """Memory of a number of elements."""
+    """Memory of a number of elements of some bytes each."""
 
-    def __init__(self, numel: int) -> None:
+    def __init__(self, numel: int, itemsize: int) -> None:
         self.numel = numel
+        self.num_bytes = numel * itemsize
+
+
+_ITEMSIZES = {
+    **dict.fromkeys(
+        ("Untyped", "Byte", "Char", "Bool", "QUInt8", "QInt8", "QUInt4x2", "QUInt2x4"), 1
+    ),
+    **dict.fromkeys(("Short", "Half", "BFloat16"), 2),
+    **dict.fromkeys(("Int", "Float", "QInt32"), 4),
+    **dict.fromkeys(("Long", "Double", "ComplexFloat"), 8),
+    "ComplexDouble": 16,
+}
+"""Bytes of an element of PyTorch's storages."""
+_STORAGE = re.compile(r"torch(?:\.storage)?\.(\w+)Storage")
+
+
+def itemsize_of(kind: Function) -> int:
+    """Return the bytes of an element of a class of storages, or of a dtype; UnpicklingError for any other."""
+    dtype = getattr(torch, kind.path.removeprefix("torch."), None)
+    if isinstance(dtype, torch.dtype):
+        return dtype.itemsize
+    match = _STORAGE.fullmatch(kind.path)
+    if match is None or match[1] not in _ITEMSIZES:
+        raise pickle.UnpicklingError(f"GLOBAL {kind.path}")
+    return _ITEMSIZES[match[1]]
 
 
 def check_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> None:
