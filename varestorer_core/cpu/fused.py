@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 from .onednn import product, uses_products
@@ -47,7 +49,7 @@ def linear_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] 
 
     The multiplication itself is not computed. Returns None if the layer does anything else.
     """
-    watched = _Watched(F.linear)
+    watched = _Watched(F.linear, _linear_shape)
     with watched:
         out = layer(x)
     if not watched.is_all_of(out):
@@ -58,7 +60,7 @@ def linear_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] 
 
 def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
     """Return the weight (K, C, h, w) and the bias that an `nn.Conv2d` convolves x with; see `linear_weights`."""
-    watched = _Watched(F.conv2d)
+    watched = _Watched(F.conv2d, _convolved_shape)
     with watched:
         out = layer(x)
     expected = (layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -69,7 +71,7 @@ def convolution_weights(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | N
 
 def group_norm_weights(layer: nn.Module, x: Tensor) -> tuple[int, Tensor, Tensor, float] | None:
     """Return groups, weight (C,), bias (C,) and epsilon of a layer that is one GroupNorm of x; see `linear_weights`."""
-    watched = _Watched(F.group_norm)
+    watched = _Watched(F.group_norm, _same_shape)
     with watched:
         out = layer(x)
     if (
@@ -100,11 +102,16 @@ class FastLayers(TorchFunctionMode):
 
 
 class _Watched(TorchFunctionMode):
-    """Records the arguments of an operator and returns an uninitialised result of the right shape."""
+    """Records the arguments of an operator and returns an uninitialised result of the right shape.
 
-    def __init__(self, operator: Any):
+    Args:
+        shape: returns the result's shape from the operator's arguments. The operator itself on the meta device takes a
+            millisecond or two, as long as a small layer.
+    """
+
+    def __init__(self, operator: Any, shape: Callable[..., tuple[int, ...]]):
         super().__init__()
-        self._operator = operator
+        self._operator, self._shape = operator, shape
         self._calls = 0
         self._result: Tensor | None = None
         self.arguments: tuple[Any, ...] = ()
@@ -123,9 +130,35 @@ class _Watched(TorchFunctionMode):
         x, *rest = args = (*args, *(kwargs or {}).values())
         self.arguments = tuple(rest)
         self._calls += 1
-        likes = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
-        self._result = x.new_empty(func(*likes).shape)
+        self._result = x.new_empty(self._shape(*args))
         return self._result
+
+
+def _linear_shape(x: Tensor, weight: Tensor, *_: Any) -> tuple[int, ...]:
+    return (*x.shape[:-1], weight.shape[0])
+
+
+def _same_shape(x: Tensor, *_: Any) -> tuple[int, ...]:
+    return tuple(x.shape)
+
+
+def _convolved_shape(
+    x: Tensor,
+    weight: Tensor,
+    _bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *_: Any,
+) -> tuple[int, ...]:
+    reach = [d * (k - 1) for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
+    named = {"same": reach, "valid": [0, 0]}
+    added = named[padding] if isinstance(padding, str) else [2 * p for p in _pair(padding)]
+    sides = (
+        (side + more - far - 1) // step + 1
+        for side, more, far, step in zip(x.shape[-2:], added, reach, _pair(stride), strict=True)
+    )
+    return (*x.shape[:-3], weight.shape[0], *sides)
 
 
 class _FusedLinear(TorchFunctionMode):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.cpu import onednn
+from varestorer_core.cpu import fused, onednn
 from varestorer_core.cpu.fused import FastLayers, fused_linear
 from varestorer_core.lora.layer import LoRALinear
 
@@ -153,3 +153,26 @@ def test_networks_of_others_get_fast_layers():
         assert conv(x[0]).shape == (8, 6, 7)  # without a batch there is no such layout
     assert layouts[:2] == [False, True]
     assert torch.allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2},
+        {"padding": 1},
+        {"padding": (2, 0), "stride": (1, 3)},
+        {"padding": "same"},
+        {"padding": "valid", "dilation": 2},
+        {"padding": "same", "dilation": (1, 2), "bias": False},
+    ],
+)
+def test_a_watched_convolution_has_the_right_shape(options):
+    """What a layer does with the result must not fail before it is noticed."""
+    conv = torch.nn.Conv2d(4, 6, (3, 5), **options)
+    for x in (torch.zeros(2, 4, 19, 23), torch.zeros(4, 19, 23)):
+        watched = fused._Watched(F.conv2d, fused._convolved_shape)
+        with watched:
+            found = conv(x)
+        assert found.shape == conv(x).shape
+        assert watched.is_all_of(found)
