@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checks import check_bits
+from .errors import SettingError
 from .models.text_conditioning import TextContext
 from .models.tokenizer import VisualTokenizer
 from .models.transformer import VARTransformer
@@ -24,6 +25,7 @@ from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback, tiles_at_once
 from .tiles.geometry import TileGeometry
 from .tiles.tile_bits import TileCodes
+from .wording import shown
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class LoadedStages:
     text: TextContext | None = None
     """Context of the prompt, from `transformer.encode_text`; None means the learned "no prompt"."""
     device: torch.device | str = "cpu"
+    prompts: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Features and mask of further prompts, on the CPU: their contexts would take many times the memory."""
 
     @property
     def schedule(self) -> ScaleSchedule:
@@ -47,6 +51,16 @@ class LoadedStages:
     def tile(self) -> int:
         """Side of a tile in pixels."""
         return self.schedule.pixel_size(self.tokenizer.config.patch_size)[0]
+
+    @torch.inference_mode()
+    def prompted(self, prompt: str) -> LoadedStages:
+        """See `Stages.prompted`."""
+        if prompt not in self.prompts:
+            raise SettingError(
+                f"The prompt {shown(repr(prompt))} was not encoded. Pass it to load_restorer(prompts=[...])."
+            )
+        features, mask = (tensor.to(self.device) for tensor in self.prompts[prompt])
+        return replace(self, text=self.transformer.encode_text(features, mask, device=self.device))
 
     def check(self) -> None:
         """See `Stages.check`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import replace
 from numbers import Real
 from os import PathLike
@@ -45,6 +45,7 @@ def load_restorer(
     adapters: Iterable[File | tuple[File, float]] = (),
     text_encoder: File | None = None,
     prompt: str | None = None,
+    prompts: Iterable[str] = (),
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     compile: bool = False,  # noqa: A002 (named like torch.compile)
@@ -61,8 +62,10 @@ def load_restorer(
             "crisp" the bundled one with the decoder for crisp pictures.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
         adapters: low-rank adapters of the transformer, each a file or a pair (file, strength).
-        text_encoder: a local folder of flan-t5-xl, for `prompt`; needs transformers.
+        text_encoder: a local folder of flan-t5-xl, for `prompt` and `prompts`; needs transformers.
         prompt: description of the pictures; None means the learned "no prompt".
+        prompts: further prompts, for `Restorer.restore(..., prompt=...)`. They are iterated after all files but the
+            transformer and the text encoder were loaded, so a generator may write captions with another network.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: of the transformer's matrices and of the text encoder: "auto", "fp32", "bf16" or "fp16". Beside bf16
             the decoder follows where the device is fast in it.
@@ -75,7 +78,10 @@ def load_restorer(
         CheckpointError: for a file that is missing or is not what it should be.
         SettingError: for files that do not belong together, or a device that is not available or cannot compile.
     """
-    if (prompt is None) != (text_encoder is None):
+    if isinstance(prompts, str):
+        raise SettingError("prompts must be a list of texts; prompt is a single one.")
+    further = not isinstance(prompts, Sized) or len(prompts) > 0  # a generator is iterated later
+    if (prompt is not None or further) != (text_encoder is not None):
         raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
@@ -111,7 +117,7 @@ def load_restorer(
     if tile is not None:
         config = replace(config, pixel_class=_class_of(tile, config, tokenizer.config.patch_size))
     cleaning = None if cleaner is None else _load_cleaner(cleaner, decoding, device)
-    features, mask = _encode_prompt(text_encoder, prompt, config.text_channels, device, dtype)
+    encoded = _encode_prompts(text_encoder, prompt, prompts, config.text_channels, device, dtype)
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
@@ -119,11 +125,15 @@ def load_restorer(
         _apply_adapter(transformer, path, strength, model_path, metadata)
     if tile is not None:
         transformer.config = replace(transformer.config, pixel_class=config.pixel_class)
-    with torch.inference_mode():
-        text = transformer.encode_text(features, mask, device=device)
+    stages = LoadedStages(transformer, tokenizer, cleaning, None, device, encoded)
+    if prompt is None:
+        with torch.inference_mode():
+            stages = replace(stages, text=transformer.encode_text(device=device))
+    else:
+        stages = stages.prompted(prompt)
     if compile:
         compile_networks(transformer, tokenizer)
-    return Restorer(LoadedStages(transformer, tokenizer, cleaning, text, device))
+    return Restorer(stages)
 
 
 def _path(name: str, value: Any) -> Path:
@@ -217,14 +227,22 @@ def _load_cleaner(path: File, compute_dtype: torch.dtype, device: torch.device) 
     return load_cleaner(tensors, name=str(path), compute_dtype=compute_dtype, device=device)
 
 
-def _encode_prompt(
-    folder: File | None, prompt: str | None, channels: int, device: torch.device, dtype: Any
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the prompt's features and mask on the device; the encoder is released afterwards."""
-    if folder is None or prompt is None:
-        return None, None
-    from .text_encoder import load_text_encoder
+def _encode_prompts(
+    folder: File | None,
+    prompt: str | None,
+    prompts: Iterable[str],
+    channels: int,
+    device: torch.device,
+    dtype: Any,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return features and mask of every prompt on the CPU; the encoder is released afterwards."""
+    if folder is None:
+        return {}
+    from .text_encoder import check_width, load_text_encoder
 
+    check_width(Path(folder), channels)  # before captions are written
+    texts = [*([] if prompt is None else [prompt]), *prompts]
+    if not texts:
+        return {}
     encoder = load_text_encoder(Path(folder), channels=channels, dtype=dtype, device=device)
-    features, mask = encoder.encode(prompt)
-    return features.to(device), mask.to(device)
+    return {text: encoder.encode(text) for text in dict.fromkeys(texts)}

@@ -34,6 +34,14 @@ class Stages(Protocol):
         """Raise SettingError for problems of later stages before the first stage runs."""
         ...
 
+    def prompted(self, prompt: str) -> Stages:  # noqa: ARG002
+        """Return the stages with one of their further prompts.
+
+        Raises:
+            SettingError: if they have no such prompt.
+        """
+        raise SettingError("These networks have one prompt for all pictures.")
+
     def encode(
         self,
         pictures: Sequence[Tensor],
@@ -89,6 +97,7 @@ class Restorer:
         settings: RestoreSettings = DEFAULTS,
         *,
         masks: Any = None,
+        prompt: str | None = None,
         on_progress: ProgressCallback | None = None,
         **changes: Any,
     ) -> Any:
@@ -102,6 +111,8 @@ class Restorer:
             masks: a tensor, NumPy array or PIL image (h, w) of any size, a tensor or array (B, h, w), or a
                 list: 1 where to restore, or 255 in 8 bits; one for all pictures or one each. The resized
                 picture is kept elsewhere; tiles outside a mask are skipped.
+            prompt: one of the prompts of `load_restorer(prompts=...)`, for these pictures; None means the prompt of
+                the restorer, or "no prompt".
             on_progress: called with (steps done, steps), three steps per tile; an exception raised in it
                 cancels the run.
             **changes: single settings by name, which replace those of `settings`.
@@ -112,12 +123,13 @@ class Restorer:
 
         Raises:
             ImageError: for input that is not a picture, is empty, or holds NaN or infinite values.
-            SettingError: for a setting or a mask that does not fit.
+            SettingError: for a setting, a mask or a prompt that does not fit.
         """
         settings = _changed(settings, changes)
         given = as_pictures(pictures)
         self.stages.check()
-        return given.like_the_input(self._restore_rgb(given, settings, masks, on_progress))
+        one = self if prompt is None else Restorer(self.stages.prompted(prompt))
+        return given.like_the_input(one._restore_rgb(given, settings, masks, on_progress))
 
     def _restore_rgb(
         self,

@@ -80,6 +80,17 @@ def load_text_encoder(
     return TextEncoder(tokenizer, model.eval().requires_grad_(False))
 
 
+def check_width(folder: Path, channels: int) -> None:
+    """Check configuration and tokenizer of a folder, without its weights.
+
+    Raises:
+        CheckpointError: if they are not of a T5 whose features have that width.
+        VARestorerError: if transformers cannot be imported.
+    """
+    with damage_named(str(folder), _ADVICE):
+        _config_and_tokenizer(folder, channels)
+
+
 def check_folder(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Check everything that `load_text_encoder` checks, except for the values of the folder's tensors.
 

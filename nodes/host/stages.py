@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...varestorer_core.errors import SettingError
+from ...varestorer_core.restorer import Stages
 from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
 from ...varestorer_core.settings import RestoreSettings
 from .adapter import recommended_for
@@ -34,7 +35,7 @@ TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
 """Tile sides in pixels of all pixel classes, at 4, 8 and 16 pixels per token."""
 
 
-class HostStages:
+class HostStages(Stages):
     """The core's `Stages` on the host's models, which are loaded when a stage begins.
 
     Args:

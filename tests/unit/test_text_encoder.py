@@ -5,33 +5,16 @@ import sys
 
 import pytest
 import torch
+from tiny_t5 import save_t5
 
 from varestorer_core.cli.main import main
 from varestorer_core.errors import CheckpointError, VARestorerError
 from varestorer_core.text_encoder import MAX_TOKENS, load_text_encoder
 
-WORDS = ["<pad>", "</s>", "<unk>", "a", "sharp", "photo"]
-
 
 @pytest.fixture
 def folder(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
-    torch.manual_seed(0)
-    config = transformers.T5Config(
-        vocab_size=len(WORDS), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2
-    )
-    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(tmp_path)
-    return tmp_path
+    return save_t5(tmp_path)
 
 
 def test_features_are_those_of_the_whole_model(folder):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from threading import Event
@@ -103,6 +103,8 @@ class Batch:
     skip_existing: bool = False
     json_lines: bool = False
     debug: bool = False
+    own: Mapping[Path, dict[str, Any]] = field(default_factory=dict)
+    """Settings of single pictures, by their paths."""
     done: int = 0
     failed: int = 0
     kept: int = 0
@@ -141,23 +143,30 @@ class Batch:
     def task(self, job: Job, index: int, bar: RunBar | None = None) -> Task:
         """Return a task for a job."""
         settings = {**self.settings, "number": index} if self.numbered else self.settings
+        if own := self.own.get(job.source):
+            settings = {**settings, **own}
         record = Record(str(job.source), settings, str(job.target))
         return Task(job, index, record, on_encoded=self._record_result, bar=bar)
 
     def read(self, task: Task, steps: Steps) -> int:
         """Read a picture, unless its result exists; return the pixels of its result, 0 if there is nothing to do."""
         with failure_kept(task):
-            if self.manifest is not None:
-                _check_regular(task.job.source)
-                task.record.hash = file_hash(task.job.source)
-                compared = task.job.compare is None or task.job.compare.exists()
-                if self.skip_existing and compared and self.manifest.is_done(task.record):
-                    task.kept = True
-                    return 0
+            if self.is_done(task):
+                task.kept = True
+                return 0
             _check_replaceable(task.job.target)
             task.job.target.parent.mkdir(parents=True, exist_ok=True)
             return max(1, steps.read(task))
         return 0
+
+    def is_done(self, task: Task) -> bool:
+        """Hash the source of a task for its record; return whether its result exists and is to be kept."""
+        if self.manifest is None:
+            return False
+        _check_regular(task.job.source)
+        task.record.hash = file_hash(task.job.source)
+        compared = task.job.compare is None or task.job.compare.exists()
+        return self.skip_existing and compared and self.manifest.is_done(task.record)
 
     def finish(self, task: Task, steps: Steps) -> None:
         """Write a result and report the outcome."""

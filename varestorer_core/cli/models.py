@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +61,7 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
     Raises:
         UsageError: if not.
     """
-    if (args.prompt is None) != (args.text_encoder is None):
-        given, lacking = ("--prompt", "--text-encoder FOLDER")
-        if args.prompt is None:
-            given, lacking = ("--text-encoder", "--prompt TEXT")
-        raise UsageError(f"{given} has an effect only together with {lacking}.")
+    _check_prompts(args)
     named = {"--model": args.model, "--vae": args.vae, "--cleaner": args.cleaner}
     adapters = adapters_of(args)
     for option, path in named.items():
@@ -122,11 +119,27 @@ def _adapter_and_strength(text: str) -> tuple[str, float | None]:
         raise UsageError(f"--adapter {text}: the strength {error}.") from error
 
 
+def _check_prompts(args: argparse.Namespace) -> None:
+    """Raise an error if there are texts without an encoder, or an encoder without texts."""
+    options = {
+        "--prompt TEXT": "prompt",
+        "--captions SOURCE": "captions",
+        "--captioner FOLDER": "captioner",
+    }
+    known = {option: getattr(args, name) for option, name in options.items() if hasattr(args, name)}
+    given = [option.split()[0] for option, value in known.items() if value is not None]
+    if given and args.text_encoder is None:
+        raise UsageError(f"{given[0]} has an effect only together with --text-encoder FOLDER.")
+    if args.text_encoder is not None and not given:
+        raise UsageError(f"--text-encoder has an effect only together with {' or '.join(known)}.")
+
+
 def load_models(
     files: ModelFiles,
     *,
     device: torch.device,
     dtype: torch.dtype,
+    prompts: Iterable[str] = (),
     compile: bool = False,  # noqa: A002 (named like torch.compile)
 ) -> Restorer:
     """Return a restorer for the files; see `loading.load_restorer`.
@@ -145,6 +158,7 @@ def load_models(
             adapters=files.adapters,
             text_encoder=files.text_encoder,
             prompt=files.prompt,
+            prompts=prompts,
             device=device,
             dtype=dtype,
             compile=compile,

@@ -14,6 +14,7 @@ from .. import __version__
 from ..assets import bundled_vae
 from . import UsageError
 from .batch import Batch, Worker
+from .captioning import add_caption_options, planned_captions
 from .effects import check_cluster_options, check_device_options, check_quality
 from .jobs import Job, check_format, check_writable, plan_jobs
 from .manifest import file_mark, run_manifest
@@ -47,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
         "round(height x UPSCALE) pixels.",
     )
     add_restore_options(parser)
+    add_caption_options(parser)
     add_file_options(parser)
     parser.set_defaults(run=run)
 
@@ -74,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     )
     check_format(args.format, jobs[0].target)
     check_quality(args.quality, jobs[0].target)
+    captions = planned_captions(args, jobs)
     ray, devices, found, kind, dtype = None, [], None, "", ""
     if args.cluster is None:
         devices, found = devices_and_dtype(args)
@@ -94,9 +97,10 @@ def run(args: argparse.Namespace) -> int:
         skip_existing=args.skip_existing,
         json_lines=args.json,
         debug=args.debug,
+        own=captions.recorded(),
     )
     say_if_bundled(files)
-    steps = Restoring(settings, args.strip, args.neutral, args.quality)
+    steps = Restoring(settings, args.strip, args.neutral, args.quality, captions)
     if ray is not None:
         actors = _on_cluster(ray, args, files, steps, jobs, batch)
         seconds = time.perf_counter() - started
@@ -106,7 +110,13 @@ def run(args: argparse.Namespace) -> int:
     assert found is not None
     workers = [
         steps.worker(
-            load_models(files, device=device, dtype=found, compile=args.compile),
+            load_models(
+                files,
+                device=device,
+                dtype=found,
+                prompts=captions.prompts(batch, device, found),
+                compile=args.compile,
+            ),
             batch.stop,
         )
         for device in devices

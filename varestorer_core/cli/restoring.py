@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from .batch import Task
+from .captioning import Captions
 from .read_ahead import StoppedError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Restoring:
     """Write grey results for colour files without colour."""
     quality: int | None = None
     """Quality of JPEG and WebP, 1 to 100; None means 95."""
+    captions: Captions = field(default_factory=Captions)
 
     def read(self, task: Task) -> int:
         """See `Steps.read`."""
@@ -42,7 +44,8 @@ class Restoring:
         picture = without_metadata(picture) if self.strip else picture
         if self.neutral and is_neutral(picture.rgb):
             picture = without_colors(picture)
-        for text in picture.notes:
+        caption = self.captions.note(task.job.source)
+        for text in [*picture.notes, *([] if caption is None else [caption])]:
             task.note(text)
         task.picture = picture
         return pixels
@@ -59,13 +62,19 @@ class Restoring:
                 for task in tasks:
                     task.step(done, total)
 
+            if len({self.captions.of(task.job.source) for task in tasks}) > 1:
+                for task in tasks:  # tiles of several prompts cannot share a batch
+                    work([task])
+                return
+            caption = self.captions.of(tasks[0].job.source)
+            given: dict[str, Any] = {} if caption is None else {"prompt": caption}
             pictures: list[Any] = [task.picture for task in tasks]
             if len(tasks) == 1:
                 rgb = pictures[0].rgb
-                tasks[0].result = restorer.restore(rgb, self.settings, on_progress=show)
+                tasks[0].result = restorer.restore(rgb, self.settings, on_progress=show, **given)
                 return
             rgbs = [picture.rgb for picture in pictures]
-            restored = restorer.restore(rgbs, self.settings, on_progress=show)
+            restored = restorer.restore(rgbs, self.settings, on_progress=show, **given)
             for task, result in zip(tasks, restored, strict=True):
                 task.result = result
 
