@@ -62,7 +62,7 @@ class Compare(io.ComfyNode):
     ) -> io.NodeOutput:
         first, second = to_pictures(image_a), to_pictures(image_b)
         reference = first if original is None else to_pictures(original)
-        scores = describe(reference, second)
+        scores = describe(reference, second, has_original=original is not None)
         shown = {
             "a_images": _save(first),
             "b_images": _save(second),
@@ -72,14 +72,20 @@ class Compare(io.ComfyNode):
         return io.NodeOutput(scores, ui=shown)
 
 
-def describe(first: list[Tensor], second: list[Tensor]) -> str:
-    """Return the mean scores of pictures (3, H, W) against the references at the same index, or why
-    there are none."""
-    sizes = [f"{len(p)} of {p[0].shape[-1]} x {p[0].shape[-2]}" for p in (first, second)]
+def describe(first: list[Tensor], second: list[Tensor], *, has_original: bool) -> str:
+    """Return the mean scores of pictures (3, H, W) against the references at the same index, or what scores need.
+
+    Args:
+        has_original: whether `first` are originals, instead of the pictures before.
+    """
+    sizes = [(len(pictures), pictures[0].shape) for pictures in (first, second)]
+    if sizes[0] != sizes[1] and has_original:
+        expected, got = (f"{n} of {shape[-1]} x {shape[-2]} pixels" for n, shape in reversed(sizes))
+        return f"Scores need an original of the size of image_b: {expected}, got {got}."
     if sizes[0] != sizes[1]:
-        return f"not measured: {sizes[0]} and {sizes[1]} pixels"
+        return "Scores need pictures of one size, or the original as a third input."
     if min(first[0].shape[-2:]) < _SMALLEST:
-        return f"not measured: smaller than {_SMALLEST} x {_SMALLEST} pixels"
+        return f"Scores need pictures of at least {_SMALLEST} x {_SMALLEST} pixels."
     decibels, structure, gradients = (
         sum(metric(a.double(), b.double()) for a, b in zip(first, second, strict=True)) / len(first)
         for metric in (psnr, ssim, gmsd)

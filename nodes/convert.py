@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..varestorer_core.official_files import official_file
 from ..varestorer_core.wording import shown
-from .host.converting import DTYPES, convert_file, convertible_files, locate
+from .host.converting import DTYPES, conversion_state, convert_file, convertible_files, locate
 from .schema import CATEGORY, expert, where_known
 
 
@@ -61,6 +63,11 @@ class ConvertModel(io.ComfyNode):
         known = official_file(file)
         source = f" ({known.source})" if known else ""
         return f"{file!r} is not in the models folder{source}. Put it there and press R to refresh the menus."
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str | None = None, part: str | None = None, **_: Any) -> str:
+        """Run again, instead of an answer from the cache, if the written file was deleted."""
+        return conversion_state(file, adapter_only=part == "adapter")
 
     @classmethod
     def execute(cls, file: str, part: str, dtype: str = "auto") -> io.NodeOutput:

@@ -8,7 +8,7 @@ import folder_paths
 
 from ...varestorer_core.errors import SettingError, VARestorerError
 from ...varestorer_core.official_files import VARESTORER
-from .files import PICKLES
+from .files import ADAPTER_SUFFIX, PICKLES
 from .progress import Progress
 
 DTYPES = ("auto", "bf16", "fp16", "fp32", "keep")
@@ -36,6 +36,33 @@ def locate(file: object) -> Path | None:
     return None if path is None else Path(path)
 
 
+def _destination(source: Path, file: str, *, adapter_only: bool) -> tuple[str, Path]:
+    """Return the folder and the path of the result of a menu entry."""
+    if not adapter_only:
+        return file.partition("/")[0], source.with_suffix(".safetensors")
+    place = Path(folder_paths.get_folder_paths(_ADAPTERS)[0])
+    return _ADAPTERS, place / f"{source.stem}{ADAPTER_SUFFIX}.safetensors"
+
+
+_ABSENT: dict[Path, int] = {}
+"""How often the result of a conversion was found to be absent before a run."""
+
+
+def conversion_state(file: object, *, adapter_only: bool) -> str:
+    """Return a text that changes if the result of a conversion is deleted or its source is replaced.
+
+    ComfyUI's cache compares it before every run. It stays the same while the written file is there.
+    """
+    source = locate(file)
+    if source is None or not isinstance(file, str):
+        return ""
+    _, destination = _destination(source, file, adapter_only=adapter_only)
+    if not destination.exists():
+        _ABSENT[destination] = _ABSENT.get(destination, 0) + 1
+    found = source.stat()
+    return f"{_ABSENT.get(destination, 0)} {found.st_size} {found.st_mtime_ns}"
+
+
 def convert_file(file: str | None, dtype: str, *, adapter_only: bool) -> str:
     """Convert a menu entry to safetensors in the same folder, and return the result as "folder/name".
 
@@ -52,12 +79,7 @@ def convert_file(file: str | None, dtype: str, *, adapter_only: bool) -> str:
     source = locate(file)
     if source is None:
         raise SettingError(f"{file!r} is not in the models folder. Press R to refresh the menus.")
-    folder = file.partition("/")[0]
-    destination = source.with_suffix(".safetensors")
-    if adapter_only:
-        folder = _ADAPTERS
-        place = Path(folder_paths.get_folder_paths(_ADAPTERS)[0])
-        destination = place / f"{source.stem}_adapter.safetensors"
+    folder, destination = _destination(source, file, adapter_only=adapter_only)
     if destination.exists():
         raise SettingError(
             f"{destination.name} is in models/{folder} already, and nothing was written. Load that one, or "

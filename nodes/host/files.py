@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from pickle import UnpicklingError
 from typing import Any
 
@@ -25,6 +25,8 @@ BUNDLED_CRISP = "varestorer-tiny crisp (bundled)"
 _EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 """Files that are not safetensors."""
+ADAPTER_SUFFIX = "_adapter"
+"""End of the names of adapters that were taken out of a model."""
 _GOES_TO = " -> models/"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(\.\w+)$")
 
@@ -53,6 +55,8 @@ def missing_reason(
 ) -> str | None:
     """Return why a menu entry cannot be used, in one sentence, or None if it can.
 
+    Of a split model, all parts are looked for.
+
     Args:
         name: None if it comes through a link and is not known yet; scripts may send any type.
         official: the official file of this kind, named in the message if the missing file is unknown.
@@ -62,18 +66,30 @@ def missing_reason(
         return None
     if not isinstance(name, str):  # the host does not check what scripts send
         return f"The name of a file of models/{folder} was expected, got {shown(name)}. Choose one in the menu."
-    if _place_of(folder, name):
+    wanted = name.partition(_GOES_TO)[0]
+    absent = [part for part in _all_parts(wanted) if not _place_of(folder, part)]
+    if not absent and wanted == name:
         return None
-    name = name.partition(_GOES_TO)[0]
+    absent, name = absent or [wanted], wanted
+    stem = PurePath(name).stem
+    if folder == "loras" and stem.endswith(ADAPTER_SUFFIX):
+        origin = f"{stem.removesuffix(ADAPTER_SUFFIX)}.pth"
+        known = official_file(origin)
+        source = f" ({known.source})" if known else ""
+        return (
+            f"{name!r} is not in models/{folder}. VARestorer Convert Model writes it there, with part set to adapter, "
+            f"out of {origin}{source}. Then press R to refresh the menus."
+        )
     # A known file keeps its own source even if it belongs in another folder, such as a VAE in the
     # menu of models, because the user asked for this file.
     known = official_file(name)
     source = (known or official).source
     place = known.folder if known and known.folder in _places(folder) else folder
     choice = f", or choose {bundled[0]!r}" if bundled else ""
+    are, them = ("is", "it") if len(absent) == 1 else ("are", "them")
     return (
-        f"{name!r} is not in models/{place}. Put it there ({source}) and press R to refresh the "
-        f"menus{choice}."
+        f"{' and '.join(map(repr, absent))} {are} not in models/{place}. Put {them} there ({source}) and "
+        f"press R to refresh the menus{choice}."
     )
 
 

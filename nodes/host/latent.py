@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...varestorer_core.errors import SettingError
+from .tile_codes import CHANGED
 
 if TYPE_CHECKING:
     from ...varestorer_core.tiles.geometry import TileGeometry
@@ -31,7 +32,7 @@ def check_tiles(codes: Tensor, geometry: TileGeometry, patch_size: int) -> None:
         raise SettingError(
             f"The restoration made {count} tiles of {side} x {side} tokens, got {len(codes)} of "
             f"{codes.shape[3]} x {codes.shape[2]}. A node in between resized, cropped or split the "
-            "latent; decode first, and resize the picture instead."
+            f"latent: {CHANGED}"
         )
 
 

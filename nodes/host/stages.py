@@ -22,7 +22,8 @@ from .memory import is_oom, load_for_tiles
 from .model import compile_options, tile_bytes
 from .preview import TilePreview
 from .progress import Progress
-from .vae import GEOMETRY_ATTRIBUTE, VARestorerVAE, require_tokenizer
+from .tile_codes import geometry_of, mark_tiles, unmarked
+from .vae import VARestorerVAE, require_tokenizer
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ...varestorer_core.config import TokenizerConfig
     from ...varestorer_core.pipeline import LQPyramid
     from ...varestorer_core.tiles.geometry import TileGeometry
+    from .tile_codes import TileCodes
 
 TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
 """Tile sides in pixels of all pixel classes, at 4, 8 and 16 pixels per token."""
@@ -228,28 +230,26 @@ def restore_pyramid(
     The codes are unpacked into a tensor, because other nodes may operate on a LATENT.
     """
     codes = stages.restore(pyramid, settings, on_progress=Progress())
-    samples = to_intermediate(codes[:])
-    setattr(samples, GEOMETRY_ATTRIBUTE, pyramid.geometry)  # for the native VAE Decode
+    samples = mark_tiles(to_intermediate(codes[:]), pyramid.geometry)
     recommended = recommended_for(stages.patcher)
     return {"samples": samples, GEOMETRY_KEY: pyramid.geometry, RECOMMENDED_KEY: recommended}
 
 
 def decode_latent(samples: dict[str, Any], stages: HostStages, settings: RestoreSettings) -> Tensor:
     """Return the IMAGE of a LATENT: tiles are decoded, blended and colour-matched to their source."""
-    vae, codes = stages.vae, samples["samples"].float().cpu()
+    vae, geometry = stages.vae, geometry_of(samples["samples"]) or samples.get(GEOMETRY_KEY)
+    codes = unmarked(samples["samples"]).float().cpu()
     check_codes(codes, vae.latent_channels)
-    geometry = samples.get(GEOMETRY_KEY)
     if geometry is None:  # made by the host's own nodes: every sample is a separate picture
         return to_intermediate(vae.decode(codes))
     check_tiles(codes, geometry, vae.tokenizer.config.patch_size)
     return to_image(stages.decode(codes, geometry, settings, on_progress=Progress()))
 
 
-def join_latent(samples: Tensor, geometry: TileGeometry, vae: VARestorerVAE) -> Tensor:
+def join_latent(samples: TileCodes, vae: VARestorerVAE) -> Tensor:
     """Return the IMAGE of the tiles of a restoration, without colour matching."""
     settings = RestoreSettings(color_match="none")
-    latent = {"samples": samples, GEOMETRY_KEY: geometry}
-    return decode_latent(latent, HostStages(vae=vae), settings)
+    return decode_latent({"samples": samples}, HostStages(vae=vae), settings)
 
 
 def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
@@ -260,9 +260,10 @@ def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
     if tile_size == "auto":
         return get_schedule(1.0, config.pixel_class)
     if tile_size not in sides:
+        trained, _ = get_schedule(1.0, config.pixel_class).pixel_size(patch_size)
         raise SettingError(
-            f"tile_size {tile_size} does not go with this VAE, which has {patch_size} pixels per "
-            f"token. Choose auto or one of {', '.join(sides)}."
+            f"tile_size {tile_size} does not match this VAE, which has {patch_size} pixels per token. Choose "
+            f"auto: {trained}, the size that the VAE was trained on."
         )
     return sides[tile_size]
 

@@ -15,19 +15,21 @@ from torch import Tensor, nn
 from ...varestorer_core.assets import TINY_TOKENIZER, TINY_TOKENIZER_CRISP
 from ...varestorer_core.errors import SettingError
 from ...varestorer_core.estimates import decoder_bytes, encoder_bytes
+from ...varestorer_core.schedule import get_schedule
 from .files import BUNDLED, BUNDLED_CRISP, read_model
 from .memory import make_patcher
+from .notices import announce
+from .tile_codes import TileCodes
 
 if TYPE_CHECKING:
     from ...varestorer_core.models.tokenizer import VisualTokenizer
-    from ...varestorer_core.tiles.geometry import TileGeometry
 
 VAE_FOLDER = "vae"
 BUNDLED_VAES = {BUNDLED: TINY_TOKENIZER, BUNDLED_CRISP: TINY_TOKENIZER_CRISP}
 """Assets by menu entry."""
 
-GEOMETRY_ATTRIBUTE = "varestorer_geometry"
-"""Attribute of the tensor in a LATENT, which native nodes pass on to the VAE without the rest of the LATENT."""
+_PICTURES_ATTRIBUTE = "varestorer_pictures"
+"""Attribute of the features of pictures, by which they are told from tiles whose places are lost."""
 
 
 class HostTokenizer(nn.Module):
@@ -95,7 +97,9 @@ class VARestorerVAE(comfy.sd.VAE):
     def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the raw features of an IMAGE, encoded in float32."""
         with self._pixels_in_float32():
-            return super().encode(pixel_samples, *args, **kwargs)
+            features = super().encode(pixel_samples, *args, **kwargs)
+        setattr(features, _PICTURES_ATTRIBUTE, True)
+        return features
 
     def encode_tiled(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the same as `encode`, computed in tiles that the host joins."""
@@ -113,23 +117,44 @@ class VARestorerVAE(comfy.sd.VAE):
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the IMAGE of a latent; tiles of a restoration are joined into their pictures."""
-        geometry = getattr(samples_in, GEOMETRY_ATTRIBUTE, None)
-        if geometry is None:
-            return super().decode(samples_in, *args, **kwargs)
-        return self.join_tiles(samples_in, geometry)
+        if isinstance(samples_in, TileCodes):
+            return self.join_tiles(samples_in)
+        self._warn_of_tiles(samples_in)
+        return super().decode(samples_in, *args, **kwargs)
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the same as `decode`, computed in tiles; a restoration already consists of tiles."""
-        geometry = getattr(samples, GEOMETRY_ATTRIBUTE, None)
-        if geometry is None:
-            return super().decode_tiled(samples, *args, **kwargs)
-        return self.join_tiles(samples, geometry)
+        if isinstance(samples, TileCodes):
+            return self.join_tiles(samples)
+        self._warn_of_tiles(samples)
+        return super().decode_tiled(samples, *args, **kwargs)
 
-    def join_tiles(self, samples: Tensor, geometry: TileGeometry) -> Tensor:
-        """Return the pictures of tiles as an IMAGE, like VARestorer Decode (Tiled) without colour matching."""
+    def join_tiles(self, samples: TileCodes) -> Tensor:
+        """Return the pictures of tiles as an IMAGE, like VARestorer Decode (Tiled) without colour matching.
+
+        Raises:
+            SettingError: if another node moved, resized or split the tiles.
+        """
         from .stages import join_latent  # stages.py imports this module
 
-        return join_latent(samples, geometry, self)
+        return join_latent(samples, self)
+
+    def _warn_of_tiles(self, samples: Tensor) -> None:
+        """Announce a batch that may be tiles whose places are lost, such as after Save Latent."""
+        config = self.tokenizer.config
+        tile, _ = get_schedule(1.0, config.pixel_class).pixel_size(config.patch_size)
+        side = tile // config.patch_size
+        if (
+            len(samples) > 1
+            and samples.shape[2:] == (side, side)
+            and not hasattr(samples, _PICTURES_ATTRIBUTE)
+        ):
+            announce(
+                f"This latent holds {len(samples)} samples of the size of a tile, and each becomes a "
+                f"picture of {tile} x {tile} pixels. If they are the tiles of one picture, their places "
+                "are lost; Save Latent does not store them. Decode with VARestorer Decode (Tiled) "
+                "first, and save the picture."
+            )
 
     def encode_bytes(self, pixels: int) -> int:
         """Return the memory in bytes for encoding that many pixels in float32."""

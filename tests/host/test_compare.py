@@ -48,13 +48,13 @@ def test_shows_both_pictures_and_the_mean_scores(host):
 @pytest.mark.parametrize(
     ("a", "b", "reason"),
     [
-        ("gradient", "strip", "1 of 56 x 40 and 1 of 56 x 1 pixels"),
-        ("gradient", "batch", "1 of 56 x 40 and 3 of 56 x 40 pixels"),
-        ("strip", "strip", "smaller than 11 x 11 pixels"),
+        ("gradient", "strip", "pictures of one size, or the original as a third input."),
+        ("gradient", "batch", "pictures of one size, or the original as a third input."),
+        ("strip", "strip", "pictures of at least 11 x 11 pixels."),
     ],
 )
-def test_says_why_nothing_is_measured(host, a, b, reason):
+def test_says_what_scores_need_where_there_are_none(host, a, b, reason):
     shown, _ = compare(host, node("TestPicture", kind=a), node("TestPicture", kind=b))
-    assert shown["scores"] == [f"not measured: {reason}"]
+    assert shown["scores"] == [f"Scores need {reason}"]
     assert shown["a_images"]
     assert shown["b_images"]

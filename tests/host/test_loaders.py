@@ -64,6 +64,29 @@ def test_a_missing_file_is_named_before_anything_runs(host, folder):
     assert "huggingface.co" in message
 
 
+def test_a_missing_part_of_a_split_model_is_named_before_anything_runs(host):
+    first, second = (f"model-0000{part}-of-00002.safetensors" for part in (1, 2))
+    path = host.model_file("text_encoders", first)
+    inputs = {"clip_name": first}
+    prompt = {
+        "load": {"class_type": "VARestorerLoadTextEncoder", "inputs": inputs},
+        "sink": {"class_type": "TestSink", "inputs": {"anything": ["load", 0]}},
+    }
+    with pytest.raises(type(host).Error) as caught:
+        host.queue(prompt)
+    message = one_sentence(caught.value.messages, first)
+    assert f"{second!r} are not in models/text_encoders" in message
+    path.touch()
+    try:
+        with pytest.raises(type(host).Error) as caught:
+            host.queue(prompt)
+    finally:
+        path.unlink()
+    message = one_sentence(caught.value.messages, second)
+    assert first not in message
+    assert "huggingface.co/google/flan-t5-xl" in message
+
+
 @pytest.mark.parametrize("folder", LOADERS)
 def test_a_model_of_another_kind_is_called_what_it_is(host, folder):
     other = TOKENIZER if folder == "diffusion_models" else TRANSFORMER

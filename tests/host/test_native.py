@@ -75,29 +75,87 @@ def test_native_decode_joins_the_tiles_of_a_restoration(host, decoder):
     assert np.array_equal(arrays["joined"], arrays["keep"])
 
 
-@pytest.mark.parametrize(
-    "between",
-    [
-        {
-            "class_type": "LatentUpscale",
-            "upscale_method": "bilinear",
-            "width": 512,
-            "height": 512,
-            "crop": "disabled",
-        },
-        {"class_type": "LatentFromBatch", "batch_index": 0, "length": 1},
-    ],
-    ids=lambda between: between["class_type"],
-)
-def test_a_latent_that_was_changed_on_the_way_is_refused_in_a_sentence(host, between):
-    prompt = host.chain(upscale=2.0)
-    settings = {key: value for key, value in between.items() if key != "class_type"}
-    prompt["between"] = node(between["class_type"], samples=["restore", 0], **settings)
+def between_restore_and(decoder: str, prompt: dict, class_type: str, settings: dict) -> None:
+    """Put a native latent node before our decoder, or before the host's."""
+    prompt["between"] = node(class_type, samples=["restore", 0], **settings)
+    if decoder == "VAEDecode":
+        prompt["decode"] = node(decoder, vae=["vae", 0])
     prompt["decode"]["inputs"]["samples"] = ["between", 0]
-    with pytest.raises(host.Error, match="decode first, and resize the picture instead") as caught:
-        host.run(prompt)
-    (message,) = caught.value.messages
-    assert "\n" not in message
+
+
+CHANGES = {
+    "LatentUpscaleBy": {"upscale_method": "bilinear", "scale_by": 2.0},
+    "LatentFlip": {"flip_method": "y-axis: horizontally"},
+    "LatentRotate": {"rotation": "90 degrees"},
+    "LatentFromBatch": {"batch_index": 0, "length": 1},
+    "RepeatLatentBatch": {"amount": 2},
+}
+
+
+@pytest.mark.parametrize("decoder", ["VARestorerDecodeTiled", "VAEDecode"])
+def test_a_latent_that_was_changed_on_the_way_is_refused_in_a_sentence(host, decoder):
+    for class_type, settings in CHANGES.items():
+        prompt = host.chain(upscale=1.0)
+        between_restore_and(decoder, prompt, class_type, settings)
+        with pytest.raises(
+            host.Error, match="decode first, and change the picture instead"
+        ) as caught:
+            host.run(prompt)
+        (message,) = caught.value.messages
+        assert "\n" not in message, class_type
+
+
+@pytest.mark.parametrize("decoder", ["VARestorerDecodeTiled", "VAEDecode"])
+@pytest.mark.parametrize(
+    ("class_type", "settings"),
+    [
+        ("LatentMultiply", {"multiplier": 1.0}),
+        ("LatentFromBatch", {"batch_index": 0, "length": 64}),
+        ("RepeatLatentBatch", {"amount": 1}),
+    ],
+)
+def test_a_latent_whose_tiles_stayed_in_place_becomes_the_picture(
+    host, decoder, class_type, settings
+):
+    plain, prompt = host.chain(upscale=1.0), host.chain(upscale=1.0)
+    between_restore_and(decoder, prompt, class_type, settings)
+    expected = host.arrays(host.run(plain))["keep"]
+    assert np.array_equal(host.arrays(host.run(prompt))["keep"], expected)
+
+
+@pytest.mark.parametrize("decoder", ["VARestorerDecodeTiled", "VAEDecode"])
+def test_tiles_whose_places_are_lost_are_announced(host, decoder):
+    """Save Latent stores the tensor alone."""
+    prompt = {**host.chain(upscale=1.0), "save": node("SaveLatent", samples=["restore", 0])}
+    prompt["save"]["inputs"]["filename_prefix"] = "tiles"
+    (saved,) = host.run(prompt)["outputs"]["save"]["latents"]
+    shutil.copy(host.base / "output" / saved["filename"], host.base / "input" / "tiles.latent")
+    loaded = {
+        "vae": prompt["vae"],
+        "load": node("LoadLatent", latent="tiles.latent"),
+        "decode": node(decoder, samples=["load", 0], vae=["vae", 0]),
+        "keep": prompt["keep"],
+    }
+    if decoder != "VAEDecode":
+        loaded["decode"]["inputs"]["color_match"] = "none"
+    stream = host.events("announced")
+    before, number = len(host.log), host.queue(loaded, "announced")
+    ends = ("varestorer.notice", "execution_success", "execution_error")
+    kind, data = next(event for event in stream if event[0] in ends)
+    stream.close()
+    count = len(host.arrays(host.history(number))["keep"])
+    assert count > 1
+    assert kind == "varestorer.notice"
+    assert f"This latent holds {count} samples of the size of a tile" in data["text"]
+    assert data["text"] in host.log[before:]
+
+
+def test_pictures_of_the_size_of_a_tile_are_not_announced(host):
+    prompt = vae_round_trip({"class_type": "VAEEncode"}, {"class_type": "VAEDecode"})
+    prompt["picture"] = node("EmptyImage", width=64, height=64, batch_size=3, color=0)
+    before = len(host.log)
+    host.run(prompt)
+    assert "of the size of a tile" not in host.log[before:]
 
 
 @pytest.mark.parametrize("stage", ["encode", "decode"])

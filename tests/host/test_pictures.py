@@ -105,3 +105,9 @@ def test_a_tile_size_that_the_model_was_not_made_for_is_refused(host):
     message = refusal(host, chain_of(host, "gradient", tile_size="256"))
     assert "tiles of 64 pixels" in message
     assert "256" in message
+
+
+def test_a_tile_size_that_the_vae_cannot_have_is_refused_with_the_one_that_it_has(host):
+    message = refusal(host, chain_of(host, "gradient", tile_size="512"))
+    assert message.endswith("Choose auto: 64, the size that the VAE was trained on.")
+    assert "128" not in message

@@ -124,6 +124,39 @@ def test_a_converted_file_restores_the_same_and_stands_beside_the_original(relea
             path.unlink()
 
 
+def test_a_converted_file_that_was_deleted_is_written_again(released):
+    """And one that is there is not: the answer comes from the cache."""
+    file, path = f"{VAE_FOLDER}/{next(iter(PAIRS.values()))}", None
+    try:
+        for _ in range(2):
+            text, _ = convert(released, file)
+            path = released.base / "models" / text
+            written = path.stat().st_mtime_ns
+            assert convert(released, file)[0] == text
+            assert path.stat().st_mtime_ns == written
+            path.unlink()
+    finally:
+        if path:
+            path.unlink(missing_ok=True)
+
+
+def test_a_missing_adapter_that_the_pack_writes_says_how(released):
+    prompt = whole(released, *next(iter(PAIRS.items())))
+    inputs = {
+        "model": ["model", 0],
+        "adapter_name": "varestorer_adapter.safetensors",
+        "strength": 1.0,
+    }
+    prompt["adapter"] = node("VARestorerLoadAdapter", **inputs)
+    prompt["restore"]["inputs"]["model"] = ["adapter", 0]
+    with pytest.raises(type(released).Error) as caught:
+        released.queue(prompt)
+    (message,) = caught.value.messages
+    assert "is not in models/loras. VARestorer Convert Model writes it" in message
+    assert "out of varestorer.pth" in message
+    assert "diffusion_models" not in message
+
+
 def test_the_adapter_is_taken_out_of_a_whole_model_by_both_nodes(released):
     """Load VARestorer Adapter reads it there; Convert Model writes it to models/loras."""
     path = released.model_file(TRANSFORMER_FOLDER, "varestorer.pth")

@@ -22,22 +22,23 @@ PROMPT = "09 Guide by a prompt and an adapter"
 GENERATE = "10 Generate, then restore"
 CAPTION = "11 Guide by a captioner"
 
+_TEXT_ENCODER = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 _OF_THE_TEACHER = [
     "infinity_2b_reg.pth",
     "infinity_vae_d32reg.pth",
-    "model-00001-of-00002.safetensors",
+    *_TEXT_ENCODER,
     "varestorer.pth",
 ]
 NEEDED = {
     OFFICIAL: ["general_swinir_v1.ckpt", "infinity_vae_d32reg.pth", "varestorer.pth"],
     UPSCALE: ["RealESRGAN_x4plus.safetensors"],
     CHECKPOINT: ["v1-5-pruned-emaonly-fp16.safetensors"],
-    PROMPT: _OF_THE_TEACHER,
+    PROMPT: ["general_swinir_v1.ckpt", *_OF_THE_TEACHER],
     GENERATE: _OF_THE_TEACHER,
     CAPTION: [
         "general_swinir_v1.ckpt",
         "infinity_vae_d32reg.pth",
-        "model-00001-of-00002.safetensors",
+        *_TEXT_ENCODER,
         "varestorer.pth",
     ],
 }

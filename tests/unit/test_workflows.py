@@ -150,6 +150,24 @@ def test_a_note_says_what_the_official_files_are_and_where_they_go(workflow):
     assert "`" not in text
 
 
+def test_every_file_that_a_note_calls_needed_has_its_loader(workflow):
+    (note,) = (n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "MarkdownNote")
+    needed = note.partition("**Needs these files:**\n\n")[2].partition("\n\n")[0]
+    chosen = {str(value) for n in workflow["nodes"] for value in n.get("widgets_values") or []}
+    for name in re.findall(r"\*\*(\S+\.\w+)\*\*", needed):
+        assert name in chosen
+
+
+def test_a_split_model_is_listed_with_all_parts(workflow):
+    """ComfyUI 0.8 offers to download the chosen part, and what the workflow itself lists."""
+    chosen = {str(value) for n in workflow["nodes"] for value in n.get("widgets_values") or []}
+    if "model-00001-of-00002.safetensors" in chosen:
+        (second,) = workflow["models"]
+        assert second["name"] == "model-00002-of-00002.safetensors"
+        assert second["directory"] == "text_encoders"
+        assert second["url"].endswith(f"google/flan-t5-xl/resolve/main/{second['name']}")
+
+
 def test_names_are_in_words_and_the_beginners_is_first():
     """ComfyUI lists templates of packs by file name alone."""
     names = [path.stem for path in WORKFLOWS]

@@ -1,5 +1,6 @@
 // Sentences of a node that did its work and has something to say: a line on the node until it runs again. A notice,
-// such as that a mask was empty, is shown as a message, too; a remark is not.
+// such as that a mask was empty, is shown as a message, too; a remark is not. What a native node cannot return comes as
+// an event and is shown as a message.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
@@ -12,6 +13,10 @@ const STYLE = "font:12px sans-serif; padding:4px; text-align:center; white-space
 const COLOURS = { [NOTICE]: "#ffb347", [REMARK]: "#aaa" }
 const HEIGHT = 36
 const SHOWN_MS = 15_000
+
+function warn(summary, detail) {
+  app.extensionManager.toast.add({ severity: "warn", summary, detail, life: SHOWN_MS })
+}
 
 function addLine(node) {
   const element = Object.assign(document.createElement("div"), { role: "status" })
@@ -30,9 +35,7 @@ function write(node, element, output) {
   element.style.color = COLOURS[kind]
   const height = node.computeSize()[1]
   if (grows && node.size[1] < height) node.setSize([node.size[0], height])
-  for (const detail of kind === NOTICE ? sentences : []) {
-    app.extensionManager.toast.add({ severity: "warn", summary: node.title, detail, life: SHOWN_MS })
-  }
+  for (const detail of kind === NOTICE ? sentences : []) warn(node.title, detail)
   app.graph.setDirtyCanvas(true, true)
 }
 
@@ -41,6 +44,7 @@ const lines = new WeakMap()
 app.registerExtension({
   name: "VARestorer.Notices",
   setup() {
+    api.addEventListener("varestorer.notice", ({ detail }) => warn("VARestorer", detail.text))
     // A node that runs without a notice sends nothing, so its line goes when it begins. From the cache it stays.
     api.addEventListener("executing", ({ detail }) => {
       const node = app.graph.getNodeById(detail)
