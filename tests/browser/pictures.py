@@ -14,13 +14,12 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from drawing import SIDE, caption, close_up, cut_into_tiles, halves, quote, side_by_side, square
+from PIL import Image, ImageDraw, ImageOps
 
 PACK = Path(__file__).parents[2]
 IMAGES = PACK / "docs" / "images"
 SOURCE = PACK / "varestorer_core" / "assets" / "demo_lq.png"
-SIDE = 512
-BACKGROUND = (34, 34, 34)
 
 # The original takes the place of the degraded picture, and the result that of the original's.
 COMPARE_WITH_ORIGINAL = """() => {
@@ -65,40 +64,6 @@ SHOWN_AS_GRAPH = {FILES.OFFICIAL, FILES.CHECKPOINT, FILES.GENERATE}
 """Workflows whose pictures the small files cannot draw, or would draw as no model of that name does."""
 
 
-def square(picture: Image.Image) -> Image.Image:
-    """Fit a picture into the square of a thumbnail."""
-    return ImageOps.pad(picture.convert("RGB"), (SIDE, SIDE), Image.BICUBIC, BACKGROUND)
-
-
-def halves(before: Image.Image, after: Image.Image) -> Image.Image:
-    """Show the left half of one picture and the right half of another."""
-    both = square(before)
-    both.paste(square(after).crop((SIDE // 2, 0, SIDE, SIDE)), (SIDE // 2, 0))
-    ImageDraw.Draw(both).line([(SIDE // 2, 0), (SIDE // 2, SIDE)], "white", 2)
-    return both
-
-
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Return a row of pictures of one size."""
-    row = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
-    for number, picture in enumerate(pictures):
-        row.paste(picture, (number * picture.width, 0))
-    return row
-
-
-def caption(picture: Image.Image, text: str) -> Image.Image:
-    """Write a line or more over the lower edge: ComfyUI puts a badge in the upper left corner."""
-    lines, font = [""], ImageFont.load_default(22)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if font.getlength(longer) < SIDE - 32 else [*lines, word]
-    draw = ImageDraw.Draw(picture)
-    top = SIDE - 28 * len(lines) - 20
-    draw.rectangle([0, top, SIDE, SIDE], BACKGROUND)
-    draw.multiline_text((16, top + 8), "\n".join(lines), "white", font, spacing=6)
-    return picture
-
-
 def widget(prompt: dict, class_type: str, name: str):
     """Return a value of the last node of a type."""
     return [n["inputs"][name] for n in prompt.values() if n["class_type"] == class_type][-1]
@@ -120,8 +85,7 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
     if name == FILES.MANY:
         return square(side_by_side(saved))
     if name == FILES.CAPTION:
-        drawn = square(side_by_side([source.convert("RGB").resize(result.size), result]))
-        return caption(drawn, f'"{widget(prompt, "PrimitiveStringMultiline", "value")}"')
+        return quote(source, widget(prompt, "PrimitiveStringMultiline", "value"))
     if name == FILES.BIG:
         drawn = square(result)
         inset = source.convert("RGB").resize([SIDE * s // result.width for s in source.size])
@@ -135,14 +99,14 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
         drawn = square(result)
         ImageDraw.Draw(drawn).rectangle(box, outline="white", width=2)
         return drawn
-    titles = {
-        FILES.UPSCALE: "restored, then upscaled x4",
-        FILES.STEPS: "encode, restore, decode",
-    }
-    if name in titles:
-        return caption(drawn_or_halves(name, source, result), titles[name])
+    if name == FILES.UPSCALE:
+        return caption(drawn_or_halves(name, source, result), "restored, then upscaled x4")
+    if name == FILES.STEPS:
+        return caption(cut_into_tiles(source, result), "encode, restore, decode")
     if name == FILES.PROMPT:
-        return caption(halves(source, result), f'"{widget(prompt, "CLIPTextEncode", "text")}"')
+        face = (0.27, 0.02, 0.67, 0.42)
+        drawn = halves(close_up(source, face), close_up(result, face))
+        return caption(drawn, f'"{widget(prompt, "CLIPTextEncode", "text")}"')
     return halves(source, result)
 
 
@@ -249,6 +213,8 @@ def show_first_session(host, renderer: str) -> None:
         dialog = canvas.page.get_by_role("dialog")
         dialog.get_by_text(TESTS.comfy_host.PACK_FOLDER, exact=True).first.click()
         dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").wait_for()
+        cards = "[...document.querySelectorAll('[data-testid^=template-workflow-] img')]"
+        canvas.page.wait_for_function(f"{cards}.length > 5 && {cards}.every(i => i.naturalWidth)")
         record(1, "templates")
         dialog.get_by_test_id(f"template-workflow-{FILES.BEGINNERS}").click()
         canvas.page.wait_for_function("app.graph.nodes.length > 0")
@@ -257,7 +223,7 @@ def show_first_session(host, renderer: str) -> None:
         box = canvas.page.locator(TESTS.comfy_canvas.COMPARISON).bounding_box()
         canvas.page.mouse.move(box["x"] + 0.65 * box["width"], box["y"] + box["height"] / 2)
         record(2, "compare")
-        canvas.load(FILES.OFFICIAL, fit=False)
+        canvas.open_template(FILES.OFFICIAL)
         canvas.page.get_by_test_id("error-overlay-see-errors").click()
         canvas.page.get_by_role("button", name="Download").first.wait_for()
         record(3, "download")
