@@ -157,7 +157,7 @@ def test_a_bucket_is_degraded_on_a_real_ray(store, tmp_path, capsys):
     cluster += ["--manifest", str(tmp_path / "m.jsonl")]
     assert main([*command, *cluster]) == 1
     said = capsys.readouterr()
-    assert "6 degraded, 1 failed by 1 actors" in said.out
+    assert "6 degraded, 1 failed by 1 actor" in said.out
     assert "s3://photos/in/bad.png" in said.err
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert {r["result"] for r in records if not r["error"]} == {

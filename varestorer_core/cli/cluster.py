@@ -12,19 +12,25 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ..errors import VARestorerError
 from . import UsageError
 from .batch import Batch, Steps, Task, Worker, failure_kept
+from .cluster_resources import Cluster, Share, actor_count
 from .jobs import Job
 from .manifest import Record, file_hash
 from .progress import run_bar
 from .remote import Staging
 
+_STDERR = 2
+"""File descriptor."""
 _MOST_IN_A_GROUP = 64
 _GROUPS_FOR_EACH = 16
 """Minimum number of groups per actor, so that all of them end at about the same time."""
@@ -102,7 +108,7 @@ def _is_kept(task: Task, known: dict[str, str], staging: Staging) -> bool:
 
 
 def run_on_cluster(
-    cluster: Any,
+    cluster: Cluster,
     workers: int | None,
     given: ActorSettings,
     jobs: Sequence[Job],
@@ -112,18 +118,17 @@ def run_on_cluster(
 
     Args:
         cluster: the result of `connected`.
-        workers: number of actors; None means one for each GPU of the cluster, or for each CPU if there are none.
+        workers: number of actors; None means as many as the cluster has room for.
 
     Raises:
+        UsageError: if a cluster that cannot grow has no room for them.
         VARestorerError: if the actors cannot run.
     """
-    ray = cluster
+    ray = cluster.ray
     data = import_module("ray.data")
     try:
-        resources = ray.cluster_resources()
-        on_gpu = given.device != "cpu"
-        count = workers or max(1, int(resources.get("GPU" if on_gpu else "CPU", 1)))
-        share = {"num_gpus": 1} if on_gpu else {"num_cpus": given.threads}
+        share = Share("CPU", given.threads) if given.device == "cpu" else Share("GPU", 1)
+        count = actor_count(cluster, workers, share)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -135,7 +140,7 @@ def run_on_cluster(
             batch_size=None,
             fn_constructor_args=(given, batch.settings, batch.numbered),
             compute=data.ActorPoolStrategy(size=count),
-            **share,
+            **share.options(),
         )
         with run_bar(len(jobs)) as bar:
             for row in results.iter_rows():
@@ -151,13 +156,6 @@ def run_on_cluster(
     finally:
         ray.shutdown()
     return count
-
-
-def cluster_device(ray: Any, wanted: str) -> str:
-    """Return the kind of device of the actors: that of --device, where auto is a GPU if the cluster has any."""
-    if wanted == "auto":
-        return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
-    return wanted.split(":")[0]
 
 
 def _row(job: Job, number: int, batch: Batch) -> dict[str, Any]:
@@ -200,6 +198,8 @@ def check_ray() -> None:
         UsageError: if it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's C++ code prints errors about each actor that ends, past the options of `ray.init`.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import_module("ray")
@@ -210,8 +210,26 @@ def check_ray() -> None:
         ) from error
 
 
-def connected(address: str) -> Any:
-    """Return Ray, connected.
+@contextmanager
+def _without_native_output() -> Iterator[None]:
+    """Drop what C++ code prints on stderr: Ray reports its log level there when it connects."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(_STDERR)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(saved, _STDERR)
+        os.close(saved)
+
+
+def connected(address: str) -> Cluster:
+    """Connect to a cluster.
 
     Args:
         address: a Ray address, or "auto" for the running cluster or, if there is none, a new one on this machine.
@@ -226,14 +244,16 @@ def connected(address: str) -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if address != "auto":
-            ray.init(address=address, **quiet)
-            return ray
-        try:
-            ray.init(address="auto", **quiet)
-        except ConnectionError:
-            ray.init(address="local", include_dashboard=False, **quiet)
+        with _without_native_output():
+            if address != "auto":
+                ray.init(address=address, **quiet)
+                return Cluster(ray, own=address == "local")
+            try:
+                ray.init(address="auto", **quiet)
+                return Cluster(ray, own=False)
+            except ConnectionError:
+                ray.init(address="local", include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"--cluster {address}: no Ray cluster answers there ({first}).") from error
-    return ray
+    return Cluster(ray, own=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import __version__
+from ..wording import counted
 from .batch import Batch, Task, Worker
 from .effects import check_cluster_options
 from .jobs import check_format, check_writable, plan_jobs
@@ -108,10 +109,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         from .cluster import ActorSettings, connected, run_on_cluster
 
-        ray = connected(args.cluster)
+        cluster = connected(args.cluster)
         given = ActorSettings(steps, steps.worker, "cpu", args.threads or 1)
-        actors = run_on_cluster(ray, args.workers, given, jobs, batch)
-        batch.summary(skipped, f" by {actors} actors", actors=actors)
+        actors = run_on_cluster(cluster, args.workers, given, jobs, batch)
+        batch.summary(skipped, f" by {counted(actors, 'actor')}", actors=actors)
     return 1 if batch.failed or skipped.pictures else 0
 
 

@@ -40,6 +40,18 @@ def check_device_options(args: argparse.Namespace) -> None:
         raise UsageError(f"--devices replaces --device {args.device}. Leave one of them out.")
 
 
+def check_threads(threads: int | None, device: str) -> None:
+    """Raise an error for --threads if the actors have GPUs.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    if threads is not None and device != "cpu":
+        raise UsageError(
+            "--threads has an effect only on actors without a GPU. Leave it out, or add --device cpu."
+        )
+
+
 def check_quality(quality: int | None, target: Path) -> None:
     """Raise an error for --quality if the format of the results has none.
 

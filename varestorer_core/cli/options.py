@@ -59,7 +59,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=integer(1, None),
         metavar="N",
-        help="number of actors (default: one for each GPU, or for each CPU if there are none)",
+        help="number of actors (default: one for each GPU, or for each --threads CPUs if there are none)",
     )
     group.add_argument(
         "--threads",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..assets import bundled_vae
+from ..wording import counted
 from . import UsageError
 from .batch import Batch, Worker
 from .captioning import add_caption_options, planned_captions
-from .effects import check_cluster_options, check_device_options, check_quality
+from .effects import check_cluster_options, check_device_options, check_quality, check_threads
 from .jobs import Job, check_format, check_writable, plan_jobs
 from .manifest import file_mark, run_manifest
 from .models import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..restorer import Restorer
     from ..settings import RestoreSettings
+    from .cluster_resources import Cluster
 
 _NAMES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 _MODEL_FILES = ("model", "vae", "text_encoder", "cleaner")
@@ -77,17 +79,19 @@ def run(args: argparse.Namespace) -> int:
     check_format(args.format, jobs[0].target)
     check_quality(args.quality, jobs[0].target)
     captions = planned_captions(args, jobs)
-    ray, devices, found, kind, dtype = None, [], None, "", ""
+    cluster, devices, found, kind, dtype = None, [], None, "", ""
     if args.cluster is None:
         devices, found = devices_and_dtype(args)
         kind, dtype = devices[0].type, _NAMES[str(found)]
     check_writable(jobs[0].target.parent)
     manifest = run_manifest(args, jobs[0].target)
     if args.cluster is not None:
-        from .cluster import cluster_device, connected
+        from .cluster import connected
+        from .cluster_resources import cluster_device
 
-        ray = connected(args.cluster)
-        kind, dtype = cluster_device(ray, args.device), args.dtype
+        cluster = connected(args.cluster)
+        kind, dtype = cluster_device(cluster, args.device), args.dtype
+        check_threads(args.threads, kind)
         dtype = "fp32" if (kind, dtype) == ("cpu", "auto") else dtype
     settings = settings_from(args, recommended_settings(files))
     batch = Batch(
@@ -101,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
     )
     say_if_bundled(files)
     steps = Restoring(settings, args.strip, args.neutral, args.quality, captions)
-    if ray is not None:
-        actors = _on_cluster(ray, args, files, steps, jobs, batch)
+    if cluster is not None:
+        actors = _on_cluster(cluster, args, files, steps, jobs, batch)
         seconds = time.perf_counter() - started
-        end = f" in {seconds:.1f} s by {actors} actors"
+        end = f" in {seconds:.1f} s by {counted(actors, 'actor')}"
         batch.summary(skipped, end, seconds=round(seconds, 1), actors=actors)
         return 1 if batch.failed or skipped.pictures else 0
     assert found is not None
@@ -137,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_cluster(
-    ray: Any,
+    cluster: Cluster,
     args: argparse.Namespace,
     files: ModelFiles,
     steps: Restoring,
@@ -150,7 +154,7 @@ def _on_cluster(
     device, dtype = batch.settings["device"], batch.settings["dtype"]
     make = partial(_actor_worker, files.absolute(), steps, device, dtype, args.compile)
     given = ActorSettings(steps, make, device, args.threads or 1)
-    return run_on_cluster(ray, args.workers, given, jobs, batch)
+    return run_on_cluster(cluster, args.workers, given, jobs, batch)
 
 
 def _actor_worker(
