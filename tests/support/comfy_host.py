@@ -73,6 +73,8 @@ class Host:
     """
 
     Error = HostError
+    run_seconds = RUN_SECONDS
+    """How long a prompt may take."""
 
     def __init__(self, folder: Path, base: Path):
         self.folder, self.base, self.python = folder, base, host_python(folder)
@@ -156,7 +158,7 @@ class Host:
 
     def history(self, prompt_id: str) -> dict:
         """Wait for a prompt to end and return its record."""
-        deadline = time.monotonic() + RUN_SECONDS
+        deadline = time.monotonic() + self.run_seconds
         while time.monotonic() < deadline:
             # A record can appear before its outputs.
             record = self.get(f"/history/{prompt_id}").get(prompt_id)
