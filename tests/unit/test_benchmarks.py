@@ -125,3 +125,17 @@ def test_the_plain_way_computes_the_same_with_layers_as_they_are(load, monkeypat
             theirs = bundled.tokenizer.encode(picture), bundled.tokenizer.decode(codes)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_what_grows_with_the_number_of_pictures(load, monkeypatch, capsys):
+    sizes = ["--folders", "5", "6", "--listed", "3", "--lines", "4"]
+    monkeypatch.setattr("sys.argv", ["large_counts.py", *sizes])
+    load("large_counts").main()
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (manifest,) = report["manifests"]
+    assert manifest["lines"] == 4
+    assert 4 * 500 < manifest["bytes"] < 4 * 1000
+    assert manifest["mb"] > 0
+    assert report["append_ms"] > 0
+    assert set(report["write_ms"]) == {"5", "6"}
+    assert report["listing"]["files"] == 3

@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from . import UsageError
@@ -142,9 +143,10 @@ def _jobs_in_folder(
 ) -> list[Job]:
     taken: dict[Path, set[str]] = {}
     jobs = []
+    real = lru_cache(maxsize=None)(lambda folder: folder.resolve())
     for source, below in sources.items():
         place = folder / below
-        if place.resolve() in (source.resolve().parent, source.parent.resolve()):
+        if real(place) in (source.resolve().parent, real(source.parent)):
             raise UsageError(
                 f"{place} is the folder of {source.name} itself. Specify another folder after -o, "
                 "or the name of a file."
