@@ -1,6 +1,7 @@
 """Actors that a cluster has no room for: an error on a cluster that cannot grow, else a note and waiting."""
 
 import importlib
+import socket
 import subprocess
 import sys
 import threading
@@ -9,7 +10,13 @@ import pytest
 from restore_command import picture
 
 from varestorer_core.cli import UsageError
-from varestorer_core.cli.cluster_resources import Cluster, Share, actor_count, cluster_device
+from varestorer_core.cli.cluster_resources import (
+    Cluster,
+    Share,
+    actor_count,
+    check_address,
+    cluster_device,
+)
 
 
 def has_ray():
@@ -96,6 +103,20 @@ def test_devices_of_the_actors():
     assert cluster_device(Cluster(TWO, own=False), "auto") == "cuda"
     assert cluster_device(Cluster(TWO, own=False), "cpu") == "cpu"
     assert cluster_device(Cluster(FakeRay({"CPU": 2.0}), own=True), "auto") == "cpu"
+
+
+def test_addresses_without_a_cluster():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        check_address(address)
+        check_address(f"ray://{address}")
+    for closed in (address, f"ray://{address}", "127.0.0.1:99999", "host.invalid:6379"):
+        with pytest.raises(UsageError, match="no Ray cluster answers there"):
+            check_address(closed)
+    for wrong in ("banana", "host:", ":6379", "6379"):
+        with pytest.raises(UsageError, match="expected auto, HOST:PORT or ray://HOST:PORT"):
+            check_address(wrong)
+    check_address("auto")
 
 
 @needs_ray

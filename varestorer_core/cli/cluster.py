@@ -23,7 +23,7 @@ from typing import Any
 from ..errors import VARestorerError
 from . import UsageError
 from .batch import Batch, Steps, Task, Worker, failure_kept
-from .cluster_resources import Cluster, Share, actor_count
+from .cluster_resources import Cluster, Share, actor_count, check_address
 from .jobs import Job
 from .manifest import Record, file_hash
 from .progress import run_bar
@@ -238,6 +238,7 @@ def connected(address: str) -> Cluster:
         UsageError: without Ray, or if the cluster cannot be reached.
     """
     check_ray()
+    check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
     ray = import_module("ray")
     # Ray Data uses its own loggers, regardless of the options of `ray.init`.
     for name in ("ray", "ray.data"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from ..wording import counted
 from . import UsageError
 
+_ANSWER = 20.0
+"""Seconds until the machine of an address must answer."""
 _QUESTIONS, _PAUSE = 4, 0.5
 """Number of times, and seconds between them, to ask what is free: Ray's answer is some time old."""
 
@@ -35,6 +38,26 @@ class Share:
     def options(self) -> dict[str, int]:
         """Return the options of `map_batches`."""
         return {f"num_{self.resource.lower()}s": self.amount}
+
+
+def check_address(address: str) -> None:
+    """Check that something answers at the address of a cluster; Ray would try again for minutes.
+
+    Raises:
+        UsageError: if not, or if the text is not an address.
+    """
+    if address in ("auto", "local"):
+        return
+    place = address.removeprefix("ray://")
+    if "://" in place:
+        return  # of another service, for Ray to judge
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--cluster {address}: expected auto, HOST:PORT or ray://HOST:PORT.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UsageError(f"--cluster {address}: no Ray cluster answers there ({error}).") from error
 
 
 def cluster_device(cluster: Cluster, wanted: str) -> str:
