@@ -19,6 +19,9 @@ def make(folder, *names):
         ("0801", "0801"),
         ("0801_x4_out", "0801"),
         ("0801x4_out", None),
+        ("0801x4", "0801"),
+        ("0801x4d", "0801"),
+        ("0801x4q", None),
         ("0801-ours", "0801"),
         ("0801.ours", "0801"),
         ("0801_b", "0801_b"),
@@ -62,3 +65,25 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
         pair_folders(make(tmp_path / "twice", "a.png", "a_HR.png"), {"n": tmp_path / "n"})
     with pytest.raises(ImageError, match="low-quality pictures by its name"):
         pair_folders(make(tmp_path / "test_LR", "a.png"), {"n": tmp_path / "n"})
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("DIV2K_valid_LR_bicubic", True),
+        ("DIV2K_valid_LR_bicubic/X4", True),
+        ("test-LQx4", True),
+        ("LR", True),
+        ("DIV2K_valid_HR", False),
+        ("HR_of_LR", False),
+        ("LRS", False),
+    ],
+)
+def test_folders_of_low_quality_pictures_are_no_references(tmp_path, name, refused):
+    reference = make(tmp_path / name, "0801.png")
+    methods = {"ours": make(tmp_path / "ours", "0801.png")}
+    if refused:
+        with pytest.raises(ImageError, match="low-quality pictures by its name"):
+            pair_folders(reference, methods)
+    else:
+        assert pair_folders(reference, methods).common == ["0801"]

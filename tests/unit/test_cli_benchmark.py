@@ -180,12 +180,71 @@ def test_measures_of_pyiqa_are_empty_columns_or_real(folders, capsys, monkeypatc
         (["--measures", "psnr"], "--measures must be of psnr_y"),
         (["--against", "nobody"], "--against must be one of bad, good"),
         (["--paper", "Kodak"], "The paper has tables of DIV2K-Val"),
+        (["--measures", "psnr_y", "--device", "cpu"], "--device has an effect only on metrics of"),
+        (["--measures", "psnr_y", "--download"], "--download has an effect only on metrics of"),
+        (["--measures", "psnr_y", "--weights", "/"], "--weights has an effect only on metrics of"),
+        (["--measures", "lpips", "--device", "rubbish"], "rubbish"),
+        (["--measures", "lpips", "--weights", "absent"], "--weights absent: no such folder"),
     ],
 )
 def test_wrong_usage(folders, capsys, more, words):
     assert run(folders, *more) == 2
     assert words in capsys.readouterr().err
     assert not (folders / "out").exists()
+
+
+def test_options_of_pyiqa_are_refused_without_it(folders, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert run(folders, "--download") == 2
+    assert "and pyiqa is not installed" in capsys.readouterr().err
+
+
+def test_equal_pictures_are_infinitely_good_and_a_continued_run_says_the_same(folders, capsys):
+    import shutil
+
+    shutil.rmtree(folders / "good")
+    shutil.copytree(folders / "HQ", folders / "good")
+    assert run(folders, "--measures", "psnr_y,ssim_y,psnr_low") == 0
+
+    def strict(text):
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    document = strict(capsys.readouterr().out.splitlines()[-1])
+    means = {line["method"]: line["mean"] for line in document["methods"]}
+    assert means["good"]["psnr_y"] == "inf"
+    (line,) = [d for d in document["differences"] if d["method"] == "good - bad"]
+    assert (line["mean"]["psnr_y"], line["standard_error"].get("psnr_y")) == ("inf", None)
+    out = folders / "out"
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    report = strict(first["benchmark.json"])
+    assert report["pictures"]["one"]["good"]["psnr_y"] == "inf"
+    assert b"good,one,one.png,inf,1.0" in first["per_image.csv"]
+    assert "| good | **inf** |" in first["table.md"].decode()
+    assert r"good & \textbf{$\infty$}" in first["table.tex"].decode()
+    assert '<td class="best">inf</td>' in first["index.html"].decode()
+    assert run(folders, "--measures", "psnr_y,ssim_y,psnr_low") == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+
+
+def test_the_input_competes_with_no_result(folders):
+    import shutil
+
+    shutil.rmtree(folders / "LQ")
+    shutil.copytree(folders / "HQ", folders / "LQ")
+    assert run(folders, "--measures", "psnr_y") == 0
+    lines = (folders / "out" / "table.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("| LQ")]
+    assert "*" not in line
+    assert any(line.startswith("| good | **") for line in lines)
+
+
+def test_pictures_too_wide_for_webp_are_reduced_in_the_page(tmp_path):
+    for name in ("HQ", "wide"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16500, 24), (9, 120, 60)).save(tmp_path / name / "a.png")
+    paths = ["--reference", str(tmp_path / "HQ"), "-o", str(tmp_path / "out")]
+    assert main(["benchmark", str(tmp_path / "wide"), *paths, "--measures", "psnr_y"]) == 0
+    assert (tmp_path / "out" / "index.html").read_text().count("data:image/webp;base64,") == 2
 
 
 def test_methods_need_names_of_their_own(folders, capsys):

@@ -83,3 +83,18 @@ def test_adapters_are_what_trains():
         none = count_parameters(INFINITY_VAE_D32, VARESTORER_2B, rank=0)
     assert none.adapters == 0
     assert counted.total - none.total == counted.adapters > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--cleaner", "x", "--count-only"], "--cleaner has no effect: one tile"),
+        (["--tile-batch", "2"], "--tile-batch has no effect: one tile"),
+        (["--official", "--device", "cuda", "--repeats", "7"], "no effect with --official"),
+        (["--count-only", "--repeats", "9"], "--repeats has no effect with --count-only"),
+        (["--count-only", "--dtype", "fp32"], "--dtype has no effect with --count-only"),
+    ],
+)
+def test_options_without_effect_are_refused(capsys, options, words):
+    assert main(["profile", *options]) == 2
+    assert words in capsys.readouterr().err

@@ -58,7 +58,7 @@ PYIQA = (
     Measure("clipiqa", "CLIPIQA", HIGHER, 4),
     Measure("liqe", "LIQE", HIGHER, 3),
     Measure("qalign", "QALIGN", HIGHER, 3),
-    Measure("fid", "FID", LOWER, 1, of_set=True),
+    Measure("fid", "FID", LOWER, 2, of_set=True),
 )
 """Metrics of pyiqa, whose weights are not part of this package."""
 MEASURES = {measure.name: measure for measure in (*_BUILT_IN, *PYIQA)}

@@ -22,6 +22,8 @@ from .statistics import Summary
 from .tables import ranks
 
 _QUALITY = 95
+_LONGEST_SIDE = 16383
+"""Of a WebP file."""
 _ARROWS = {HIGHER: "↑", LOWER: "↓"}
 
 
@@ -99,20 +101,23 @@ def _shown(values: Mapping[str, float | None] | None, names: Sequence[str]) -> s
 
 
 def _size(files: Mapping[str, Path]) -> tuple[int, int]:
-    """Return the (width, height) of the largest picture."""
+    """Return the (width, height) of the largest picture, reduced if WebP cannot hold it."""
     sizes = []
     for file in files.values():
         with Image.open(file) as image:
             sizes.append(image.size)
-    return max(sizes)
+    width, height = max(sizes)
+    scale = min(1.0, _LONGEST_SIDE / max(width, height))
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def _url(file: Path, size: tuple[int, int]) -> str:
-    """Return a picture as a data URL; a smaller one with enlarged pixels."""
+    """Return a picture as a data URL; a smaller one with enlarged pixels, a larger one reduced."""
     pixels = to_uint8(read_picture(file).rgb)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if image.size != size:
-        image = image.resize(size, Image.Resampling.NEAREST)
+        smaller = image.width <= size[0] and image.height <= size[1]
+        image = image.resize(size, Image.Resampling.NEAREST if smaller else Image.Resampling.BOX)
     content = io.BytesIO()
     image.save(content, "WEBP", quality=_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")

@@ -2,8 +2,8 @@
 
 A reference's key is its name without extension and high-quality suffix (`Canon_001` for `Canon_001_HR.png`). A file
 belongs to a reference if its name, without extension and low-quality suffix, is the key, or begins with it followed by
-one of `_ - . space` (`0801_x4_out` belongs to `0801`, `0801x4_out` does not). If several keys match, the longest one is
-used.
+one of `_ - . space` (`0801_x4_out` belongs to `0801`, `0801x4_out` does not). The names of DIV2K are an exception:
+`0801x4` and `0801x4d` belong to `0801`. If several keys match, the longest one is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from ..pictures import READABLE
 
 _HIGH = re.compile(r"[_\-. ](?:HR|HQ|GT|original)$", re.IGNORECASE)
 _LOW = re.compile(r"[_\-. ](?:LR|LQ)(?:x?\d+)?$", re.IGNORECASE)
-_LOW_FOLDER = re.compile(r"(?:.*[_\-. ])?(?:LR|LQ)(?:x?\d+)?", re.IGNORECASE)
+_LOW_FOLDER = re.compile(r"(?:^|[_\-. ])(?:LR|LQ)(?:x?\d+)?(?=$|[_\-. ])", re.IGNORECASE)
+_HIGH_FOLDER = re.compile(r"(?:^|[_\-. ])(?:HR|HQ|GT|original)(?=$|[_\-. ])", re.IGNORECASE)
+_SCALE_FOLDER = re.compile(r"x\d+", re.IGNORECASE)
+_SCALE = re.compile(r"(?<=.)x\d{1,2}[dmw]?$", re.IGNORECASE)  # of DIV2K: difficult, mild, wild
 _SEPARATORS = "_-. "
 
 
@@ -72,8 +75,9 @@ def pair_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None =
 def key_of(stem: str, keys: Sequence[str] | Mapping[str, object]) -> str | None:
     """Return the key of the reference that a file name without extension belongs to; None if there is none."""
     name = _LOW.sub("", stem)
-    if name in keys:
-        return name
+    for exact in (name, _SCALE.sub("", name)):
+        if exact in keys:
+            return exact
     fitting = [key for key in keys if name.startswith(key) and name[len(key)] in _SEPARATORS]
     return max(fitting, key=len, default=None)
 
@@ -115,7 +119,10 @@ def _check_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None
             raise ImageError(
                 f"{folder} is used as {earlier} and as {role}. Specify another folder for one of them."
             )
-    if _LOW_FOLDER.fullmatch(reference.resolve().name):
+    place = reference.resolve()
+    # DIV2K_valid_LR_bicubic/X4
+    name = place.parent.name if _SCALE_FOLDER.fullmatch(place.name) else place.name
+    if _LOW_FOLDER.search(name) and not _HIGH_FOLDER.search(name):
         raise ImageError(
             f"{reference} is a folder of low-quality pictures by its name. Use the folder of the originals as "
             "--reference, and this one as --lq."

@@ -35,19 +35,24 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
+def _has(summary: Summary, name: str) -> bool:
+    """Return whether a value can be plotted; the PSNR of pictures that equal their references cannot."""
+    return math.isfinite(summary.mean.get(name, math.nan))
+
+
 def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> None:
     """Write a bar plot of the means of every metric, with standard errors.
 
     Raises:
         PlotsUnavailableError: without matplotlib, as in the other plots.
     """
-    names = [name for name in names if any(name in s.mean for s in summaries)]
+    names = [name for name in names if any(_has(s, name) for s in summaries)]
     columns = min(3, max(1, len(names)))
     rows = max(1, math.ceil(len(names) / columns))
     figure = _figure(4.2 * columns, rows * (0.9 + 0.32 * len(summaries)))
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, name in zip(axes, names, strict=False):
-        own = [s for s in summaries if name in s.mean]
+        own = [s for s in summaries if _has(s, name)]
         means = [s.mean[name] for s in own]
         axis.barh(
             [s.method for s in own],
@@ -71,7 +76,7 @@ def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str)
     """Write a scatter plot of the methods by two metrics, such as distortion and naturalness."""
     figure = _figure(6.0, 4.5)
     axis = figure.subplots()
-    for index, summary in enumerate(s for s in summaries if across in s.mean and up in s.mean):
+    for index, summary in enumerate(s for s in summaries if _has(s, across) and _has(s, up)):
         axis.errorbar(
             summary.mean[across],
             summary.mean[up],

@@ -24,7 +24,10 @@ from ..resize import enlarge_bicubic
 from .frequency import radial_spectrum
 from .measures import BUILT_IN, built_in
 from .pairing import Pairing
+from .statistics import json_values
 
+_FORMAT = 2
+"""Increased when the lines of the journal change. Before 2, infinite values were null."""
 Iqa = Callable[[str, Tensor, Tensor], float]
 """Maps (metric, picture, reference) to the value."""
 
@@ -138,7 +141,7 @@ def _measured(
 
 def _identity(reference: str, result: str, scorer: Scorer, method: str) -> str:
     enlarged = "LQ" if method == "LQ" else ""
-    what = [reference, result, scorer.crop, sorted(scorer.names), __version__, enlarged]
+    what = [reference, result, scorer.crop, sorted(scorer.names), __version__, enlarged, _FORMAT]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
@@ -152,7 +155,8 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(line, dict) and {"identity", "values", "spectrum"} <= line.keys():
-            yield line
+            values = {n: float(v) if v == "inf" else v for n, v in line["values"].items()}
+            yield {**line, "values": values}
 
 
 def _append(journal: Path, line: dict[str, Any]) -> None:
@@ -160,13 +164,5 @@ def _append(journal: Path, line: dict[str, Any]) -> None:
         # An incomplete line before it must not absorb this one.
         if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
             file.write(b"\n")
-        file.write(json.dumps(_finite(line)).encode() + b"\n")
-
-
-def _finite(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the line with None instead of values that JSON cannot hold: the PSNR of equal pictures."""
-    values = {
-        name: None if value is None or abs(value) == float("inf") else value
-        for name, value in line["values"].items()
-    }
-    return {**line, "values": values}
+        written = {**line, "values": json_values(line["values"])}
+        file.write(json.dumps(written, allow_nan=False).encode() + b"\n")

@@ -28,16 +28,17 @@ class Summary:
 def summarise(method: str, rows: Sequence[Values], names: Sequence[str]) -> Summary:
     """Return the means of a method over its pictures.
 
-    A metric needs a finite value for every picture: means over different pictures cannot be compared.
+    A metric needs a value for every picture: means over different pictures cannot be compared. The PSNR of a picture
+    that equals its reference is infinite, and so is a mean with such a picture, which has no standard error.
     """
     mean, error = {}, {}
     for name in names:
-        values = [row.get(name) for row in rows]
-        finite = [v for v in values if v is not None and math.isfinite(v)]
-        if finite and len(finite) == len(values):
-            mean[name] = fmean(finite)
-            if len(finite) > 1:
-                error[name] = standard_error(finite)
+        values = [v for row in rows if (v := row.get(name)) is not None]
+        if not values or len(values) < len(rows) or {math.inf, -math.inf} <= set(values):
+            continue
+        mean[name] = fmean(values)
+        if len(values) > 1 and math.isfinite(mean[name]):
+            error[name] = standard_error(values)
     return Summary(method, mean, error, len(rows))
 
 
@@ -58,4 +59,14 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+    if one is None or other is None:
+        return None
+    return 0.0 if one == other else one - other  # infinity minus infinity is NaN
+
+
+def json_values(values: Values) -> dict[str, float | str | None]:
+    """Return values as JSON can hold them: "inf" and "-inf" for infinite ones, which `float` reads."""
+    return {
+        name: value if value is None or math.isfinite(value) else repr(value)
+        for name, value in values.items()
+    }

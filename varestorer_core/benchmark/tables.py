@@ -9,7 +9,7 @@ from typing import Any
 
 from .measures import HIGHER, LOWER, MEASURES, Measure
 from .scoring import Row
-from .statistics import Summary
+from .statistics import Summary, json_values
 
 _ARROWS = {HIGHER: "↑", LOWER: "↓"}
 _LATEX_ARROWS = {HIGHER: r" $\uparrow$", LOWER: r" $\downarrow$"}
@@ -35,12 +35,12 @@ def per_image_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
 def ranks(summaries: Sequence[Summary], names: Sequence[str]) -> dict[tuple[str, str], int]:
     """Return 1 for the best and 2 for the second of every metric, by (method, metric); equal values share a rank.
 
-    The paper's rows are excluded, because they are of other pictures.
+    The paper's rows are excluded, because they are of other pictures, and so is LQ, which is not a result.
     """
     found = {}
     for name in names:
         measure = MEASURES[name]
-        own = [s for s in summaries if name in s.mean and not s.of_paper]
+        own = [s for s in summaries if name in s.mean and not s.of_paper and s.method != "LQ"]
         rounded = {s.method: round(measure.rank(s.mean[name]), measure.digits) for s in own}
         for place, value in enumerate(sorted(set(rounded.values()))[:2], start=1):
             found |= {(method, name): place for method, other in rounded.items() if other == value}
@@ -90,6 +90,7 @@ def latex_table(summaries: Sequence[Summary], names: Sequence[str]) -> str:
         for name in names:
             value = summary.mean.get(name)
             text = "--" if value is None else f"{value:.{MEASURES[name].digits}f}"
+            text = text.replace("inf", r"$\infty$")
             command = {1: r"\textbf", 2: r"\underline"}.get(places.get((summary.method, name), 0))
             cells.append(f"{command}{{{text}}}" if command else text)
         lines.append(" & ".join([summary.method.translate(_LATEX), *cells]) + r" \\")
@@ -102,7 +103,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "method": summary.method,
         "pictures": summary.count,
         "of_paper": summary.of_paper,
-        "mean": summary.mean,
+        "mean": json_values(summary.mean),
         "standard_error": summary.error,
     }
 

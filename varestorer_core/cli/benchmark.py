@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import VARestorerError
 from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
+from .device import device_and_dtype
 from .jobs import check_writable
 from .options import integer
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 _JOURNAL = "scores.jsonl"
 _EPILOG = """\
 A result belongs to the reference with the same name, alone or followed by _, -, . or a space and a
-suffix: 0801.png and 0801_x4_out.png belong to 0801.png. Suffixes such as _HR or _GT of references
-and _LR4 or _LQ of the others are ignored. Files without a counterpart are listed.
+suffix: 0801.png and 0801_x4_out.png belong to 0801.png, and so does 0801x4.png. Suffixes such as
+_HR or _GT of references and _LR4 or _LQ of the others are ignored. Files without a counterpart are
+listed.
 
   varestorer benchmark --reference HQ --lq LQ bicubic=out/bicubic ours=out/ours -o report
 
@@ -97,7 +99,7 @@ def add_parser(subparsers: Any) -> None:
         "--download", action="store_true", help="let pyiqa download missing weights"
     )
     parser.add_argument(
-        "--device", default="cpu", help="device of pyiqa's networks (default: %(default)s)"
+        "--device", help="device of pyiqa's networks: cpu, cuda, cuda:N or mps (default: cpu)"
     )
     parser.set_defaults(run=run)
 
@@ -111,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     methods = _methods(args.methods)
     _check_against(args, methods)
     names = _names(args.measures)
+    device = _device(args, names)
     paper = _paper(args.paper)
     pairing = pair_folders(args.reference, methods, args.lq)
     check_writable(args.output)
@@ -119,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"varestorer: {shown(sentence, LONGEST_SENTENCE)}", file=sys.stderr)
     if not pairing.common:
         raise VARestorerError("There is no reference that every method has a result for.")
-    iqa = _iqa(args, names)
+    iqa = _iqa(args, names, device)
     missing = {} if iqa is None else iqa.missing
     for name, reason in missing.items():
         print(f"varestorer: {MEASURES[name].title} is left empty: {reason}", file=sys.stderr)
@@ -191,14 +194,34 @@ def _paper(dataset: str | None) -> list[Any]:
         raise UsageError(str(error)) from error
 
 
-def _iqa(args: argparse.Namespace, names: list[str]) -> Iqa | None:
+def _device(args: argparse.Namespace, names: list[str]) -> str:
+    """Return the device of pyiqa's metrics.
+
+    Raises:
+        UsageError: for a device or folder that does not exist, or an option without effect.
+    """
+    from ..benchmark.measures import BUILT_IN
+
+    given = {"--device": args.device, "--weights": args.weights, "--download": args.download}
+    named = [option for option, value in given.items() if value]
+    if named and all(name in BUILT_IN for name in names):
+        reason = "" if args.measures else ", and pyiqa is not installed"
+        raise UsageError(
+            f"{named[0]} has an effect only on metrics of pyiqa, such as --measures lpips{reason}. Leave it out."
+        )
+    if args.weights is not None and not args.weights.is_dir():
+        raise UsageError(f"--weights {args.weights}: no such folder.")
+    return "cpu" if args.device is None else str(device_and_dtype(args.device, "fp32")[0])
+
+
+def _iqa(args: argparse.Namespace, names: list[str], device: str) -> Iqa | None:
     from ..benchmark.iqa import Iqa
     from ..benchmark.measures import BUILT_IN
 
     wanted = [name for name in names if name not in BUILT_IN]
     if not wanted:
         return None
-    iqa = Iqa(weights=args.weights, download=args.download, device=args.device)
+    iqa = Iqa(weights=args.weights, download=args.download, device=device)
     iqa.available(wanted)
     return iqa
 

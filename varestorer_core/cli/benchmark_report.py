@@ -16,6 +16,7 @@ from ..benchmark.iqa import Iqa
 from ..benchmark.page import write_page
 from ..benchmark.plots import PlotsUnavailableError, bar_plot, scatter_plot, spectrum_plot
 from ..benchmark.scoring import Outcome
+from ..benchmark.statistics import json_values
 from ..benchmark.tables import latex_table, markdown_table, per_image_csv, summary_json
 from ..errors import VARestorerError
 from ..pictures import read_picture
@@ -91,7 +92,9 @@ class BenchmarkReport:
             "per_image.csv": per_image_csv(own, self.names),
             "table.md": markdown,
             "table.tex": latex_table(summaries, self.names),
-            "benchmark.json": json.dumps({**self.document(), "pictures": self._values()}, indent=1),
+            "benchmark.json": json.dumps(
+                {**self.document(), "pictures": self._values()}, indent=1, allow_nan=False
+            ),
         }
         written = [self.folder / name for name in texts]
         for path, text in zip(written, texts.values(), strict=True):
@@ -119,7 +122,7 @@ class BenchmarkReport:
 
     def _values(self) -> dict[str, Any]:
         return {
-            key: {method: rows[index].values for method, rows in self.rows.items()}
+            key: {method: json_values(rows[index].values) for method, rows in self.rows.items()}
             for index, key in enumerate(self.keys)
         }
 
@@ -149,7 +152,7 @@ class BenchmarkReport:
         return [fmean(ring) for ring in zip(*spectra, strict=True)]
 
     def _shown(self) -> dict[str, dict[str, Path]]:
-        """Return the pictures of the page: at most `--samples`, evenly selected."""
+        """Return the pictures of the page: at most `--page-pictures`, evenly selected."""
         count = min(self.args.page_pictures, len(self.keys))
         keys = [self.keys[index * len(self.keys) // count] for index in range(count)]
         shown = {}

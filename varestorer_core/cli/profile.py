@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..evaluate.cost import Cost, Parameters
 
 _OFFICIAL = "official"
+_REPEATS = 3
+_NOT_PROFILED = ("cleaner", "text_encoder", "prompt", "tile_batch")
+_TIMED = ("device", "dtype", "repeats", "verify")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,9 +54,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--repeats",
         type=integer(1, 1000),
-        default=3,
         metavar="N",
-        help="timed runs of every stage; the median is reported (default: %(default)s)",
+        help=f"timed runs of every stage; the median is reported (default: {_REPEATS})",
     )
     add_model_options(parser)
     add_device_options(parser)
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from ..config import INFINITY_VAE_D32, VARESTORER_2B
     from ..evaluate.cost import count_flops, count_parameters, measure
 
+    _check_effects(args)
     memory: int | None = None
     if args.official:
         if args.model or args.vae or args.adapter:
@@ -80,13 +83,34 @@ def run(args: argparse.Namespace) -> int:
         costs = count_flops(tokenizer, transformer, schedule, steps=args.multi_step)
     else:
         costs, memory = measure(
-            _loaded(args, schedule), steps=args.multi_step, repeats=args.repeats
+            _loaded(args, schedule), steps=args.multi_step, repeats=args.repeats or _REPEATS
         )
     tile = schedule.pixel_size(tokenizer.patch_size)[0]
     tokens = schedule.num_tokens if args.multi_step else schedule.num_tokens_long
     _print(name, parameters, costs, memory, tile, tokens)
     print(json.dumps(_document(args, name, parameters, costs, memory, tile, tokens)))
     return 0
+
+
+def _check_effects(args: argparse.Namespace) -> None:
+    """Raise an error for options without effect."""
+    usual = {"device": "auto", "dtype": "auto", "verify": False}
+    given = [
+        name
+        for name in (*_NOT_PROFILED, *_TIMED)
+        if getattr(args, name) not in (None, usual.get(name))
+    ]
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        if name in _NOT_PROFILED:
+            raise UsageError(
+                f"{option} has no effect: one tile is profiled, with transformer and tokenizer alone. Leave it out."
+            )
+        if args.count_only or args.official:
+            raise UsageError(
+                f"{option} has no effect with {'--official' if args.official else '--count-only'}, which runs nothing. "
+                "Leave it out."
+            )
 
 
 def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, TransformerConfig]:
