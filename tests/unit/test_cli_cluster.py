@@ -3,12 +3,14 @@
 import importlib
 import json
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from varestorer_core.cli.cluster import ending, exit_on_sigterm
 from varestorer_core.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -103,3 +105,61 @@ def test_a_set_is_degraded_as_without_a_cluster_and_continued(tmp_path, monkeypa
     assert main(command) == 0
     assert "1 degraded, 29 already done" in capsys.readouterr().out
     assert continued.results(spread) == wanted
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_damaged_model_is_one_sentence(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "vae.pth").write_text("no model")
+    command = [sys.executable, "-m", "varestorer_core.cli", "restore", str(tmp_path / "a.png")]
+    command += ["-o", str(tmp_path / "b.png"), "--vae", str(tmp_path / "vae.pth")]
+    command += ["--cluster", "auto", "--workers", "1"]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert child.returncode == 1
+    bundled, error = child.stderr.splitlines()
+    assert "bundled tiny model" in bundled
+    assert error.startswith("varestorer: error: vae.pth is neither a safetensors file nor")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_sigterm_ends_a_run_quietly_and_it_is_continued(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    for number in range(400):
+        Image.new("RGB", (8, 8), (number // 2, 90, 30)).save(tmp_path / "in" / f"{number:03d}.png")
+    command = [sys.executable, "-m", "varestorer_core.cli", "degrade", str(tmp_path / "in")]
+    command += ["-o", str(tmp_path / "out"), "--preset", "mild", "--skip-existing"]
+    command += ["--cluster", "auto", "--workers", "1"]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    assert "->" in child.stdout.readline()
+    child.terminate()
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (143, "")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert again.returncode == 0
+    assert " already done by 1 actor" in again.stdout
+    assert len(list((tmp_path / "out").glob("*.png"))) == 400
+
+
+def test_the_error_of_an_actor_is_its_own_sentence():
+    trace = "ray::MapWorker.__init__()\n  File x\nvarestorer_core.errors.CheckpointError: a.pth is no model.\n"
+    assert ending(RuntimeError(trace)) == "a.pth is no model."
+    assert ending(RuntimeError("trace\nThe node died.\n")).startswith(
+        "The cluster ended the run: The node died. Recorded pictures are done"
+    )
+    assert "ended the run: RuntimeError." in ending(RuntimeError())
+
+
+def test_sigterm_ends_the_process_with_its_code():
+    usual = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, exit_on_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is usual

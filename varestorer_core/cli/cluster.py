@@ -12,7 +12,10 @@ import hashlib
 import json
 import logging
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,6 +32,8 @@ from .manifest import Record, file_hash
 from .progress import run_bar
 from .remote import Staging
 
+_OWN_ERROR = re.compile(r"varestorer_core\.[\w.]+Error: ")
+"""Start of the last line of a traceback that ends with one of our errors."""
 _STDERR = 2
 """File descriptor."""
 _MOST_IN_A_GROUP = 64
@@ -107,6 +112,20 @@ def _is_kept(task: Task, known: dict[str, str], staging: Staging) -> bool:
     return found == wanted
 
 
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """End the process with exit code 143 on SIGTERM; Ray's handler prints a stack of C++ code and dumps the core."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if usual is None else usual)
+
+
+@exit_on_sigterm()
 def run_on_cluster(
     cluster: Cluster,
     workers: int | None,
@@ -148,14 +167,19 @@ def run_on_cluster(
                 task = batch.task(jobs[found["number"]], found["number"], bar)
                 _told(batch, task, found)
     except ray.exceptions.RayError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise VARestorerError(
-            f"The cluster ended the run: {lines[-1].strip() if lines else type(error).__name__}. "
-            "Recorded pictures are done; --skip-existing continues."
-        ) from error
+        raise VARestorerError(ending(error)) from error
     finally:
         ray.shutdown()
     return count
+
+
+def ending(error: Exception) -> str:
+    """Return why Ray ended the run: our own sentence, if an actor raised one, such as for a damaged model file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines else type(error).__name__
+    if (own := _OWN_ERROR.match(last)) is not None:
+        return last[own.end() :]
+    return f"The cluster ended the run: {last.rstrip('.')}. Recorded pictures are done; --skip-existing continues."
 
 
 def _row(job: Job, number: int, batch: Batch) -> dict[str, Any]:
@@ -240,9 +264,10 @@ def connected(address: str) -> Cluster:
     check_ray()
     check_address(os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address)
     ray = import_module("ray")
-    # Ray Data uses its own loggers, regardless of the options of `ray.init`.
+    # Ray Data uses its own loggers, regardless of the options of `ray.init`, and prints tracebacks of errors that it
+    # raises as well.
     for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         with _without_native_output():
