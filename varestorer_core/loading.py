@@ -208,6 +208,8 @@ def _apply_adapter(
     if isinstance(trained, TransformerConfig) and not trained.cross_scale:
         # A student that was trained without attention to finer scales also restores without it.
         config = replace(config, cross_scale=False)
+        if strength:
+            _log.warning("%s restores without cross-scale attention, as it was trained", path.name)
     owners = load_adapter(
         tensors, metadata, transformer.state_dict(), config, base_sha256=base, name=path.name
     )

@@ -12,6 +12,7 @@ from .device import device_and_dtype
 from .distill_ablation import add_ablation_options, run_and_print
 from .distill_data import add_data_options, check_folders
 from .distill_export import add_export_options, recommendation
+from .distill_help import StageHelp
 from .distill_progress import Bars, show_log
 from .distill_stages import STAGES, check_options, usual_values
 from .distill_student import (
@@ -60,6 +61,13 @@ def add_parser(subparsers: Any) -> None:
         description="Train a tokenizer, a teacher and a one-step student from procedural or your own pictures.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h",
+        "--help",
+        action=StageHelp,
+        help="show the options, after STAGE only those of the stage",
     )
     parser.add_argument("stage", choices=STAGES, help="stage to run")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
@@ -123,7 +131,12 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="log to OUT/<stage>/tensorboard besides log.csv (needs the package)",
     )
-    parser.add_argument("--seed", type=integer(0, 2**31), default=0)
+    parser.add_argument(
+        "--seed",
+        type=integer(0, 2**31),
+        default=0,
+        help="seed of weights, pictures and degradations",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue where the stage stopped")
     again.add_argument("--overwrite", action="store_true", help="train the stage from scratch")

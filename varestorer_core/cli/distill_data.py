@@ -22,7 +22,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--validation",
         type=Path,
         metavar="DIR",
-        help="validation pictures (default: procedural)",
+        help="validation pictures (default: held out from --data, or procedural ones without it)",
     )
     parser.add_argument(
         "--pictures",

@@ -59,6 +59,11 @@ def usual_values(parser: argparse.ArgumentParser) -> dict[str, Any]:
     return {name: parser.get_default(name) for name in _USED_BY}
 
 
+def stages_of(name: str) -> tuple[str, ...]:
+    """Return the stages that use an option, by the name of its value."""
+    return _USED_BY.get(name, STAGES)
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Raise an error for options that the stage ignores, before any work.
 

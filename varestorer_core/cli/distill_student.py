@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _WEIGHTS = ("kl", "mse", "perceptual_weight", "cross_entropy", "adversarial")
 _FULL_SIZE_RANK = 32
-_FULL_SIZE_BATCH = 1
+FULL_SIZE_BATCH = 1
 _WEIGHT = between(0, 1e6)
 
 
@@ -152,7 +152,7 @@ def student_settings(args: argparse.Namespace, default: StudentSettings) -> Stud
     }
     full_size = args.base is not None
     if full_size:
-        default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=_FULL_SIZE_BATCH)
+        default = replace(default, lora_rank=_FULL_SIZE_RANK, batch=FULL_SIZE_BATCH)
     if full_size and args.train_decoder:
         raise UsageError(
             "--train-decoder trains a run's own decoder; that of --vae stays as it is."
@@ -186,7 +186,7 @@ def degradation(args: argparse.Namespace) -> tuple[str, ...]:
     from ..distill.degrade import parse_mix
 
     usual = "official" if args.base is not None else "x4,mild"
-    return parse_mix(args.degradation or usual)
+    return parse_mix(usual if args.degradation is None else args.degradation)
 
 
 def base_files(args: argparse.Namespace) -> BaseFiles | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ... import json_text
 from ...atomic import write_atomically
 from ...config import to_dict, tokenizer_config, transformer_config
-from ...errors import CheckpointError
+from ...errors import CheckpointError, VARestorerError
 from .settings import RunSettings
 
 
@@ -65,6 +67,19 @@ def with_own_config(settings: RunSettings) -> RunSettings:
         content = json.dumps({**shapes, **record}, indent=2).encode()
         write_atomically(path, content, CheckpointError)
     return settings
+
+
+@contextmanager
+def new_config_removed(settings: RunSettings) -> Iterator[None]:
+    """Remove a config.json that was written within the block if an error ends it, so that a refused run leaves none."""
+    path = settings.out / "config.json"
+    new = settings.processes.first and not path.exists()
+    try:
+        yield
+    except VARestorerError:
+        if new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def on_files(settings: RunSettings) -> bool:

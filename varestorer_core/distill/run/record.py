@@ -103,9 +103,8 @@ def check_start(folder: Path, record: dict[str, Any], settings: RunSettings) -> 
     changed = list(differences(read_record(folder)["settings"], record))
     if changed and not settings.allow_changes:
         raise CheckpointError(
-            f"{folder} was trained with other settings:\n  "
-            + "\n  ".join(changed)
-            + "\nUse the same ones, or --allow-changes to continue with these."
+            f"{folder} was trained with other settings: {'; '.join(changed)}. Use the same ones, or --allow-changes to "
+            "continue with these."
         )
     return changed
 

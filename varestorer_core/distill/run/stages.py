@@ -26,7 +26,7 @@ from ..train_student import StudentSettings, StudentStage
 from ..train_teacher import TeacherStage
 from ..train_tokenizer import TokenizerStage
 from ..warm_start import start_from_adapter
-from .config import base_record, with_own_config
+from .config import base_record, new_config_removed, with_own_config
 from .lock import locked
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
@@ -66,25 +66,26 @@ def run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None
 
 
 def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None) -> bool:
-    with settings.processes.first_in_turn():
-        settings = _without_teacher(with_own_config(settings))
-        loop = loop_settings(stage, settings)
-    # Before pictures are drawn and a state is overwritten: files of earlier stages may be missing or damaged, and the
-    # networks may not fit into memory.
-    built = build_stage(stage, settings, loop, report=report)
-    try:
+    with new_config_removed(settings):
         with settings.processes.first_in_turn():
-            record = stage_record(stage, settings, loop)
-            changed: list[str] = []
-            if settings.processes.first:
-                changed = check_start(settings.out / stage, record, settings)
-            built.held_out.load()
-            source = training_source(settings, report)
-            if settings.processes.first:
-                begin(settings.out / stage, record, settings, changed)
-    except DeadlineError as stop:
-        _log.info("%s has not begun: %s", stage, stop)
-        return False
+            settings = _without_teacher(with_own_config(settings))
+            loop = loop_settings(stage, settings)
+        # Before pictures are drawn and a state is overwritten: files of earlier stages may be missing or damaged, and
+        # the networks may not fit into memory.
+        built = build_stage(stage, settings, loop, report=report)
+        try:
+            with settings.processes.first_in_turn():
+                record = stage_record(stage, settings, loop)
+                changed: list[str] = []
+                if settings.processes.first:
+                    changed = check_start(settings.out / stage, record, settings)
+                built.held_out.load()
+                source = training_source(settings, report)
+                if settings.processes.first:
+                    begin(settings.out / stage, record, settings, changed)
+        except DeadlineError as stop:
+            _log.info("%s has not begun: %s", stage, stop)
+            return False
     reached = train_stage(
         settings.out / stage, built, source, loop, settings, reporter(report, stage)
     )
