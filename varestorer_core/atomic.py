@@ -21,9 +21,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import VARestorerError
+from .regular import real_path
+from .wording import system_reason
 
 _LONGEST_NAME = 255  # bytes, of one part of a path, on the usual file systems
 _TEMPORARY = re.compile(r"\.(.+)\.(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
+_STARTED = time.time()
+"""When this process loaded this module, before it wrote anything."""
 _ABANDONED_AFTER = 24 * 3600
 """Seconds until the file of a process of unknown state counts as abandoned."""
 
@@ -50,7 +54,7 @@ def atomic_file(
     target = path
     temporary: Path | None = None
     try:
-        target = path.resolve() if path.is_symlink() else path
+        target = real_path(path) if path.is_symlink() else path
         mode = _mode(target)
         _check_space(target, num_bytes)
         remove_abandoned(target)
@@ -136,8 +140,10 @@ def _stem(name: str) -> str:
 
 def _is_abandoned(entry: Path, pid: int) -> bool:
     """Return whether the process that created a temporary file has ended."""
+    written = entry.stat().st_mtime
     if pid == os.getpid():
-        return False
+        # In containers, every run may have the same id. Files that this process writes are not older than it.
+        return written < _STARTED or time.time() - written > _ABANDONED_AFTER
     if os.name == "posix":
         try:
             os.kill(pid, 0)
@@ -146,7 +152,7 @@ def _is_abandoned(entry: Path, pid: int) -> bool:
         except OSError:
             pass  # it exists and belongs to another user
     # Process ids are reused, and other machines may share the folder.
-    return time.time() - entry.stat().st_mtime > _ABANDONED_AFTER
+    return time.time() - written > _ABANDONED_AFTER
 
 
 def _mode(path: Path) -> int | None:
@@ -171,6 +177,8 @@ def _write_problem(path: Path, num_bytes: int, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         need = f" It needs {num_bytes / 1e9:.2f} GB." if num_bytes > 1e7 else ""
         return f"{path} was not written: the disk is full.{need} Free some space or choose another."
+    if error.errno == errno.ELOOP:
+        return f"{path} was not written: {system_reason(error)}."
     if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) and not path.parent.is_dir():
         return f"{path} was not written: the folder {path.parent} does not exist."
     refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -19,6 +19,7 @@ from .checkpoint.files import damage_named
 from .checkpoint.mapped import off_the_map, release_mapped
 from .errors import CheckpointError, VARestorerError
 from .official_files import FLAN_T5_XL
+from .regular import check_regular
 from .wording import shown
 
 _TIED = "encoder.embed_tokens.weight"  # the same tensor as shared.weight
@@ -104,6 +105,9 @@ def check_folder(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]:
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if not file.is_dir():
+            check_regular(file, CheckpointError)  # transformers would wait for a pipe
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} is not a folder with a config.json. {_ADVICE}")
     try:

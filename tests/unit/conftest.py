@@ -1,6 +1,7 @@
 """A seed for every test, small random networks, the bundled model, and counting of memory."""
 
 import gc
+import signal
 import weakref
 
 import pytest
@@ -164,3 +165,20 @@ def networks(monkeypatch):
 
     monkeypatch.setattr(restore, "load_models", load_models)
     return stand_in
+
+
+@pytest.fixture
+def deadline():
+    """End a test that hangs, so that an endless loop does not stop the others."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from varestorer_core import atomic
 from varestorer_core.atomic import atomic_file, remove_abandoned, write_atomically
 from varestorer_core.errors import ImageError, VARestorerError
 
@@ -115,6 +116,16 @@ def test_what_a_living_process_writes_stays(tmp_path):
     os.utime(other, (day_ago, day_ago))
     remove_abandoned(tmp_path / "a.bin")
     assert not other.exists()
+
+
+def test_what_an_earlier_run_with_the_same_process_id_left_is_removed(tmp_path):
+    """In a container, every run may have the same id."""
+    earlier, current = (tmp_path / f".a.bin.{os.getpid()}-{mark * 8}.tmp" for mark in "ab")
+    for path in (earlier, current):
+        path.write_bytes(b"half")
+    os.utime(earlier, (atomic._STARTED - 1, atomic._STARTED - 1))
+    remove_abandoned(tmp_path / "a.bin")
+    assert names(tmp_path) == [current.name]
 
 
 def test_a_folder_of_many_files_is_listed_once(tmp_path, monkeypatch):

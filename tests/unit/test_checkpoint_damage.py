@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import zipfile
 from collections import OrderedDict
 
@@ -47,23 +46,6 @@ def test_a_pickle_is_one_whatever_its_ending(tmp_path, zipped, form):
     torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
     assert file_format(path) == form
     assert read_checkpoint(path)[0].keys() == {"a"}
-
-
-@pytest.fixture
-def deadline():
-    """End a test that hangs, so that an endless loop does not stop the others."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def stop(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def loop_of(length):

@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import SettingError
+from ..regular import real_path
 from .measures import MEASURES, PYIQA
 
 _PYIQA_NAMES = {"qalign": "qalign", "liqe": "liqe", "fid": "fid"}
@@ -102,8 +103,8 @@ class Iqa:
         changes = {} if self._download else dict(_OFFLINE)
         if self._weights is not None:
             changes |= {
-                "TORCH_HOME": str(self._weights.resolve()),
-                "HF_HOME": str(self._weights.resolve()),
+                "TORCH_HOME": str(real_path(self._weights)),
+                "HF_HOME": str(real_path(self._weights)),
             }
         before = {name: os.environ.get(name) for name in changes}
         os.environ.update(changes)

@@ -68,7 +68,7 @@ def write_page(
         .replace("{{notes}}", "".join(f"<p>{html.escape(note)}</p>" for note in notes))
         .replace("{{data}}", script)
     )
-    write_atomically(path, content.encode(), VARestorerError)
+    write_atomically(path, content.encode(errors="backslashreplace"), VARestorerError)
 
 
 def _table(summaries: Sequence[Summary], names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import ImageError
 from ..pictures import READABLE
+from ..regular import real_path
 
 _HIGH = re.compile(r"[_\-. ](?:HR|HQ|GT|original)$", re.IGNORECASE)
 _LOW = re.compile(r"[_\-. ](?:LR|LQ)(?:x?\d+)?$", re.IGNORECASE)
@@ -114,12 +115,12 @@ def _check_folders(reference: Path, methods: Mapping[str, Path], lq: Path | None
     for role, folder in roles.items():
         if not folder.is_dir():
             raise ImageError(f"{folder} ({role}) is not a folder. Specify folders of pictures.")
-        earlier = seen.setdefault(folder.resolve(), role)
+        earlier = seen.setdefault(real_path(folder), role)
         if earlier != role:
             raise ImageError(
                 f"{folder} is used as {earlier} and as {role}. Specify another folder for one of them."
             )
-    place = reference.resolve()
+    place = real_path(reference)
     # DIV2K_valid_LR_bicubic/X4
     name = place.parent.name if _SCALE_FOLDER.fullmatch(place.name) else place.name
     if _LOW_FOLDER.search(name) and not _HIGH_FOLDER.search(name):

@@ -20,6 +20,7 @@ from .. import __version__, json_text
 from ..checkpoint.save import sha256
 from ..errors import ImageError, VARestorerError
 from ..pictures import read_picture
+from ..regular import check_regular
 from ..resize import enlarge_bicubic
 from .frequency import radial_spectrum
 from .measures import BUILT_IN, built_in
@@ -147,6 +148,7 @@ def _identity(reference: str, result: str, scorer: Scorer, method: str) -> str:
 
 def _lines(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a journal, skipping one that a killed run left incomplete."""
+    check_regular(journal)
     if not journal.exists():
         return
     for text in journal.read_text(encoding="utf-8").splitlines():

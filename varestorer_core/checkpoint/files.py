@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import json_text
 from ..errors import CheckpointError, VARestorerError
 from ..lora.scaling import PEFT_WEIGHTS, peft_config
+from ..regular import check_regular
 from ..tiles.batching import is_out_of_memory
 from ..wording import shown, system_reason
 from .keys import is_text_encoder_key
@@ -122,8 +123,7 @@ def _check_path(path: Path) -> None:
                 f"{path} is a link to a file that does not exist, or to itself. Replace it by the file."
             )
         raise CheckpointError(f"{path} does not exist. Check the path.")
-    if not path.is_file():  # reading a pipe would wait for a writer
-        raise CheckpointError(f"{path} is a pipe or a device; expected a file.")
+    check_regular(path, CheckpointError)
     with path.open("rb") as file:
         _refuse_strangers(path, file.read(512))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VARestorerError
+from ..regular import real_path
 from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .device import device_and_dtype
@@ -152,7 +153,7 @@ def _methods(given: list[str]) -> dict[str, Path]:
     for text in given:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
-            name, folder = Path(text).resolve().name, text
+            name, folder = real_path(text).name, text
         if not name or name in methods or name == "LQ":
             raise UsageError(
                 f"{text}: every method needs a unique name other than LQ. Specify it as NAME=FOLDER."
@@ -227,5 +228,5 @@ def _iqa(args: argparse.Namespace, names: list[str], device: str) -> Iqa | None:
 
 
 def _check_output(output: Path, inputs: list[Path | None]) -> None:
-    if output.resolve() in {path.resolve() for path in inputs if path is not None}:
+    if real_path(output) in {real_path(path) for path in inputs if path is not None}:
         raise UsageError(f"{output} is one of the folders of pictures. Choose another -o.")

@@ -98,7 +98,8 @@ class BenchmarkReport:
         }
         written = [self.folder / name for name in texts]
         for path, text in zip(written, texts.values(), strict=True):
-            write_atomically(path, text.encode(), VARestorerError)
+            # Names of files may hold bytes that are not UTF-8.
+            write_atomically(path, text.encode(errors="backslashreplace"), VARestorerError)
         written += self._plots()
         page = self.folder / "index.html"
         notes = [f"{count} pictures. {standard}"]

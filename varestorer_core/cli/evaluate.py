@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, VARestorerError
+from ..regular import real_path
 from ..wording import LONGEST_SENTENCE, shown
 from . import UsageError
 from .degrade import PRESETS
@@ -188,7 +189,7 @@ def _sheet_path(name: str, sources: list[Path]) -> Path:
         check_target(path, (1, 1))
     except ImageError as error:
         raise UsageError(str(error)) from error
-    if path.is_dir() or path.resolve() in {source.resolve() for source in sources}:
+    if path.is_dir() or real_path(path) in {real_path(source) for source in sources}:
         raise UsageError(f"{path} is a folder or one of the inputs. Choose another -o.")
     return path
 

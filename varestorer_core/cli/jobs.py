@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ..regular import real_path
 from . import UsageError
 from .finding import DOCUMENTS, UNREAD, Skipped, find, only_on_a_cluster
 from .remote import RemotePath, check_reachable, path_of
@@ -143,10 +144,10 @@ def _jobs_in_folder(
 ) -> list[Job]:
     taken: dict[Path, set[str]] = {}
     jobs = []
-    real = lru_cache(maxsize=None)(lambda folder: folder.resolve())
+    real = lru_cache(maxsize=None)(real_path)
     for source, below in sources.items():
         place = folder / below
-        if real(place) in (source.resolve().parent, real(source.parent)):
+        if real(place) in (real_path(source).parent, real(source.parent)):
             raise UsageError(
                 f"{place} is the folder of {source.name} itself. Specify another folder after -o, "
                 "or the name of a file."
@@ -190,8 +191,8 @@ def _folded(name: str) -> str:
 
 
 def _protect_sources(jobs: list[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real_path(job.source) for job in jobs}
     for job in jobs:
         for path in (job.target, job.compare):
-            if path is not None and path.resolve() in sources:
+            if path is not None and real_path(path) in sources:
                 raise UsageError(f"{path} is one of the inputs and would be overwritten.")

@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import VARestorerError
@@ -60,12 +61,19 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors escape control sequences in arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message, LONGEST_SENTENCE))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands."""
     # Imported here, so that Ctrl-C during the import has the same effect as later.
     from . import benchmark, convert, degrade, demo, distill, evaluate, inspect, profile, restore
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="varestorer",
         description="Restore and enlarge degraded photographs with VARestorer, in one pass.",
         epilog="varestorer COMMAND --help lists the options of a command.",

@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import json_text
 from ..errors import VARestorerError
+from ..regular import check_regular
 from . import UsageError
 from .remote import RemotePath, is_uri, path_of
 
@@ -62,6 +63,7 @@ class Manifest:
         self._done: dict[tuple[str, str, str], str] = {}
         self._by_result: dict[tuple[str, ...], dict[str, str]] | None = None
         try:
+            check_regular(path)
             lines = path.read_bytes().split(b"\n") if path.exists() else []
         except OSError as error:
             raise VARestorerError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -80,7 +82,7 @@ class Manifest:
             return False
         try:
             found = file_hash(Path(record.result))
-        except OSError:
+        except (OSError, VARestorerError):
             return False
         if found == wanted:
             record.result_hash = found
@@ -168,6 +170,7 @@ def _check_place(path: Path) -> None:
     """
     if path.is_dir():
         raise UsageError(f"The manifest {path} is a folder. Specify a file after --manifest.")
+    check_regular(path, UsageError)
     if not path.parent.is_dir():
         raise UsageError(
             f"The manifest {path} cannot be written: the folder {path.parent} does not exist."
@@ -186,7 +189,12 @@ def _check_place(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        VARestorerError: if it is not a regular file.
+    """
+    check_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -201,7 +209,8 @@ def file_mark(path: str | Path | None) -> str | None:
     path = Path(path)
     if path.is_dir():
         inner = [f"{p.name}:{file_mark(p)}" for p in sorted(path.iterdir()) if p.is_file()]
-        return hashlib.sha256("\n".join(inner).encode()).hexdigest()[:16]
+        return hashlib.sha256(os.fsencode("\n".join(inner))).hexdigest()[:16]
+    check_regular(path)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

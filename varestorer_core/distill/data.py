@@ -23,6 +23,7 @@ from PIL import Image
 from .. import json_text
 from ..atomic import reserve, write_atomically
 from ..errors import ImageError, SettingError
+from ..regular import check_regular
 from ..wording import shown
 from .decode import open_picture, picture_files
 from .interruption import check_time, has_passed
@@ -63,6 +64,7 @@ def procedural_pictures(
     note = path.with_suffix(".json")
     wanted = {"count": count, "size": size, "seed": seed}
     shape = (count, size, size, 3)
+    check_regular(path)
     array, done = _cached(path, note, wanted, shape)
     if array is None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def folder_identity(folder: Path, files: Sequence[Path]) -> str:
     """Return a hash of the names and sizes of a folder's pictures."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
+        digest.update(os.fsencode(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n"))
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from ..lora.factors import LORA_SUFFIXES
 from ..lora.recommended import RECOMMENDED, Recommended
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
+from ..regular import check_regular
 from .state import read_state
 
 
@@ -155,6 +156,7 @@ def last_figures(log: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     if not log.exists():
         return figures
+    check_regular(log, CheckpointError)
     with log.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["name"].startswith("val_"):
@@ -167,6 +169,7 @@ def last_step(log: Path) -> int:
     """Return the last step in a stage's log.csv; 0 without a log."""
     if not log.exists():
         return 0
+    check_regular(log, CheckpointError)
     with log.open(newline="") as file:
         return max((int(row["step"]) + 1 for row in csv.DictReader(file)), default=0)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..atomic import write_atomically
 from ..errors import CheckpointError, SettingError
+from ..regular import check_regular
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class CsvLog:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         kept: list[list[str]] = []
+        check_regular(path, CheckpointError)
         if keep_below and path.exists():
             with path.open(newline="") as file:
                 kept = [

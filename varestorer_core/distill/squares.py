@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import json_text
 from ..atomic import reserve, write_atomically
+from ..regular import check_regular
 from .data import Progress, folder_pictures
 from .decode import folder_identity, picture_files
 from .interruption import check_time, has_passed
@@ -53,6 +54,7 @@ def mixed_squares(
         DeadlineError: at the deadline, after the squares so far have been recorded.
     """
     files = picture_files(folder) if files is None else files
+    check_regular(path)
     note = path.with_suffix(".json")
     wanted = {
         "photographs": folder_identity(folder, files),
@@ -106,6 +108,7 @@ def _started(
     partial: Path, progress: Path, wanted: dict[str, Any]
 ) -> tuple[np.memmap | None, int, int]:
     """Return an interrupted creation with these settings, and its numbers of photographs' and procedural squares."""
+    check_regular(partial)
     found = _read(progress)
     if not isinstance(found, dict) or found.get("wanted") != wanted or not partial.exists():
         return None, 0, 0

@@ -19,6 +19,7 @@ from ..atomic import atomic_file
 from ..checkpoint.files import file_format
 from ..checkpoint.pickles import read_pickle
 from ..errors import CheckpointError, VARestorerError
+from ..regular import check_regular
 from ..wording import shown
 from .ema import WeightAverage
 
@@ -81,7 +82,7 @@ def load_state(
         return int(state["step"])
     except Exception as error:  # what a damaged file raises is anybody's guess
         # PyTorch lists every tensor that differs, over pages.
-        reason = shown(shorten(str(error), 300, placeholder=" ..."), 300)
+        reason = shown(shorten(str(error), 300, placeholder=" ...").rstrip("."), 300)
         raise CheckpointError(
             f"{path} cannot be continued: {reason}. It must come from the same stage and configuration; "
             "use --overwrite instead of --resume to train from scratch."
@@ -97,6 +98,7 @@ def read_state(path: Path, *, mapped: bool = False) -> Any:
     Raises:
         Exception: of any class, if the file is damaged.
     """
+    check_regular(path, CheckpointError)
     try:
         state = read_pickle(path, zipped=file_format(path) == "zip", mapped=mapped)
     except CheckpointError as error:
@@ -133,9 +135,9 @@ def state_step(path: Path) -> int:
     try:
         return int(read_state(path, mapped=True)["step"])
     except Exception as error:  # what a damaged file raises is anybody's guess
+        reason = shorten(str(error).rstrip("."), 300, placeholder=" ...")
         raise CheckpointError(
-            f"{path} is damaged: {shorten(str(error), 300, placeholder=' ...')}. Remove it, or use --overwrite, to "
-            "train this stage again."
+            f"{path} is damaged: {reason}. Remove it, or use --overwrite, to train this stage again."
         ) from error
 
 

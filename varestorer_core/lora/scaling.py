@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import json_text
 from ..errors import CheckpointError
+from ..regular import check_regular
 from ..wording import shown
 
 PEFT_CONFIG = "adapter_config.json"
@@ -80,7 +81,8 @@ def peft_config(path: Path) -> dict[str, str]:
     config = path.with_name(PEFT_CONFIG)
     if path.name not in PEFT_WEIGHTS or not config.exists():
         return {}
-    if not config.is_file() or config.stat().st_size > _LARGEST:
+    check_regular(config, CheckpointError)
+    if config.stat().st_size > _LARGEST:
         raise CheckpointError(f"{config} is not a configuration of PEFT. Save the adapter again.")
     return {PEFT_CONFIG: config.read_text("utf-8", errors="replace")}
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import SettingError
+from ...regular import check_regular
 
 
 @contextmanager
@@ -15,10 +16,12 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock a folder for a `with` block. The system releases the lock when the process ends in any way.
 
     Raises:
-        SettingError: if another process holds the lock.
+        SettingError: if another process holds the lock, or it is not a regular file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+b") as file:
+    lock = folder / ".lock"
+    check_regular(lock, SettingError)
+    with lock.open("a+b") as file:
         try:
             _lock(file.fileno())
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def held_out_files(settings: RunSettings) -> list[Path]:
 
     def order(file: Path) -> str:
         assert settings.data is not None
-        return hashlib.sha256(file.relative_to(settings.data).as_posix().encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(file.relative_to(settings.data).as_posix())).hexdigest()
 
     return sorted(sorted(files, key=order)[:count])
 
