@@ -203,6 +203,12 @@ def test_a_folder_of_pictures_that_are_too_small_is_an_error(tmp_path):
         data.folder_pictures(tmp_path, size=32)
 
 
+def test_pictures_that_were_left_out_beforehand_are_counted(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "small.png")
+    with pytest.raises(ImageError, match="got none among 1 picture files"):
+        data.folder_pictures(tmp_path, size=32, files=[])
+
+
 def test_crops_larger_than_the_pictures_are_an_error():
     with pytest.raises(
         ImageError, match="at least 32 x 32 pixels, the size of a tile, got 24 x 24"

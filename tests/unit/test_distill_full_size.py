@@ -92,7 +92,7 @@ def test_two_steps_then_the_adapter_on_its_base_is_the_trained_student(
     assert metadata["varestorer.base_sha256"] == sha256(files[0])
     assert metadata["varestorer.note"] == "micro"
     metrics = json.loads(metadata["varestorer.metrics"])
-    assert metrics["step"] == 1
+    assert metrics["step"] == 2
     assert {"val_psnr", "val_accuracy"} <= metrics.keys()
 
     settings = RunSettings(

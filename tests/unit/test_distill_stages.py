@@ -185,13 +185,17 @@ def test_tokenizer_export_round_trip(tmp_path):
     torch.testing.assert_close(again.encode(images), tokenizer.encode(images), rtol=0, atol=1e-2)
 
 
-def test_adapter_run_trains_and_exports_only_adapters(tmp_path):
+def test_adapter_run_trains_and_exports_only_adapters(tmp_path, caplog):
     settings = settings_for(tmp_path, steps=dict.fromkeys(STAGES, 1))
     settings = dataclasses.replace(settings, student_settings=StudentSettings(batch=1, lora_rank=2))
     for stage in STAGES:
         run_stage(stage, settings)
     assert all(".lora_" in name for name in weights_of(tmp_path / "student"))
+    earlier = tmp_path / "export" / "tiny_transformer.safetensors"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"of a run with all weights")
     base, path, *_ = run_export(settings, note="")
+    assert f"{earlier} is from an earlier training" in caplog.text
     assert base.name == "tiny_base.safetensors"
     with safe_open(path, "pt") as file:
         assert file.metadata()["varestorer.kind"] == "adapter"

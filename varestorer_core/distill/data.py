@@ -179,7 +179,8 @@ def folder_pictures(
     if not squares:
         raise ImageError(
             f"{folder} must hold readable pictures of at least {size} x {size} pixels, got none among "
-            f"{len(files)} picture files. Add pictures, or leave --data or --validation out for procedural ones."
+            f"{len(picture_files(folder))} picture files. Add pictures, or leave --data or --validation out for "
+            "procedural ones."
         )
     return np.stack(squares)
 

@@ -160,7 +160,7 @@ def last_figures(log: Path) -> dict[str, float]:
     with log.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["name"].startswith("val_"):
-                figures["step"] = int(row["step"])
+                figures["step"] = int(row["step"]) + 1  # rows are numbered from 0
                 figures[row["name"]] = float(row["value"])
     return figures
 

@@ -102,6 +102,12 @@ def run_export(
             recommended=recommended,
         )
         written.append(path)
+    for kind in ("transformer", "base", "adapter"):
+        path = folder / f"{name}_{kind}.safetensors"
+        if path.exists() and path not in written:
+            _log.warning(
+                "%s is from an earlier training of this run: remove it if it is not needed", path
+            )
     crisp = None if record else crisp_tokenizer(settings)
     for end, tokenizer in (
         ("", adapted_tokenizer(settings) if not record or adapted else None),
