@@ -123,6 +123,8 @@ def load_restorer(
     )
     for path, strength in added:
         _apply_adapter(transformer, path, strength, model_path, metadata)
+    if not transformer.config.cross_scale:
+        _log.warning("the student restores without cross-scale attention, as it was trained")
     if tile is not None:
         transformer.config = replace(transformer.config, pixel_class=config.pixel_class)
     stages = LoadedStages(transformer, tokenizer, cleaning, None, device, encoded)
@@ -208,8 +210,6 @@ def _apply_adapter(
     if isinstance(trained, TransformerConfig) and not trained.cross_scale:
         # A student that was trained without attention to finer scales also restores without it.
         config = replace(config, cross_scale=False)
-        if strength:
-            _log.warning("%s restores without cross-scale attention, as it was trained", path.name)
     owners = load_adapter(
         tensors, metadata, transformer.state_dict(), config, base_sha256=base, name=path.name
     )

@@ -217,7 +217,9 @@ def test_accelerate_that_is_not_installed_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_student_without_cross_scale_attention_restores_without_it(tmp_path, micro_run, rank):
+def test_a_student_without_cross_scale_attention_restores_without_it(
+    tmp_path, micro_run, rank, caplog
+):
     settings = micro_run(
         tmp_path, steps=dict.fromkeys(STAGES, 1), validation_pictures=1,
         student_settings=StudentSettings(batch=1, causal=True, lora_rank=rank),
@@ -238,6 +240,7 @@ def test_a_student_without_cross_scale_attention_restores_without_it(tmp_path, m
     loaded = load_restorer(base, vae, adapters=adapters, device="cpu", dtype="fp32")
     transformer = loaded.stages.transformer
     assert not transformer.config.cross_scale
+    assert "without cross-scale attention, as it was trained" in caplog.text
     bits = bits_of()
     other = bits.clone()
     start = SCHEDULE.spans[-1][0]
