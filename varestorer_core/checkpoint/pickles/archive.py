@@ -11,6 +11,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +92,7 @@ def _ends_once(file: io.FileIO) -> bool:
     return offset + size == end
 
 
-def _at(file: io.FileIO, offset: int, form: struct.Struct) -> tuple[int | bytes, ...] | None:
+def _at(file: io.FileIO, offset: int, form: struct.Struct) -> tuple[Any, ...] | None:
     """Return the fields at an offset; None outside the file."""
     if offset < 0:
         return None
