@@ -74,6 +74,7 @@ class Host:
         self._module("comfy.weight_adapter", LoRAAdapter=None)
         self._module("comfy.cli_args", LatentPreviewMethod=None, args=None)
         self._module("folder_paths")
+        self._module("server", PromptServer=None)
         # The pack has another name in every installation.
         self._package("pack", ROOT)
         self._package("pack.nodes", ROOT / "nodes")
