@@ -51,8 +51,7 @@ _KINDS: dict[str, tuple[str, str | None, dict[str, int]]] = {
     "blip": ("BlipForConditionalGeneration", None, {"max_length": 20}),
     "florence2": ("Florence2ForConditionalGeneration", "<CAPTION>", {"max_new_tokens": 64}),
 }
-"""Class, task and maximum length by the type in config.json. BLIP's length is the default of its generation, with which
-the paper's captions were written."""
+"""Class, task and maximum length by the type in config.json. That of BLIP is what transformers uses without a limit."""
 
 
 def check_captioner(folder: str | Path) -> str:
