@@ -212,6 +212,18 @@ def test_a_seed_stays_where_an_adapter_may_recommend_noise(canvas):
     assert canvas.page.evaluate(SEEDS, {"seed": 77, "detail": 0})[0] == 0
 
 
+def test_what_a_native_node_cannot_return_is_shown_as_a_message(canvas):
+    """The server announces it, such as tiles whose places are lost."""
+    canvas.page.evaluate(
+        """app.api.dispatchEvent(
+            new CustomEvent('varestorer.notice', { detail: { text: 'Their places are lost.' } })
+        )"""
+    )
+    toast = canvas.page.locator(".p-toast-message").filter(has_text="Their places are lost.")
+    toast.first.wait_for()
+    assert not canvas.errors
+
+
 # What is set on the all-in-one node, the class that the card shows, and the beginning of its sentence.
 REFUSALS = {
     "size": (

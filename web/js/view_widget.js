@@ -19,5 +19,11 @@ export function addViewWidget(node, name, element, heights) {
     enumerable: true,
     configurable: true
   })
+  // The menu of the classic canvas would offer to make a favourite of it.
+  const found = node.getWidgetOnPos
+  node.getWidgetOnPos = function () {
+    const at = found.apply(this, arguments)
+    return at === widget ? undefined : at
+  }
   return widget
 }
