@@ -49,3 +49,31 @@ def test_templates_are_listed_in_the_order_of_their_numbers(canvas, workflow_fil
     found = cards.evaluate_all("cards => cards.map(card => card.dataset.testid)")
     assert found == [f"template-workflow-{name}" for name in workflow_files.names()][: len(found)]
     assert len(found) > 5
+
+
+def test_both_parts_of_the_text_encoder_are_among_the_missing_models(canvas, workflow_files):
+    """One of them is in no menu that is seen."""
+    # The list of older versions, which the tests of other things close.
+    canvas.page.evaluate(
+        """() => {
+            app.showMissingModelsError = found => { window.missing = found.map(m => m.name) }
+        }"""
+    )
+    canvas.load(workflow_files.PROMPT, fit=False)
+    parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    newer = "app.extensionManager.setting.get('Comfy.RightSidePanel.ShowErrorsTab') !== undefined"
+    if canvas.page.evaluate(newer):
+        canvas.page.get_by_test_id("error-overlay-see-errors").click()
+        panel = canvas.page.get_by_test_id("properties-panel")
+        for name in parts:
+            panel.get_by_text(name).filter(visible=True).first.wait_for()
+    else:
+        canvas.page.wait_for_function("window.missing")
+        assert set(parts) < set(canvas.page.evaluate("window.missing"))
+    saved = canvas.page.evaluate(
+        "app.graph.serialize().nodes.find(n => n.type === 'VARestorerLoadTextEncoder').widgets_values"
+    )
+    assert saved == parts[:1]
+    prompt = canvas.page.evaluate("app.graphToPrompt()")["output"]
+    (loader,) = (n for n in prompt.values() if n["class_type"] == "VARestorerLoadTextEncoder")
+    assert loader["inputs"] == {"clip_name": parts[0]}
