@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from server import PromptServer
+from server import PromptServer  # pyright: ignore[reportMissingImports]
 
 EMPTY_MASK = "The mask is empty: nothing was restored."
 

@@ -130,7 +130,7 @@ def _check_places(
     size_of = getattr(reader, "get_record_size", None)  # absent from older versions
     free = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].header_offset):
-        start = reader.get_record_offset(name)
+        start = reader.get_record_offset(name)  # pyright: ignore[reportAttributeAccessIssue]
         if not free <= entry.header_offset < start:
             raise OutOfBoundsError(f"has records that overlap ({shown(name)})")
         free = start + entry.file_size
