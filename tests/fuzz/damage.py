@@ -1,8 +1,7 @@
-"""Damaging of inputs, reproducible from a seed on every machine."""
+"""Damaging of inputs by the values of a random generator."""
 
 import copy
 import json
-import random
 
 
 def damaged(data, random_state):
@@ -61,8 +60,3 @@ def damaged_values(values, random_state):
                 node[key] = copy.deepcopy(random_state.choice(STRANGE))
             break
     return values
-
-
-def generator(seed, target):
-    """Return the random generator of one target."""
-    return random.Random(f"{seed} {target}")

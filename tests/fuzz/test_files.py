@@ -9,9 +9,11 @@ import signal
 import time
 import warnings
 
+import hypothesis
+import hypothesis.strategies
 import pytest
 import torch
-from damage import STRANGE, damaged, damaged_values, generator
+from damage import STRANGE, damaged, damaged_values
 from PIL import Image
 from safetensors.torch import save
 
@@ -38,9 +40,13 @@ def _quiet():
 
 
 def outcomes(target, inputs, count, make, attempt):
-    """Try many inputs; fail with the number of the first that ends in anything but a result or a sentence."""
+    """Try many inputs; fail with the smallest that ends in anything but a result or a sentence.
+
+    Args:
+        make: returns an input from a random generator, every value of which Hypothesis chooses.
+    """
     number, seed = inputs
-    chance, counts = generator(seed, target), count(target)
+    counts = count(target)
 
     def hang(*_):
         raise TimeoutError(f"an input took more than {LONGEST} seconds")
@@ -53,7 +59,17 @@ def outcomes(target, inputs, count, make, attempt):
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, hang)
         signal.signal(signal.SIGPROF, hang)
-    for index in range(number):
+
+    @hypothesis.seed(f"{seed} {target}")
+    @hypothesis.settings(
+        max_examples=number,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+    )
+    @hypothesis.given(hypothesis.strategies.randoms(use_true_random=False))
+    def one(chance):
         given = make(chance)
         limit(LONGEST, LONGEST_WAIT)
         begun = time.process_time()
@@ -62,18 +78,18 @@ def outcomes(target, inputs, count, make, attempt):
             counts["results"] += 1
         except VARestorerError as error:
             said = str(error)
-            if not said.strip() or not said.isprintable():
-                raise AssertionError(f"{target} {index} of seed {seed}: {said!r}") from error
+            assert said.strip(), f"{target} of seed {seed}: an error without a message"
+            assert said.isprintable(), f"{target} of seed {seed}: {said!r}"
             counts["sentences"] += 1
         except BaseException as error:
-            raise AssertionError(
-                f"{target} {index} of seed {seed}: {type(error).__name__}"
-            ) from error
+            raise AssertionError(f"{target} of seed {seed}: {type(error).__name__}") from error
         finally:
             limit(0, 0)
         counts["slowest in ms"] = max(
             counts["slowest in ms"], round(1000 * (time.process_time() - begun))
         )
+
+    one()
 
 
 def pickled(content, *, zipped):
