@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...varestorer_core.errors import SettingError
-from ...varestorer_core.restorer import Stages
 from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
 from ...varestorer_core.settings import RestoreSettings
 from .adapter import recommended_for
@@ -37,7 +36,7 @@ TILE_SIZES = ("auto", "64", "128", "192", "256", "384", "512", "768", "1024")
 """Tile sides in pixels of all pixel classes, at 4, 8 and 16 pixels per token."""
 
 
-class HostStages(Stages):
+class HostStages:
     """The core's `Stages` on the host's models, which are loaded when a stage begins.
 
     Args:
@@ -62,6 +61,10 @@ class HostStages(Stages):
         self._conditioning = conditioning
         self._cleaner = cleaner
         self._tile_size = tile_size
+
+    def prompted(self, prompt: str) -> HostStages:
+        """See the core's `Stages.prompted`: CONDITIONING has the only prompt."""
+        raise SettingError(f"Expected a prompt in the conditioning, got {prompt!r} beside it.")
 
     @property
     def patcher(self) -> ModelPatcher:

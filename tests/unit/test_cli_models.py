@@ -135,6 +135,7 @@ def test_prompt_and_cleaner_are_used(tmp_path, photo, files, cleaner, monkeypatc
         return Encoder()
 
     monkeypatch.setattr("varestorer_core.text_encoder.load_text_encoder", load_text_encoder)
+    monkeypatch.setattr("varestorer_core.text_encoder.check_width", lambda *_: None)
     monkeypatch.setattr(
         "varestorer_core.loading.load_cleaner", lambda *_args, **_options: torch.neg
     )
