@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -69,11 +68,11 @@ def test_on_a_real_ray_with_killed_actors_and_a_killed_command(tmp_path, monkeyp
     assert len(wanted) == 49
     options = ("--cluster", "auto", "--workers", "2")
     run = cluster.Run(source, torn, *options)
-    assert run.kill_actors(1, random.Random(0), 1.0) == 1
+    assert run.kill_actors(torn, [5]) == 1
     run.child.kill()
     run.wait()
     run = cluster.Run(source, torn, *options)
-    run.kill_actors(1, random.Random(1), 1.0)
+    assert run.kill_actors(torn, [25]) == 1
     printed = run.wait()
     assert "by 2 actors" in printed, printed
     assert continued.results(torn) == wanted
