@@ -23,7 +23,7 @@ from resident import resident_bytes
 
 FILES = {"diffusion_models": "varestorer.pth", "vae": "infinity_vae_d32reg.pth"}
 SETTLING_SECONDS = 10.0
-"""After which what the host frees in a thread of its own is free."""
+"""Within which the host frees more in a thread of its own, if it does; repeated until the memory is constant."""
 LONGEST_SECONDS = 3600
 """A tile of the official model takes a slow processor many minutes."""
 
@@ -59,7 +59,13 @@ def measure(folder, files, weight_dtype, rounds):
 
         def free():
             host.fetch("/free", {"unload_models": True, "free_memory": True})
-            time.sleep(SETTLING_SECONDS)
+            before = None
+            for _ in range(6):
+                time.sleep(SETTLING_SECONDS)
+                now = resident_bytes(host.process.pid)
+                if before is not None and abs(now - before) < 50e6:
+                    break
+                before = now
 
         try:
             version = host.get("/system_stats")["system"].get("comfyui_version")
