@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from varestorer_core.cli.main import main
 from varestorer_core.config import TokenizerConfig, TransformerConfig
 from varestorer_core.distill import ablation as module
 from varestorer_core.distill.ablation import AblationSettings, run_ablation
@@ -96,6 +97,40 @@ def test_every_variant_is_trained_once_and_measured(settings, photographs, monke
     other = dataclasses.replace(settings, steps=dict.fromkeys(STAGES, 2))
     with pytest.raises(CheckpointError, match="steps differ, now steps 2, before 1"):
         run_ablation(other, SMALL, photographs)
+
+
+def test_the_command_sets_the_photographs_degradation(monkeypatch, tmp_path, photographs):
+    wanted = []
+
+    def run(settings, ablation, found, report):
+        wanted.append((ablation, [path.name for path in found]))
+        raise CheckpointError("Enough.")
+
+    monkeypatch.setattr(module, "run_ablation", run)
+    command = [
+        "distill",
+        "ablation",
+        "--out",
+        str(tmp_path / "run"),
+        "--photographs",
+        str(tmp_path),
+    ]
+    assert main([*command, "--preset", "social", "--scale", "2", "--size", "128"]) == 1
+    assert wanted == [
+        (AblationSettings(preset="social", scale=2, size=128), [path.name for path in photographs])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--train-decoder"], "leave out --train-decoder"),
+        (["--size", "100", "--scale", "3"], "--size 100 must be a multiple of --scale 3"),
+    ],
+)
+def test_comparisons_that_are_not_fair_are_refused(options, sentence, tmp_path, capsys):
+    assert main(["distill", "ablation", "--out", str(tmp_path / "run"), *options]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def scores(value):

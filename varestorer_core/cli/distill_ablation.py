@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import UsageError
+from .degrade import PRESETS
+from .options import integer
 
 if TYPE_CHECKING:
     from ..distill.run import OnProgress, RunSettings
@@ -27,7 +29,27 @@ def add_ablation_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--photographs",
         metavar="DIR",
-        help="photographs for the comparison, at least 256 pixels a side (default: the ten of scikit-image)",
+        help="photographs for the comparison, at least --size pixels a side (default: the ten of scikit-image)",
+    )
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="x4",
+        help="degradation of the photographs (default: %(default)s)",
+    )
+    group.add_argument(
+        "--scale",
+        type=integer(1, 8),
+        default=4,
+        metavar="S",
+        help="how many times smaller the degraded photographs are (default: %(default)s)",
+    )
+    group.add_argument(
+        "--size",
+        type=integer(64, 4096),
+        default=256,
+        metavar="PIXELS",
+        help="side of the squares that photographs are cropped to (default: %(default)s)",
     )
 
 
@@ -55,7 +77,15 @@ def run_and_print(args: argparse.Namespace, settings: RunSettings, report: OnPro
             "The ablation trains every variant itself: leave out --no-distill, --no-kl and "
             "--no-cross-scale."
         )
-    ablation = AblationSettings(seeds=seeds_from(args.seeds))
+    if args.train_decoder:
+        raise UsageError(
+            "The ablation compares students behind one decoder: leave out --train-decoder."
+        )
+    if args.size % args.scale:
+        raise UsageError(f"--size {args.size} must be a multiple of --scale {args.scale}.")
+    ablation = AblationSettings(
+        seeds=seeds_from(args.seeds), preset=args.preset, scale=args.scale, size=args.size
+    )
     document = run_ablation(settings, ablation, _photographs(args.photographs), report)
     folder = settings.out / "ablation"
     print((folder / "table.md").read_text())

@@ -47,7 +47,7 @@ _USED_BY: dict[str, tuple[str, ...]] = {
         _STUDENT,
     ),
     **dict.fromkeys(("commitment", "entropy"), ("tokenizer",)),
-    **dict.fromkeys(("seeds", "photographs"), ("ablation",)),
+    **dict.fromkeys(("seeds", "photographs", "preset", "scale", "size"), ("ablation",)),
 }
 """Stages that use an option, besides "all"; options that are not listed suit every stage or are checked elsewhere."""
 _NAMES = {"lora_rank": "--rank", "causal": "--no-cross-scale", "amp": "--no-amp"}

@@ -153,8 +153,10 @@ class _Bench:
             self.pyramid.geometry,
             color_match="wavelet",
         )
+        # In float64, which not every device has.
+        device = self.device if self.device.startswith("cuda") else "cpu"
         return [
-            score(picture, pair.original)
+            score(picture.to(device), pair.original.to(device))
             for picture, pair in zip(pictures, self.pairs, strict=True)
         ]
 
