@@ -53,6 +53,19 @@ def test_the_faster_way_is_used(clock, ours, wins):
     assert choice == {"kernel": "ours" if wins else "PyTorch", "time_ratio": ours}
 
 
+def test_an_interruption_of_pytorchs_kernel_decides_nothing(clock):
+    # Another program runs during its warm-up and its first round.
+    calls = []
+
+    def theirs():
+        calls.append(None)
+        clock.spend(0.05 if len(calls) <= 2 else 0.001)
+
+    assert not speed.is_faster("path", "a", lambda: (way(clock, 0.0012), theirs))
+    ((_, choice),) = choices().items()
+    assert choice["time_ratio"] == 1.2
+
+
 def test_what_is_not_timed_is_left_to_pytorch(clock, monkeypatch):
     monkeypatch.setattr(speed, "_spent", 1.0)
     for ratios in (speed._ratios, {}):  # this process, and the next one
