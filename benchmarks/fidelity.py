@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=4, help="enlargement (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the photographs")
     parser.add_argument("--seed", type=int, default=0, help="seed of degradation and sampling")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
     args = parser.parse_args()
-    stages = load_restorer(args.model, args.vae, device="cpu", dtype="fp32").stages
+    stages = load_restorer(args.model, args.vae, device=args.device, dtype="fp32").stages
     paths, _ = scikit_image_photographs()
     settings = {"preset": args.preset, "scale": args.scale, "size": args.size, "seed": args.seed}
     measured = {}
