@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..varestorer_core.official_files import FLAN_T5_XL, INFINITY_2B, TOKENIZER, VARESTORER
 from . import sockets
 from .host import files
-from .host.adapter import ADAPTER_FOLDER, clone_with_adapter, recommendation_text
+from .host.adapter import ADAPTER_FOLDER, BUNDLED_ADAPTERS, clone_with_adapter, recommendation_text
 from .host.model import MODEL_FOLDER, WEIGHT_DTYPES, load_model
 from .host.notices import remark
 from .host.text_encoder import TEXT_ENCODER_FOLDER, load_clip
@@ -190,8 +190,11 @@ class LoadAdapter(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "adapter_name",
-                    options=files.file_names(ADAPTER_FOLDER, VARESTORER),
-                    tooltip="An adapter in models/loras, such as those written by varestorer "
+                    options=files.file_names(
+                        ADAPTER_FOLDER, VARESTORER, bundled=tuple(BUNDLED_ADAPTERS)
+                    ),
+                    tooltip="A bundled adapter, each for one kind of damage and for the bundled "
+                    "model; an adapter in models/loras, such as those written by varestorer "
                     "distill, or a file in models/diffusion_models that contains an "
                     f"adapter, such as {VARESTORER.name}. LoRAs for diffusion models are "
                     "not compatible.",
@@ -217,7 +220,12 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter_name: str | None = None) -> bool | str:
-        return files.missing_reason(ADAPTER_FOLDER, adapter_name, VARESTORER) or True
+        return (
+            files.missing_reason(
+                ADAPTER_FOLDER, adapter_name, VARESTORER, bundled=tuple(BUNDLED_ADAPTERS)
+            )
+            or True
+        )
 
     @classmethod
     def execute(cls, model: ModelPatcher, adapter_name: str, strength: float) -> io.NodeOutput:

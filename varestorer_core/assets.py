@@ -11,6 +11,8 @@ TINY_TOKENIZER = "tiny_tokenizer.safetensors"
 TINY_TOKENIZER_CRISP = "tiny_tokenizer_crisp.safetensors"
 CRISP = "crisp"
 """Name of the bundled tokenizer whose decoder makes crisp pictures."""
+ADAPTERS = ("motion_blur", "heavy_jpeg", "rain", "low_light", "salt_and_pepper")
+"""Names of the bundled adapters of the bundled transformer: the degradations that they were trained on."""
 DEMO_ORIGINAL = "demo_original.png"
 DEMO_LQ = "demo_lq.png"
 NIQE_PARAMETERS = "niqe.safetensors"
@@ -25,6 +27,16 @@ def bundled_vae(vae: object) -> Path | None:
     if vae is None:
         return asset_path(TINY_TOKENIZER)
     return asset_path(TINY_TOKENIZER_CRISP) if vae == CRISP else None
+
+
+def adapter_file(name: str) -> str:
+    """Return the file name of a bundled adapter, of `ADAPTERS`."""
+    return f"tiny_adapter_{name}.safetensors"
+
+
+def bundled_adapter(adapter: object) -> Path | None:
+    """Return the bundled adapter of a name in `ADAPTERS`; None for a file of the user's."""
+    return asset_path(adapter_file(str(adapter))) if adapter in ADAPTERS else None
 
 
 def asset_path(name: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assets import TINY_TRANSFORMER, asset_path, bundled_vae
+from .assets import TINY_TRANSFORMER, asset_path, bundled_adapter, bundled_vae
 from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
 from .checkpoint import verify as verify_checksums
 from .checkpoint.identify import SOURCES, describe_kind
@@ -61,7 +61,8 @@ def load_restorer(
         vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None means the bundled one,
             "crisp" the bundled one with the decoder for crisp pictures.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
-        adapters: low-rank adapters of the transformer, each a file or a pair (file, strength).
+        adapters: low-rank adapters of the transformer, each a file or a pair (file, strength); a name in
+            `assets.ADAPTERS`, such as "rain", means the bundled one, for the bundled transformer.
         text_encoder: a local folder of flan-t5-xl, for `prompt` and `prompts`; needs transformers.
         prompt: description of the pictures; None means the learned "no prompt".
         prompts: further prompts, for `Restorer.restore(..., prompt=...)`. They are iterated after all files but the
@@ -158,7 +159,8 @@ def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
             raise SettingError(
                 f"An adapter must be a file or a pair (file, strength), got {adapter!r}."
             )
-        pairs.append((_path("An adapter", pair[0]), float(pair[1])))
+        file = bundled_adapter(pair[0]) or _path("An adapter", pair[0])
+        pairs.append((file, float(pair[1])))
     return pairs
 
 

@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
+from ...varestorer_core.assets import ADAPTERS, adapter_file
 from ...varestorer_core.config import TransformerConfig, recommended_detail
-from .files import read_model
+from .files import BUNDLED_ADAPTER, read_model
 from .model import SOURCE_HASH
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 ADAPTER_FOLDER = "loras"
+BUNDLED_ADAPTERS = {
+    BUNDLED_ADAPTER.format(name.replace("_", " ")): adapter_file(name) for name in ADAPTERS
+}
+"""Files of the bundled adapters by their menu entries; they belong to the bundled model."""
 
 _RECOMMENDED = "varestorer_recommended"
 """Attachment of a patcher: the settings that its adapters recommend, by name."""
@@ -45,7 +50,7 @@ def clone_with_adapter(patcher: ModelPatcher, name: str, strength: float) -> Mod
     from ...varestorer_core.lora.recommended import recommended_by
 
     patched = patcher.clone()
-    state_dict, metadata = read_model(ADAPTER_FOLDER, name)
+    state_dict, metadata = read_model(ADAPTER_FOLDER, name, BUNDLED_ADAPTERS)
     config = patcher.get_model_object("config")
     trained = identify(unwrap(state_dict, "transformer", name=name), metadata).config
     if isinstance(trained, TransformerConfig) and not trained.cross_scale:

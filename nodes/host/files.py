@@ -22,6 +22,9 @@ BUNDLED = "varestorer-tiny (bundled)"
 BUNDLED_CRISP = "varestorer-tiny crisp (bundled)"
 """Menu entry of the bundled VAE for crisp pictures."""
 
+BUNDLED_ADAPTER = "varestorer-tiny {} (bundled)"
+"""Menu entry of a bundled adapter, with its task in words."""
+
 _EXTENSIONS = (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 """Files that are not safetensors."""

@@ -74,6 +74,20 @@ def test_same_pixels_as_the_command_line(host, tmp_path, source, settings):
     assert np.array_equal(canvas(host, source, settings), expected)
 
 
+def test_same_pixels_with_a_bundled_adapter(host, tmp_path):
+    settings = {**SETTINGS[0], "upscale": 1.0, "color_match": "none"}
+    expected = command_line(
+        host, comfy_host.PHOTO, tmp_path / "result.png", {**settings, "adapter": "low_light"}
+    )
+    prompt = host.whole(image=["load", 0], **settings)
+    shutil.copy(comfy_host.PHOTO, host.base / "input" / comfy_host.PHOTO.name)
+    prompt["load"] = {"class_type": "LoadImage", "inputs": {"image": comfy_host.PHOTO.name}}
+    save = {"images": ["restore", 0], "filename_prefix": "pixels"}
+    prompt["save"] = {"class_type": "SaveImage", "inputs": save}
+    host.insert_adapters(prompt, [("varestorer-tiny low light (bundled)", 1.0)])
+    assert np.array_equal(np.asarray(host.picture(host.run(prompt), "save")), expected)
+
+
 def test_same_pixels_with_a_cleaner_from_the_native_loader(host, tmp_path):
     cleaner = host.model_file("upscale_models", "cleaner.ckpt")
     host.python_with_core(MAKE_CLEANER, cleaner)

@@ -10,13 +10,18 @@ from adapter_spellings import SPELLINGS, kohya, respelled
 from PIL import Image
 from safetensors.torch import save_file
 
-from varestorer_core.checkpoint import load_transformer, save_safetensors
+from varestorer_core import load_restorer
+from varestorer_core.assets import ADAPTERS, DEMO_ORIGINAL, adapter_file, asset_path
+from varestorer_core.checkpoint import load_transformer, read_checkpoint, save_safetensors
 from varestorer_core.checkpoint.save import sha256
 from varestorer_core.cli.main import main
+from varestorer_core.degradation import degrade, picture_generator
 from varestorer_core.distill.adapters import adapters_of, student_on_teacher
 from varestorer_core.lora.factors import apply_adapter, merge_adapter
 from varestorer_core.lora.file import load_adapter
-from varestorer_core.lora.recommended import RECOMMENDED, Recommended
+from varestorer_core.lora.recommended import RECOMMENDED, Recommended, recommended_by
+from varestorer_core.metrics import psnr
+from varestorer_core.pictures import read_picture
 
 
 @pytest.fixture
@@ -60,6 +65,39 @@ def restore(photo, files, *more):
     named = ("--model", files["model"], "--vae", files["vae"], "--overlap", 16, "--device", "cpu")
     assert main(["restore", *map(str, (photo, "-o", out, *named, *more))]) == 0
     return out.read_bytes()
+
+
+@pytest.mark.parametrize("task", ADAPTERS)
+def test_a_bundled_adapter_improves_the_picture_that_it_is_for(task):
+    """A corner of the demonstration picture, against the bundled model without it."""
+    original = read_picture(asset_path(DEMO_ORIGINAL)).rgb[:, 60:188, 160:288]
+    lq = degrade(original, task, picture_generator(seed=0, index=0), scale=1)
+    settings = recommended_by(read_checkpoint(asset_path(adapter_file(task)))[1], task).settings
+    plain, adapted = (
+        load_restorer(adapters=adapters, device="cpu").restore(lq, upscale=1.0, **settings)
+        for adapters in ([], [task])
+    )
+    assert psnr(adapted, original) > psnr(plain, original) + 0.01
+
+
+def test_a_bundled_adapter_by_its_name(photo):
+    def restored(*options):
+        out = photo.with_name("out.png")
+        command = ["restore", str(photo), "-o", str(out), "--device", "cpu", "--upscale", "1"]
+        assert main([*command, *options]) == 0
+        return out.read_bytes()
+
+    file = str(asset_path(adapter_file("rain")))
+    assert restored("--adapter", "rain") == restored("--adapter", file)
+    assert restored("--adapter", "rain:0.5") == restored("--adapter", f"{file}:0.5")
+    assert restored("--adapter", "rain:0") == restored()
+
+
+def test_a_name_that_is_neither_file_nor_bundled_lists_those_that_are(photo, capsys):
+    assert main(["restore", str(photo), "-o", str(photo.with_name("out.png")), "--adapter", "snow"]) == 2
+    error = capsys.readouterr().err
+    assert "no such file or folder" in error
+    assert "motion_blur, heavy_jpeg, rain, low_light, salt_and_pepper" in error
 
 
 def test_strengths(photo, files):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..assets import bundled_vae
+from ..assets import ADAPTERS, bundled_adapter, bundled_vae
 from ..errors import SettingError
 from ..wording import shown
 from . import UsageError
@@ -70,7 +70,9 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
             raise UsageError(f"{option} {path}: no such file.")
     for path, _ in adapters:
         if not Path(path).exists():  # PEFT saves folders
-            raise UsageError(f"--adapter {path}: no such file or folder.")
+            raise UsageError(
+                f"--adapter {path}: no such file or folder. Bundled adapters are {', '.join(ADAPTERS)}."
+            )
     if args.text_encoder is not None and not Path(args.text_encoder).is_dir():
         raise UsageError(f"--text-encoder {args.text_encoder}: no such folder.")
     return ModelFiles(
@@ -103,10 +105,14 @@ def adapters_of(args: argparse.Namespace) -> tuple[tuple[str, float], ...]:
 def _adapter_and_strength(text: str) -> tuple[str, float | None]:
     """Return file and strength of `FILE:STRENGTH`, or `FILE` and None; an existing file of that name takes precedence.
 
+    A name of a bundled adapter means its file.
+
     Raises:
         UsageError: for a strength that is not from 0 to 2.
     """
     path, colon, strength = text.rpartition(":")
+    if bundled := bundled_adapter(text):
+        return str(bundled), None
     if not colon or Path(text).exists():
         return text, None
     try:
@@ -114,7 +120,7 @@ def _adapter_and_strength(text: str) -> tuple[str, float | None]:
     except ValueError:
         return text, None  # the colon of a drive, or a missing file, which raises an error later
     try:
-        return path, between(0.0, 2.0)(strength)
+        return str(bundled_adapter(path) or path), between(0.0, 2.0)(strength)
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"--adapter {text}: the strength {error}.") from error
 

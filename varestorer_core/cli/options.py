@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..assets import ADAPTERS
 from ..settings import SETTINGS, RestoreSettings, default_of, described_default
 from .device import DTYPES
 
@@ -132,8 +133,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",
-        help="low-rank adapter for the transformer, such as `distill export` writes, or a folder that PEFT saved; "
-        "with a strength of its own if given, such as rain.safetensors:0.5; repeat for several",
+        help=f"low-rank adapter for the transformer: a bundled one for the bundled model ({', '.join(ADAPTERS)}), "
+        "a file such as `distill export` writes, or a folder that PEFT saved; "
+        "with a strength of its own if given, such as rain:0.5; repeat for several",
     )
     group.add_argument(
         "--adapter-strength",
