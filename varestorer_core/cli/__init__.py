@@ -5,8 +5,16 @@ No module imports torch before its subcommand runs, so that `varestorer --help` 
 
 from __future__ import annotations
 
+import sys
+
 from ..errors import VARestorerError
+from ..wording import LONGEST_SENTENCE, shown
 
 
 class UsageError(VARestorerError):
     """Invalid arguments; the command exits with code 2."""
+
+
+def note(text: str) -> None:
+    """Print a note on stderr, at once."""
+    print(f"varestorer: note: {shown(text, LONGEST_SENTENCE)}", file=sys.stderr, flush=True)

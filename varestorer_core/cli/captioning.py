@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..wording import LONGEST_SENTENCE, counted, shown
-from . import UsageError
+from ..wording import counted
+from . import UsageError, note
 from .captions import read_captions
 from .jobs import Job
 from .manifest import file_mark
@@ -142,11 +141,11 @@ def planned_captions(args: argparse.Namespace, jobs: Sequence[Job]) -> Captions:
             f"--captions {args.captions}: none of the pictures ({len(jobs)}) has a caption there."
         )
     if strangers:
-        _note(f"{args.captions}: {counted(strangers, 'row')} of no picture of this run, ignored")
+        note(f"{args.captions}: {counted(strangers, 'row')} of no picture of this run, ignored")
     missing = [job.source.name for job in jobs if job.source not in texts]
     if missing and args.captioner is None:
         used = "no prompt" if args.prompt is None else "the text of --prompt"
-        _note(
+        note(
             f"{len(missing)} of {counted(len(jobs), 'picture')} without a caption (first: {missing[0]}): restored with "
             f"{used}"
         )
@@ -163,7 +162,3 @@ def _check_captioner(args: argparse.Namespace) -> None:
     if not Path(args.captioner).is_dir():
         raise UsageError(f"--captioner {args.captioner}: no such folder.")
     check_captioner(args.captioner)
-
-
-def _note(text: str) -> None:
-    print(f"varestorer: note: {shown(text, LONGEST_SENTENCE)}", file=sys.stderr)

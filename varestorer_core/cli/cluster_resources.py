@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from ..wording import counted
-from . import UsageError
+from . import UsageError, note
 
 _ANSWER = 20.0
 """Seconds until the machine of an address must answer."""
@@ -88,7 +87,7 @@ def actor_count(cluster: Cluster, workers: int | None, share: Share) -> int:
     total = counted(sum(machines), share.resource)
     if count <= room:
         if not cluster.own and _in_use(cluster, share):
-            _note(f"the cluster's {total} are in use; the run starts when {each} can be had")
+            note(f"the cluster's {total} are in use; the run starts when {each} can be had")
         return count
     if cluster.own:
         advice = "Use --device cpu"
@@ -98,7 +97,7 @@ def actor_count(cluster: Cluster, workers: int | None, share: Share) -> int:
             advice = "Choose fewer --workers"
         raise UsageError(f"{asked} cannot run: this machine has {total}. {advice}.")
     rest = "the run starts" if room == 0 else f"{room} can start, the others"
-    _note(
+    note(
         f"{asked} requested, but the cluster's {counted(len(machines), 'machine')} "
         f"{'has' if len(machines) == 1 else 'have'} {total}; {rest} when there are more (Ctrl-C ends the command)"
     )
@@ -112,7 +111,3 @@ def _in_use(cluster: Cluster, share: Share) -> bool:
             return False
         time.sleep(_PAUSE)
     return True
-
-
-def _note(text: str) -> None:
-    print(f"varestorer: note: {text}", file=sys.stderr, flush=True)

@@ -6,13 +6,11 @@ Names decide; files in folders whose names say nothing are recognised by their f
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..wording import LONGEST_SENTENCE, shown
-from . import UsageError
+from . import UsageError, note
 from .remote import RemotePath, path_of, walk
 
 _PICTURES = {
@@ -76,7 +74,7 @@ class Found:
     def tell(self) -> None:
         """Print the reasons on stderr."""
         for reason in self.named:
-            print(f"varestorer: note: {shown(reason, LONGEST_SENTENCE)}", file=sys.stderr)
+            note(reason)
 
 
 def collect_pictures(
