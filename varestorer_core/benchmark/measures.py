@@ -32,6 +32,11 @@ class Measure:
     of_set: bool = False
     """Whether it has one value for all pictures of a method."""
 
+    @property
+    def heading(self) -> str:
+        """Title with the direction of better values, such as "GMSD ↓"."""
+        return f"{self.title} {'→ 1' if self.better == NEAREST_ONE else '↑' if self.better == HIGHER else '↓'}"
+
     def rank(self, value: float) -> float:
         """Return a number that is lower for better values."""
         if self.better == NEAREST_ONE:

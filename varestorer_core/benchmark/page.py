@@ -16,7 +16,7 @@ from ..assets import BENCHMARK_PAGE, asset_path
 from ..atomic import write_atomically
 from ..errors import VARestorerError
 from ..pictures import read_picture, to_uint8
-from .measures import HIGHER, LOWER, MEASURES
+from .measures import MEASURES
 from .scoring import Row
 from .statistics import Summary
 from .tables import ranks
@@ -24,7 +24,6 @@ from .tables import ranks
 _QUALITY = 95
 _LONGEST_SIDE = 16383
 """Of a WebP file."""
-_ARROWS = {HIGHER: "↑", LOWER: "↓"}
 
 
 def write_page(
@@ -74,10 +73,7 @@ def write_page(
 def _table(summaries: Sequence[Summary], names: Sequence[str]) -> str:
     places = ranks(summaries, names)
     lines = ["<thead><tr><th>method</th>"]
-    lines += [
-        f"<th>{html.escape(MEASURES[n].title)} {_ARROWS.get(MEASURES[n].better, '→ 1')}</th>"
-        for n in names
-    ]
+    lines += [f"<th>{html.escape(MEASURES[n].heading)}</th>" for n in names]
     lines.append("</tr></thead><tbody>")
     for summary in summaries:
         kind = ' class="paper"' if summary.of_paper else ""

@@ -53,19 +53,22 @@ def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> 
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, name in zip(axes, names, strict=False):
         own = [s for s in summaries if _has(s, name)]
-        means = [s.mean[name] for s in own]
+        means, errors = [s.mean[name] for s in own], [s.error.get(name, 0.0) for s in own]
         axis.barh(
             [s.method for s in own],
             means,
-            xerr=[s.error.get(name, 0.0) for s in own],
+            xerr=errors,
             color=[f"C{summaries.index(s) % 10}" for s in own],
             error_kw={"elinewidth": 1},
         )
         axis.invert_yaxis()
-        axis.set_title(_title(name), fontsize=10)
+        axis.set_title(MEASURES[name].heading, fontsize=10)
+        low = min(mean - error for mean, error in zip(means, errors, strict=True))
+        high = max(mean + error for mean, error in zip(means, errors, strict=True))
+        margin = 0.1 * ((high - low) or abs(high) or 1.0)
         # Starting at zero, all bars of PSNR would look alike.
-        spread = (max(means) - min(means)) or abs(means[0]) or 1.0
-        axis.set_xlim(min(means) - 0.5 * spread, max(means) + 0.25 * spread)
+        axis.set_xlim(low - margin if low < 0 else max(0.0, low - margin), high + margin)
+        axis.locator_params(axis="x", nbins=5)
         axis.tick_params(labelsize=8)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
@@ -74,7 +77,7 @@ def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> 
 
 def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str) -> None:
     """Write a scatter plot of the methods by two metrics, such as distortion and naturalness."""
-    figure = _figure(6.0, 4.5)
+    figure = _figure(7.5, 4.5)
     axis = figure.subplots()
     for index, summary in enumerate(s for s in summaries if _has(s, across) and _has(s, up)):
         axis.errorbar(
@@ -86,10 +89,10 @@ def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str)
             color=f"C{index % 10}",
             label=summary.method,
         )
-    axis.set_xlabel(_title(across))
-    axis.set_ylabel(_title(up))
+    axis.set_xlabel(MEASURES[across].heading)
+    axis.set_ylabel(MEASURES[up].heading)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path)
 
 
@@ -120,8 +123,3 @@ def spectrum_plot(
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     figure.savefig(path)
-
-
-def _title(name: str) -> str:
-    measure = MEASURES[name]
-    return f"{measure.title} ({measure.better} is better)"

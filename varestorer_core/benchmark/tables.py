@@ -11,7 +11,6 @@ from .measures import HIGHER, LOWER, MEASURES, Measure
 from .scoring import Row
 from .statistics import Summary, json_values
 
-_ARROWS = {HIGHER: "↑", LOWER: "↓"}
 _LATEX_ARROWS = {HIGHER: r" $\uparrow$", LOWER: r" $\downarrow$"}
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -56,7 +55,7 @@ def markdown_table(
         differences: whether the rows are differences of two methods, which are signed and not marked.
     """
     places = {} if differences else ranks(summaries, names)
-    head = [f"{MEASURES[n].title} {_ARROWS.get(MEASURES[n].better, '→ 1')}" for n in names]
+    head = [MEASURES[n].heading for n in names]
     lines = [_line(["method", *head]), _line(["---"] * (len(names) + 1))]
     for summary in summaries:
         cells = []
