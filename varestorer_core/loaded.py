@@ -125,7 +125,7 @@ class LoadedStages:
     def _run(
         self, settings: RestoreSettings, on_progress: ProgressCallback | None
     ) -> dict[str, Any]:
-        tile_batch = tiles_at_once(self.device, settings.tile_batch)
+        tile_batch = tiles_at_once(self.device, settings.tile_batch, tile=self.tile)
         return {"tile_batch": tile_batch, "on_progress": on_progress}
 
     @torch.inference_mode()

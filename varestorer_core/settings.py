@@ -15,6 +15,8 @@ from .errors import SettingError
 
 COLOR_MATCHES = ("none", "wavelet", "adain", "lab")
 """Methods of matching a result's colours to the source; see `color.match_color`."""
+MAX_TILE_BATCH = 64
+"""Maximum number of tiles per forward pass."""
 
 
 _ENDLESS = 2**32
@@ -135,11 +137,12 @@ class RestoreSettings:
     )
     tile_batch: int = _setting(
         0,
-        "Tiles per forward pass on a GPU. 0 chooses by free memory. More is faster on a large GPU "
-        "and needs more memory; the number is halved when memory runs out. A CPU processes one at "
-        "a time. Affects only speed.",
+        "Tiles per forward pass on a GPU. 0 is automatic: 4 tiles of the official model or 64 of the "
+        "bundled one, fewer if memory is short. More tiles are faster on a large GPU and need more "
+        "memory; the number is halved when memory runs out. A CPU processes one at a time. Affects "
+        "only speed.",
         low=0,
-        high=64,
+        high=MAX_TILE_BATCH,
     )
 
     def __post_init__(self):

@@ -54,6 +54,7 @@ def load_for_tiles(
     tile_bytes: int,
     tile_batch: int,
     *,
+    tile: int,
     tiles: int | None = None,
     beside: comfy.model_patcher.ModelPatcher | None = None,
 ) -> int:
@@ -61,12 +62,13 @@ def load_for_tiles(
 
     Args:
         tile_bytes: memory that one tile needs besides the weights.
-        tile_batch: requested number of tiles; 0 means as many as fit.
+        tile_batch: requested number of tiles; 0 means automatic: by the tile's size, and no more than fit.
+        tile: side of a tile in pixels.
         tiles: total number of tiles, if known.
         beside: patcher of a second model that alternates with the first, or None. Both are loaded in one request, so
             that neither is unloaded for the other.
     """
-    wanted = tiles_at_once(patcher.load_device, tile_batch)
+    wanted = tiles_at_once(patcher.load_device, tile_batch, tile=tile)
     if tiles is not None:
         wanted = min(wanted, tiles)
     if beside is None:

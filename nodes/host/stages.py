@@ -108,7 +108,7 @@ class HostStages:
             ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside),
             compiled(vae.tokenizer, self._compile_options()),
         ):
-            batch = load_for_tiles(vae.patcher, need, settings.tile_batch, beside=beside)
+            batch = load_for_tiles(vae.patcher, need, settings.tile_batch, tile=tile, beside=beside)
             return encode_pyramid(
                 pictures,
                 vae.encode_tiles,
@@ -145,7 +145,10 @@ class HostStages:
             )
         features, mask = text_features(self._conditioning, config.text_channels)
         need = tile_bytes(patcher, pyramid.schedule.num_tokens_long)
-        batch = load_for_tiles(patcher, need, settings.tile_batch, tiles=len(pyramid.bits))
+        tile, _ = pyramid.schedule.pixel_size(pyramid.patch_size)
+        batch = load_for_tiles(
+            patcher, need, settings.tile_batch, tile=tile, tiles=len(pyramid.bits)
+        )
         device = patcher.load_device
         if features is not None:
             features = features.to(device)
@@ -176,8 +179,9 @@ class HostStages:
 
         vae = self.vae
         shown = TilePreview(geometry, on_progress or Progress())
-        need = vae.decode_bytes(geometry.layouts[0].tile ** 2, vae.vae_dtype)
-        batch = load_for_tiles(vae.patcher, need, settings.tile_batch, tiles=len(codes))
+        tile = geometry.layouts[0].tile
+        need = vae.decode_bytes(tile * tile, vae.vae_dtype)
+        batch = load_for_tiles(vae.patcher, need, settings.tile_batch, tile=tile, tiles=len(codes))
         with compiled(vae.tokenizer, self._compile_options()):
             return decode_tiles(
                 shown.watch(vae.decode_tiles),

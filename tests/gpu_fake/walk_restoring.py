@@ -77,6 +77,21 @@ def test_a_batch_of_tiles_waits_for_one_read_and_six_copies_at_most(weights, dev
     assert more_copies - copies <= 6 * (more - batches), device.copies
 
 
+@pytest.mark.parametrize(("tile_batch", "most"), [(0, 64), (30, 30)])
+def test_small_tiles_run_many_at_once(tile_batch, most):
+    """Most of a pass over four tiles of 32 pixels would be launches of kernels."""
+    size = 32, 32 * 34
+    tiles = len(plan_tiles(*size, 32, 0))
+    assert tiles > 64
+    stages = LoadedStages(small.transformer(), small.tokenizer(), device="cuda")
+    done = []
+    Restorer(stages).restore(
+        small.pictures(*size)[0], upscale=1.0, overlap=0, tile_batch=tile_batch,
+        on_progress=lambda *count: done.append(count),
+    )  # fmt: skip
+    assert len(done) == 3 * -(-tiles // most)  # encode, restore, decode
+
+
 def test_a_student_without_cross_scale_attention():
     model = small.transformer(torch.bfloat16, cross_scale=False)
     assert torch.isfinite(_restore(model, small.tokenizer(), "cuda")).all()

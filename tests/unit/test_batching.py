@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from varestorer_core.errors import SettingError, VARestorerError
+from varestorer_core.settings import RestoreSettings
 from varestorer_core.tiles.batching import is_out_of_memory, run_batched, tiles_at_once
 
 
@@ -122,12 +123,27 @@ def test_default_predicate():
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu", 0)])
 def test_a_cpu_takes_tiles_one_by_one(device):
-    assert tiles_at_once(device, 9) == 1
+    assert tiles_at_once(device, 9, tile=64) == tiles_at_once(device, 0, tile=64) == 1
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("mps")])
 def test_other_devices_take_as_many_as_asked(device):
-    assert tiles_at_once(device, 9) == 9
+    assert tiles_at_once(device, 9, tile=64) == tiles_at_once(device, 9, tile=1024) == 9
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("mps")])
+@pytest.mark.parametrize(
+    ("tile", "expected"),
+    # Of all sides that there are: four at least, 64 at most, and otherwise the pixels of four official tiles.
+    [(64, 64), (128, 64), (192, 28), (256, 16), (384, 7), (512, 4), (768, 4), (1024, 4)],
+)
+def test_the_automatic_number_depends_on_the_side_of_a_tile(device, tile, expected):
+    assert tiles_at_once(device, 0, tile=tile) == expected
+
+
+def test_every_automatic_number_is_one_that_can_be_set():
+    for tile in (1, 16, 64, 1024, 4096):
+        RestoreSettings(tile_batch=tiles_at_once("cuda", 0, tile=tile))
 
 
 def test_batch_is_checked():

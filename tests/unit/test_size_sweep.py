@@ -39,7 +39,9 @@ class MeanColours:
 @pytest.fixture
 def stand_in(make_transformer, monkeypatch):
     # Thousands of small tiles, which are batched also on the CPU. Rounding is irrelevant here.
-    monkeypatch.setattr("varestorer_core.loaded.tiles_at_once", lambda device, batch: batch or 4)
+    monkeypatch.setattr(
+        "varestorer_core.loaded.tiles_at_once", lambda device, batch, tile: batch or 4
+    )
     small = {"embed_dim": 8, "depth": 1, "codebook_dim": 3, "text_channels": 8, "ffn_dim": 8}
     restorer = Restorer(LoadedStages(make_transformer(**small), MeanColours()))  # pyright: ignore
     restorer.schedule = ScaleSchedule(1.0, "0.06M", GRIDS, (*GRIDS, (8, 8)))

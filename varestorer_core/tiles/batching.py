@@ -7,12 +7,15 @@ from collections.abc import Callable
 import torch
 
 from ..errors import SettingError, VARestorerError
+from ..settings import MAX_TILE_BATCH
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total); an exception raised in it cancels the run."""
 
 AUTO_BATCH = 4
-"""Default number of tiles per pass: with the 3,545 tokens of an official tile, more gain little."""
+"""Minimum of the automatic number of tiles per pass, and the number of official tiles: more of them gain little."""
+AUTO_PIXELS = AUTO_BATCH * 512 * 512
+"""Pixels of the tiles of an automatic batch, of which there are at least `AUTO_BATCH`: those of four official tiles."""
 
 
 _OUT_OF_MEMORY = (
@@ -31,14 +34,24 @@ _OUT_OF_MEMORY = (
 """Parts of back ends' messages for a lack of memory, in lower case."""
 
 
-def tiles_at_once(device: torch.device | str, tile_batch: int) -> int:
-    """Return how many tiles to run together on a device: `tile_batch` (0: `AUTO_BATCH`), or one on a CPU.
+def tiles_at_once(device: torch.device | str, tile_batch: int, *, tile: int) -> int:
+    """Return how many tiles to run together on a device: `tile_batch` (0: as many as suit a GPU), or one on a CPU.
+
+    A pass over small tiles has as many kernels as one over large tiles, and a GPU would mostly wait for their launches.
+    The automatic number of tiles therefore depends on their size: as many as have the pixels of four official tiles,
+    at least four, and at most the maximum of the setting.
 
     CPU kernels split the sums of a batch differently from those of a single tile, and so round differently (1e-6 in the
     decoder), which may flip a bit. Processing one tile at a time makes its pixels independent of the batch, at no cost:
     one tile keeps all cores busy.
+
+    Args:
+        tile_batch: the setting; 0 means automatic.
+        tile: side of a tile in pixels.
     """
-    return 1 if torch.device(device).type == "cpu" else tile_batch or AUTO_BATCH
+    if torch.device(device).type == "cpu":
+        return 1
+    return tile_batch or min(max(AUTO_BATCH, AUTO_PIXELS // tile**2), MAX_TILE_BATCH)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
