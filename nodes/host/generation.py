@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import comfy.model_management as mm
 import torch
 from torch import Tensor
 
 from ...varestorer_core.schedule import PIXEL_CLASSES, RATIOS, ScaleSchedule, get_schedule
 from .images import to_intermediate
-from .memory import load_for_tiles
 from .model import tile_bytes
 from .progress import Progress
 from .stages import text_features
@@ -73,7 +73,8 @@ def generate_latent(
     if text is None and against is None:
         cfg = 1.0  # guidance is off
     progress = Progress()
-    load_for_tiles(patcher, _bytes(patcher, schedule, guided=cfg != 1), 1)
+    need = _bytes(patcher, schedule, guided=cfg != 1)
+    mm.load_models_gpu([patcher], memory_required=need)
     steps = batch_size * schedule.num_scales
     codes = []
     for index in range(batch_size):
