@@ -7,6 +7,7 @@ import pytest
 import torch
 from small import TOKENIZER, TRANSFORMER, random_state
 
+from varestorer_core.assets import adapter_file, asset_path
 from varestorer_core.checkpoint import (
     convert,
     examine,
@@ -18,9 +19,11 @@ from varestorer_core.checkpoint import (
 )
 from varestorer_core.checkpoint.check import expected_parameters
 from varestorer_core.checkpoint.keys import TOKENIZER_TO_OFFICIAL, apply_renames, chunk_blocks
+from varestorer_core.checkpoint.save import BASE_SHA256, METRICS, TRAINING
 from varestorer_core.config import TokenizerConfig, to_dict
 from varestorer_core.errors import CheckpointError, VARestorerError
 from varestorer_core.lora.factors import join_adapter, split_adapter
+from varestorer_core.lora.recommended import RECOMMENDED
 
 
 @pytest.fixture
@@ -113,6 +116,16 @@ def test_adapter_round_trip(tmp_path, transformer_file):
     base, expected = split_adapter(random_state(TRANSFORMER))
     assert_same(adapter, expected)
     assert_same(join_adapter(base, adapter), random_state(TRANSFORMER))
+
+
+def test_a_converted_adapter_keeps_its_base_record_and_recommendations(tmp_path):
+    adapter = asset_path(adapter_file("low_light"))
+    convert(adapter, tmp_path / "half.safetensors")
+    before, after = read_checkpoint(adapter)[1], read_checkpoint(tmp_path / "half.safetensors")[1]
+    for key in (BASE_SHA256, METRICS, TRAINING, RECOMMENDED):
+        assert after[key] == before[key]
+    assert after["varestorer.note"].endswith(before["varestorer.note"])
+    assert after["varestorer.source_sha256"] == hashlib.sha256(adapter.read_bytes()).hexdigest()
 
 
 def test_adapter_of_what_has_none(tmp_path, tokenizer_file):

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import TokenizerConfig, TransformerConfig, to_dict
 from ..errors import CheckpointError, VARestorerError
 from ..lora.factors import V_BIAS_RULE, split_adapter
+from ..lora.recommended import RECOMMENDED
 from ..lora.spellings import our_spelling
 from .check import expected_parameters, is_finite
 from .examine import network_problems, unused_parameters
@@ -31,6 +32,9 @@ METRICS = "varestorer.metrics"
 
 TRAINING = "varestorer.training"
 """Metadata key of the settings, data and versions that a file was trained with, as JSON."""
+
+_KEPT = (BASE_SHA256, METRICS, TRAINING, RECOMMENDED)
+"""Metadata of a file of ours that a converted file keeps."""
 
 DTYPES: dict[str, torch.dtype | None] = {
     "bf16": torch.bfloat16,
@@ -155,7 +159,11 @@ def convert(
         for name, tensor in tensors.items()
     ]
     note = f"Converted from {source.name} ({info.layout} layout)."
-    described = file_metadata(kind, config, sha256(source), note)
+    kept = {}
+    if kind == info.kind:
+        note = f"{note} {metadata.get('varestorer.note', '')}".strip()
+        kept = {key: metadata[key] for key in _KEPT if key in metadata}
+    described = {**file_metadata(kind, config, sha256(source), note), **kept}
     write_safetensors(destination, sources, described, on_progress)
     return identify(*read_checkpoint(destination))
 
