@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import shutil
 import sys
 import types
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varestorer_core.benchmark import scoring
+from varestorer_core.benchmark import Summary, plots, scoring
 from varestorer_core.cli.main import main
 from varestorer_core.distill.procedural import generate_picture
 
@@ -83,6 +85,40 @@ def test_plots(folders):
         with Image.open(folders / "out" / f"{name}.png") as image:
             assert min(image.size) > 200
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
+
+
+def test_no_scatter_plot_without_points(folders, recwarn):
+    pytest.importorskip("matplotlib")
+    (folders / "out").mkdir()
+    (folders / "out" / "scatter.png").write_bytes(b"of an earlier report")
+    shutil.copytree(folders / "HQ", folders / "same")
+    reference, out = str(folders / "HQ"), str(folders / "out")
+    options = ["--reference", reference, "-o", out, "--measures", "psnr_y,ssim_y"]
+    assert main(["benchmark", str(folders / "same"), *options]) == 0
+    assert (folders / "out" / "bars.png").exists()
+    assert not (folders / "out" / "scatter.png").exists()
+    assert not [warning for warning in recwarn if "legend" in str(warning.message)]
+
+
+def test_error_bars_and_colours_of_plots(monkeypatch, tmp_path):
+    """Error bars lie within the axes, and a method has the same colour in bars and scatter."""
+    figures = []
+    make = plots._figure
+    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
+    pytest.importorskip("matplotlib")
+    summaries = [
+        Summary("same", {"psnr_y": math.inf, "ssim_y": 1.0}, {"ssim_y": 0.0}),
+        Summary("other", {"psnr_y": 25.0, "ssim_y": 0.5}, {"psnr_y": 4.0, "ssim_y": 0.9}),
+    ]
+    plots.bar_plot(tmp_path / "bars.png", summaries, ["psnr_y", "ssim_y"])
+    plots.scatter_plot(tmp_path / "scatter.png", summaries, "psnr_y", "ssim_y")
+    low, high = figures[0].axes[0].get_xlim()
+    assert low < 21
+    assert high > 29
+    low, high = figures[0].axes[1].get_xlim()
+    assert low < -0.4
+    assert high > 1.4
+    assert figures[1].axes[0].lines[0].get_color() == "C1"
 
 
 def test_no_plots_without_matplotlib(folders, capsys, monkeypatch):

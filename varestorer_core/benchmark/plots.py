@@ -76,10 +76,18 @@ def bar_plot(path: Path, summaries: Sequence[Summary], names: Sequence[str]) -> 
 
 
 def scatter_plot(path: Path, summaries: Sequence[Summary], across: str, up: str) -> None:
-    """Write a scatter plot of the methods by two metrics, such as distortion and naturalness."""
+    """Write a scatter plot of the methods by two metrics, such as distortion and naturalness.
+
+    No file is written if no method has finite values of both.
+    """
+    if not any(_has(s, across) and _has(s, up) for s in summaries):
+        return
     figure = _figure(7.5, 4.5)
     axis = figure.subplots()
-    for index, summary in enumerate(s for s in summaries if _has(s, across) and _has(s, up)):
+    # The index is that of all methods, so that a method has one colour in all plots.
+    for index, summary in enumerate(summaries):
+        if not (_has(summary, across) and _has(summary, up)):
+            continue
         axis.errorbar(
             summary.mean[across],
             summary.mean[up],

@@ -129,6 +129,9 @@ class BenchmarkReport:
 
     def _plots(self) -> list[Path]:
         paths = [self.folder / f"{name}.png" for name in ("bars", "scatter", "spectra")]
+        for path in paths:
+            # A plot of an earlier report must not stay beside this one's tables.
+            path.unlink(missing_ok=True)
         try:
             bar_plot(paths[0], self.own, self.names)
             written = [paths[0]]
@@ -136,6 +139,7 @@ class BenchmarkReport:
             up = next((n for n in ("lpips", "niqe", "ssim_y") if n in self.own[-1].mean), None)
             if across is not None and up is not None and across != up:
                 scatter_plot(paths[1], self.own, across, up)
+            if paths[1].exists():
                 written.append(paths[1])
             spectra = {
                 method: [fmean(ring) for ring in zip(*(row.spectrum for row in rows), strict=True)]
