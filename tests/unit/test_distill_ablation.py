@@ -13,9 +13,10 @@ from varestorer_core.distill import ablation as module
 from varestorer_core.distill.ablation import AblationSettings, run_ablation
 from varestorer_core.distill.ablation_table import ablation_markdown, summary
 from varestorer_core.distill.run import STAGES, RunSettings, run_stage
+from varestorer_core.distill.run.lock import locked
 from varestorer_core.distill.train_student import StudentSettings
 from varestorer_core.distill.variants import VARIANTS
-from varestorer_core.errors import CheckpointError
+from varestorer_core.errors import CheckpointError, SettingError
 from varestorer_core.evaluate import Scores
 
 SMALL = AblationSettings(scale=2, size=48, overlap=8)
@@ -95,8 +96,50 @@ def test_every_variant_is_trained_once_and_measured(settings, photographs, monke
     assert "the standard deviation over the seeds 0, 1" in table
 
     other = dataclasses.replace(settings, steps=dict.fromkeys(STAGES, 2))
-    with pytest.raises(CheckpointError, match="steps differ, now steps 2, before 1"):
+    with pytest.raises(CheckpointError, match="with other settings: steps: 2 instead of 1"):
         run_ablation(other, SMALL, photographs)
+    student = dataclasses.replace(settings.student_settings, kl=0.5)
+    other = dataclasses.replace(settings, student_settings=student)
+    with pytest.raises(CheckpointError, match=r"settings: student\.kl: 0\.5 instead of 0\.1\. Use"):
+        run_ablation(other, SMALL, photographs)
+
+    # Finished variants were trained from another teacher, or measured on another picture.
+    photographs[0].write_bytes(photographs[1].read_bytes())
+    with pytest.raises(CheckpointError, match="settings: contents: "):
+        run_ablation(settings, SMALL, photographs)
+    run_stage("teacher", dataclasses.replace(settings, overwrite=True, learning_rate=1e-4))
+    with pytest.raises(CheckpointError, match=r"settings: before\.teacher\.sha256: "):
+        run_ablation(settings, SMALL, photographs)
+
+
+def test_seeds_are_trained_one_after_the_other(settings, photographs, monkeypatch):
+    """Procedural pictures depend on the seed, so alternating seeds would draw them for every variant."""
+    drawn = []
+    plain = module.training_source
+    monkeypatch.setattr(
+        module, "training_source", lambda run, report: drawn.append(run.seed) or plain(run, report)
+    )
+    run_ablation(settings, dataclasses.replace(SMALL, seeds=(0, 1)), photographs)
+    assert drawn == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_refused_comparison_leaves_nothing_behind(settings, photographs, tmp_path):
+    """Neither a config.json, which would stop a later run with --base, nor a plan that other options contradict."""
+    empty = dataclasses.replace(settings, out=tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="Train it first"):
+        run_ablation(empty, SMALL, photographs)
+    assert [path.name for path in empty.out.iterdir()] == [".lock"]
+
+    (settings.out / "teacher" / "state.pt").unlink()
+    with pytest.raises(CheckpointError, match="Train it first"):
+        run_ablation(settings, SMALL, photographs)
+    run_stage("teacher", dataclasses.replace(settings, overwrite=True))
+    assert run_ablation(settings, dataclasses.replace(SMALL, size=40), photographs)
+
+
+def test_one_process_at_a_time(settings, photographs):
+    with locked(settings.out), pytest.raises(SettingError, match="in use by another process"):
+        run_ablation(settings, SMALL, photographs)
 
 
 def test_the_command_sets_the_photographs_degradation(monkeypatch, tmp_path, photographs):

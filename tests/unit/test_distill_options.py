@@ -34,6 +34,10 @@ def parse(*arguments):
             "student --note mine",
             "--note has no effect in the stage student, only in export and all",
         ),
+        (
+            "all --size 128",
+            "--size has no effect in the stage all, only in ablation. Leave it out.",
+        ),
         ("student --seeds 1", "--seeds has no effect in the stage student, only in ablation"),
         ("ablation --seed 1", "--seed has no effect in the stage ablation"),
         ("tokenizer --no-cross-scale", "--no-cross-scale has no effect in the stage tokenizer"),

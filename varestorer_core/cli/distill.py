@@ -46,7 +46,7 @@ With --base and --vae, files replace the first two stages, and the student is ad
       --data PHOTOS --rank 32 --device cuda --out RUN
   varestorer distill export --out RUN
 
-Options that the stage does not use are refused; "all" accepts those of every stage.
+Options that the stage does not use are refused; "all" accepts those of the training stages and of export.
 
 "ablation" trains four students from the teacher of the run (complete, without distillation, without
 cross-scale attention, and without the KL divergence) and compares them on photographs.
@@ -173,9 +173,9 @@ def run(args: argparse.Namespace) -> int:
     settings = run_settings_from(args)
     recommendation(args)  # checked before hours of training
     show_log()
+    if args.stage == "ablation":
+        return run_and_print(args, settings)
     with Bars() as report:
-        if args.stage == "ablation":
-            return run_and_print(args, settings, report)
         for stage in stages.STAGES:
             # In a run on files, the files replace the first two stages.
             wanted = args.stage == "all" and stage not in stages.OPTIONAL

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from . import UsageError
 from .degrade import PRESETS
+from .distill_progress import Bars
 from .options import integer
 
 if TYPE_CHECKING:
-    from ..distill.run import OnProgress, RunSettings
+    from ..distill.run import RunSettings
 
 
 def add_ablation_options(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,7 @@ def seeds_from(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def run_and_print(args: argparse.Namespace, settings: RunSettings, report: OnProgress) -> int:
+def run_and_print(args: argparse.Namespace, settings: RunSettings) -> int:
     """Run the ablation, print its table and, as the last line, its JSON document."""
     from ..distill.ablation import AblationSettings, run_ablation
 
@@ -86,7 +87,9 @@ def run_and_print(args: argparse.Namespace, settings: RunSettings, report: OnPro
     ablation = AblationSettings(
         seeds=seeds_from(args.seeds), preset=args.preset, scale=args.scale, size=args.size
     )
-    document = run_ablation(settings, ablation, _photographs(args.photographs), report)
+    photographs = _photographs(args.photographs)
+    with Bars() as report:
+        document = run_ablation(settings, ablation, photographs, report)
     folder = settings.out / "ablation"
     print((folder / "table.md").read_text())
     print(f"wrote {folder / 'table.md'} and {folder / 'ablation.json'}")

@@ -49,7 +49,10 @@ _USED_BY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("commitment", "entropy"), ("tokenizer",)),
     **dict.fromkeys(("seeds", "photographs", "preset", "scale", "size"), ("ablation",)),
 }
-"""Stages that use an option, besides "all"; options that are not listed suit every stage or are checked elsewhere."""
+"""Stages that use an option, besides "all", which trains and exports.
+
+Options that are not listed suit every stage or are checked elsewhere.
+"""
 _NAMES = {"lora_rank": "--rank", "causal": "--no-cross-scale", "amp": "--no-amp"}
 """Options whose names differ from those of their values."""
 
@@ -70,17 +73,20 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UsageError: naming the options and the stages that use them.
     """
-    if args.stage != "all":
-        for name, stages in _USED_BY.items():
-            if args.stage not in stages and getattr(args, name) != args.usual[name]:
-                raise UsageError(
-                    f"{_option(name)} has no effect in the stage {args.stage}, only in {', '.join(stages)} and all. "
-                    "Leave it out."
-                )
+    for name, users in _USED_BY.items():
+        stages = users if users == ("ablation",) else (*users, "all")
+        if args.stage not in stages and getattr(args, name) != args.usual[name]:
+            raise UsageError(
+                f"{_option(name)} has no effect in the stage {args.stage}, only in {_listed(stages)}. Leave it out."
+            )
     if args.squares is not None and args.data is None:
         raise UsageError("--squares has an effect only together with --data. Leave it out.")
     if args.base is None and args.base_dtype != "bf16":
         raise UsageError("--base-dtype has an effect only together with --base and --vae.")
+
+
+def _listed(stages: tuple[str, ...]) -> str:
+    return " and ".join(part for part in (", ".join(stages[:-1]), stages[-1]) if part)
 
 
 def _option(name: str) -> str:

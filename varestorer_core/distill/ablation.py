@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 
 from .. import json_text
 from ..atomic import atomic_file
+from ..checkpoint.save import sha256
 from ..errors import CheckpointError
 from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
 from ..models.tokenizer import VisualTokenizer
@@ -43,6 +45,9 @@ from .run import (
     training_source,
     with_own_config,
 )
+from .run.config import new_config_removed
+from .run.lock import locked
+from .run.record import differences, stages_before
 from .train_student import StudentSettings, StudentStage
 from .variants import VARIANTS
 
@@ -78,25 +83,38 @@ def run_ablation(
 
     Raises:
         CheckpointError: if a teacher or tokenizer is missing, or the folder compares something else.
+        SettingError: if another process uses the run's folder.
     """
-    settings = with_own_config(settings)
-    folder = settings.out / "ablation"
-    plan = _plan(settings, ablation, photographs)
-    _check_plan(folder / "plan.json", plan)
-    bench = _Bench(settings, ablation, photographs)
+    with locked(settings.out):
+        return _run(settings, ablation, photographs, report)
+
+
+def _run(
+    settings: RunSettings,
+    ablation: AblationSettings,
+    photographs: Sequence[Path],
+    report: OnProgress | None,
+) -> dict[str, Any]:
+    with new_config_removed(settings):
+        settings = with_own_config(settings)
+        folder = settings.out / "ablation"
+        bench = _Bench(settings, ablation, photographs)
+        plan = _plan(settings, ablation, photographs)
+        _check_plan(folder, plan)
     results: dict[str, dict[int, list[Scores]]] = {
         name: {0: scores} for name, scores in bench.references().items()
     }
-    for name, change in VARIANTS.items():
+    results |= {name: {} for name in VARIANTS}
+    # Seed by seed: each has procedural pictures of its own, of which one set is cached.
+    for seed, (name, change) in product(ablation.seeds, VARIANTS.items()):
         wanted = change(settings.student_settings)
-        for seed in ablation.seeds:
-            stage = folder / name.replace(" ", "-") / f"seed-{seed}"
-            stored = _read(stage / "result.json")
-            if stored is None:
-                student = _train(settings, wanted, seed, stage, f"{name}, seed {seed}", report)
-                stored = bench.measure(student, causal=wanted.causal)
-                _write(stage / "result.json", json.dumps([s.as_json() for s in stored]))
-            results.setdefault(name, {})[seed] = stored
+        stage = folder / name.replace(" ", "-") / f"seed-{seed}"
+        stored = _read(stage / "result.json")
+        if stored is None:
+            student = _train(settings, wanted, seed, stage, plan, f"{name}, seed {seed}", report)
+            stored = bench.measure(student, causal=wanted.causal)
+            _write(stage / "result.json", json.dumps([s.as_json() for s in stored]))
+        results[name][seed] = stored
     document = {"plan": plan, **summary(results, references=REFERENCES)}
     _write(folder / "ablation.json", json.dumps(document, indent=2))
     _write(folder / "table.md", ablation_markdown(document))
@@ -166,6 +184,7 @@ def _train(
     wanted: StudentSettings,
     seed: int,
     stage: Path,
+    plan: dict[str, Any],
     name: str,
     report: OnProgress | None,
 ) -> VARTransformer:
@@ -176,6 +195,8 @@ def _train(
     assert isinstance(built, StudentStage)
     built.held_out.load()
     source = training_source(settings, report)
+    # Only now, so that a run that is refused fixes no settings.
+    _write(settings.out / "ablation" / "plan.json", json.dumps(plan, indent=2))
 
     def show(done: int, total: int, loss: float | None) -> None:
         if report is not None:
@@ -193,11 +214,14 @@ def _plan(
     plan = {
         "steps": settings.steps["student"],
         "learning_rate": student_rate(settings),
+        "warmup": settings.warmup,
         "accumulate": settings.accumulate,
         "ema": settings.ema,
         "student": dataclasses.asdict(settings.student_settings),
         "data": str(settings.data) if settings.data else f"{settings.pictures} procedural",
+        "before": stages_before("student", settings.out),
         "photographs": [path.name for path in photographs],
+        "contents": [sha256(path)[:16] for path in photographs],
         "preset": ablation.preset,
         "scale": ablation.scale,
         "size": ablation.size,
@@ -206,17 +230,21 @@ def _plan(
     return json.loads(json.dumps(plan))  # as read from the file: tuples become lists
 
 
-def _check_plan(path: Path, plan: dict[str, Any]) -> None:
-    if not path.exists():
-        _write(path, json.dumps(plan, indent=2))
+def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """Check that a comparison that has begun has the same settings.
+
+    Raises:
+        CheckpointError: if it does not, listing the differences.
+    """
+    path = folder / "plan.json"
+    if not path.exists() or not any(folder.glob("*/seed-*/*")):
         return
     stored = _stored(path)
-    changed = [key for key in plan if stored.get(key) != plan[key]]
-    if changed:
+    known = {name: value for name, value in plan.items() if name in stored}
+    if changed := list(differences(stored, known)):
         raise CheckpointError(
-            f"{path.parent} compares students of another kind: {', '.join(changed)} differ, now "
-            f"{changed[0]} {plan[changed[0]]}, before {stored.get(changed[0])}. Use the same options, or "
-            "remove that folder to start again."
+            f"{folder} compares students with other settings: {'; '.join(changed)}. Use the same ones, or remove "
+            "that folder to start again."
         )
 
 
