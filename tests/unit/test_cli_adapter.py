@@ -93,6 +93,27 @@ def test_a_bundled_adapter_by_its_name(photo):
     assert restored("--adapter", "rain:0") == restored()
 
 
+def test_a_bundled_name_comes_before_a_file_of_that_name(photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["restore", str(photo), "-o", str(tmp_path / "out.png"), "--device", "cpu"]
+    (tmp_path / "rain").write_bytes(b"not an adapter")
+    assert main([*command, "--adapter", "rain:0.5"]) == 0
+    said = "--adapter rain is the bundled adapter; ./rain is the file of that name"
+    assert said in capsys.readouterr().err
+    assert main([*command, "--adapter", "./rain"]) == 1
+    assert said not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", ":0.5"])
+def test_an_adapter_without_a_file_is_refused(text, photo, capsys):
+    command = ["restore", str(photo), "-o", str(photo.with_name("out.png"))]
+    assert main([*command, "--adapter", text]) == 2
+    assert (
+        f"--adapter needs a file, or one of motion_blur, heavy_jpeg, rain, low_light, salt_and_pepper, got {text!r}"
+        in (capsys.readouterr().err)
+    )
+
+
 def test_a_name_that_is_neither_file_nor_bundled_lists_those_that_are(photo, capsys):
     assert (
         main(["restore", str(photo), "-o", str(photo.with_name("out.png")), "--adapter", "snow"])

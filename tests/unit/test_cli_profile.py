@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from varestorer_core.assets import TINY_TRANSFORMER, adapter_file, asset_path
+from varestorer_core.checkpoint import read_checkpoint
 from varestorer_core.cli.main import main
 from varestorer_core.config import INFINITY_VAE_D32, VARESTORER_2B
 from varestorer_core.evaluate.cost import count_flops, count_parameters
@@ -98,3 +100,20 @@ def test_adapters_are_what_trains():
 def test_options_without_effect_are_refused(capsys, options, words):
     assert main(["profile", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_given_adapters_are_what_trains(capsys):
+    document, text = run(
+        capsys, "--count-only", "--adapter", "rain", "--adapter", "motion_blur:0.5"
+    )
+    sizes = [read_checkpoint(asset_path(adapter_file(n)))[0] for n in ("rain", "motion_blur")]
+    count = sum(tensor.numel() for tensors in sizes for tensor in tensors.values())
+    assert document["parameters"]["adapters"] == count
+    assert f"trainable {count / 1e6:.2f} M (the adapters)" in text
+    assert f"| tiny_transformer | {count / 1e6:.1f} |" in text
+
+
+def test_a_model_is_no_adapter(capsys):
+    model = str(asset_path(TINY_TRANSFORMER))
+    assert main(["profile", "--count-only", "--adapter", model]) == 1
+    assert "expected an adapter" in capsys.readouterr().err

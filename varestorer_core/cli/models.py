@@ -108,9 +108,11 @@ def _adapter_and_strength(text: str) -> tuple[str, float | None]:
     A name of a bundled adapter means its file.
 
     Raises:
-        UsageError: for a strength that is not from 0 to 2.
+        UsageError: without a file, or for a strength that is not from 0 to 2.
     """
     path, colon, strength = text.rpartition(":")
+    if not text or (colon and not path):
+        raise UsageError(f"--adapter needs a file, or one of {', '.join(ADAPTERS)}, got {text!r}.")
     if bundled := bundled_adapter(text):
         return str(bundled), None
     if not colon or Path(text).exists():
@@ -183,6 +185,14 @@ def say_if_bundled(files: ModelFiles) -> None:
             "Use --model and --vae for the official one.",
             file=sys.stderr,
         )
+    for name in ADAPTERS:
+        if Path(name).exists() and any(
+            Path(file) == bundled_adapter(name) for file, _ in files.adapters
+        ):
+            print(
+                f"varestorer: --adapter {name} is the bundled adapter; ./{name} is the file of that name",
+                file=sys.stderr,
+            )
 
 
 def recommended_settings(files: ModelFiles) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import UsageError
-from .models import load_models, model_files, say_if_bundled
+from .models import adapters_of, load_models, model_files, say_if_bundled
 from .options import add_device_options, add_model_options, integer
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         name, tokenizer, transformer = _shapes(args)
     schedule = _schedule(args, transformer)
     parameters = count_parameters(tokenizer, transformer)
+    parameters = replace(parameters, adapters=parameters.adapters + _adapter_parameters(args))
     if args.count_only or args.official:
         costs = count_flops(tokenizer, transformer, schedule, steps=args.multi_step)
     else:
@@ -140,6 +142,20 @@ def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, Transformer
     return Path(paths[0]).stem, tokenizer, transformer
 
 
+def _adapter_parameters(args: argparse.Namespace) -> int:
+    """Return the number of parameters of the given adapters."""
+    from ..checkpoint import identify, read_checkpoint
+    from ..errors import CheckpointError
+
+    total = 0
+    for path, _ in adapters_of(args):
+        info = identify(*read_checkpoint(path))
+        if info.kind != "adapter":
+            raise CheckpointError(f"{path} is {info.description}, expected an adapter.")
+        total += info.counts.parameters
+    return total
+
+
 def _schedule(args: argparse.Namespace, transformer: TransformerConfig) -> Any:
     from ..schedule import get_schedule
 
@@ -148,8 +164,6 @@ def _schedule(args: argparse.Namespace, transformer: TransformerConfig) -> Any:
 
 def _loaded(args: argparse.Namespace, schedule: Any) -> Any:
     """Return the loaded networks, for tiles of the schedule."""
-    from dataclasses import replace
-
     from .device import device_and_dtype
 
     device, dtype = device_and_dtype(args.device, args.dtype)
