@@ -87,6 +87,24 @@ def test_plots(folders):
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 10
 
 
+def test_one_picture_and_names_that_latex_and_html_escape(folders, capsys):
+    for path in sorted((folders / "HQ").iterdir())[1:]:
+        path.unlink()
+    options = ["--reference", str(folders / "HQ"), "-o", str(folders / "out")]
+    name = "<a|b>"
+    methods = [f"{name}={folders / 'bad'}", str(folders / "good")]
+    assert main(["benchmark", *methods, *options, "--measures", "psnr_y"]) == 0
+    table = (folders / "out" / "table.md").read_text()
+    assert table.startswith("1 picture. PSNR (Y)")
+    assert "In parentheses: standard error of the mean." in table
+    latex = (folders / "out" / "table.tex").read_text()
+    assert r"\textless{}a\textbar{}b\textgreater{}" in latex
+    page = (folders / "out" / "index.html").read_text()
+    assert "&lt;a|b&gt;" in page
+    assert name not in page
+    assert "In parentheses" not in page  # the page's table has no standard errors
+
+
 def test_no_scatter_plot_without_points(folders, recwarn):
     pytest.importorskip("matplotlib")
     (folders / "out").mkdir()

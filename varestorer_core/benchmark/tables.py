@@ -15,6 +15,7 @@ _LATEX_ARROWS = {HIGHER: r" $\uparrow$", LOWER: r" $\downarrow$"}
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\^{}", "\\": r"\textbackslash{}"}
+    | {"|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}"}
 )
 
 

@@ -23,7 +23,7 @@ from ..pictures import read_picture
 
 _STANDARD = (
     "PSNR (Y) and SSIM (Y): ITU-R BT.601 luma in studio range, not rounded; SSIM with an 11 x 11 Gaussian window; "
-    "{crop} pixels removed at every side. In parentheses: standard error of the mean."
+    "{crop} pixels removed at every side."
 )
 
 
@@ -82,9 +82,10 @@ class BenchmarkReport:
         """Write all files and return their paths."""
         own = [row for rows in self.rows.values() for row in rows]
         summaries = [*self.own, *self.paper]
-        standard = _STANDARD.format(crop=self.args.crop)
-        count = len(self.keys)
-        markdown = f"{count} pictures. {standard}\n\n{markdown_table(summaries, self.names)}"
+        count = f"{len(self.keys)} picture{'s' if len(self.keys) > 1 else ''}"
+        standard = f"{count}. {_STANDARD.format(crop=self.args.crop)}"
+        markdown = f"{standard} In parentheses: standard error of the mean.\n\n"
+        markdown += markdown_table(summaries, self.names)
         if self.differences:
             table = markdown_table(self.differences, self.names, differences=True)
             markdown += f"\nPaired differences (standard error):\n\n{table}"
@@ -102,7 +103,7 @@ class BenchmarkReport:
             write_atomically(path, text.encode(errors="backslashreplace"), VARestorerError)
         written += self._plots()
         page = self.folder / "index.html"
-        notes = [f"{count} pictures. {standard}"]
+        notes = [standard]
         if self.paper:
             notes.append("Rows marked (paper) are the paper's own values, on its own pictures.")
         write_page(page, "Benchmark", summaries, self.names, self._shown(), own, notes)
