@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from numbers import Real
 from os import PathLike
@@ -27,7 +27,9 @@ from .errors import CheckpointError, SettingError
 from .loaded import LoadedStages
 from .lora.factors import apply_adapter
 from .lora.file import load_adapter
+from .lora.recommended import recommended_by
 from .models.transformer import VARTransformer
+from .pipeline import DEFAULTS
 from .precision import decoder_dtype
 from .restorer import Restorer
 from .schedule import PIXEL_CLASSES, get_schedule
@@ -62,7 +64,8 @@ def load_restorer(
             "crisp" the bundled one with the decoder for crisp pictures.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
         adapters: low-rank adapters of the transformer, each a file or a pair (file, strength); a name in
-            `assets.ADAPTERS`, such as "rain", means the bundled one, for the bundled transformer.
+            `assets.ADAPTERS`, such as "rain", means the bundled one, for the bundled transformer. The settings
+            that they recommend, the last one's where several differ, become the restorer's `defaults`.
         text_encoder: a local folder of flan-t5-xl, for `prompt` and `prompts`; needs transformers.
         prompt: description of the pictures; None means the learned "no prompt".
         prompts: further prompts, for `Restorer.restore(..., prompt=...)`. They are iterated after all files but the
@@ -122,8 +125,10 @@ def load_restorer(
     transformer = load_transformer(
         tensors, metadata, name=str(model_path), dtype=dtype, device=device, consume=True
     )
+    defaults = DEFAULTS
     for path, strength in added:
-        _apply_adapter(transformer, path, strength, model_path, metadata)
+        recommended = _apply_adapter(transformer, path, strength, model_path, metadata)
+        defaults = defaults.with_changes(recommended)
     if not transformer.config.cross_scale:
         _log.warning("the student restores without cross-scale attention, as it was trained")
     if tile is not None:
@@ -136,7 +141,7 @@ def load_restorer(
         stages = stages.prompted(prompt)
     if compile:
         compile_networks(transformer, tokenizer)
-    return Restorer(stages)
+    return Restorer(stages, defaults)
 
 
 def _path(name: str, value: Any) -> Path:
@@ -148,9 +153,11 @@ def _path(name: str, value: Any) -> Path:
 
 
 def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
-    """Return (file, strength) of each adapter; a single path is one adapter."""
+    """Return (file, strength) of each adapter; a single path is one adapter, a mapping has strengths by file."""
     if adapters is None:
         return []
+    if isinstance(adapters, Mapping):
+        adapters = adapters.items()
     each = [adapters] if isinstance(adapters, str | PathLike) else list(adapters)
     pairs = []
     for adapter in each:
@@ -202,8 +209,8 @@ def _apply_adapter(
     strength: float,
     model_path: Path,
     model_metadata: dict[str, str],
-) -> None:
-    """Merge one adapter file into the transformer, if it was trained on it."""
+) -> dict[str, Any]:
+    """Merge one adapter file into the transformer, if it was trained on it, and return the settings it recommends."""
     tensors, metadata = read_checkpoint(path)
     base = model_metadata.get("varestorer.source_sha256", "")
     if BASE_SHA256 in metadata and not base:
@@ -218,6 +225,7 @@ def _apply_adapter(
     if strength:
         transformer.config = config
     apply_adapter(transformer, owners, strength)
+    return recommended_by(metadata, path.name).settings if strength else {}
 
 
 def _load_cleaner(path: File, compute_dtype: torch.dtype, device: torch.device) -> Cleaner:

@@ -88,13 +88,15 @@ class Restorer:
         >>> larger = restorer.restore(Image.open("photo.jpg"), RestoreSettings(upscale=4))
     """
 
-    def __init__(self, stages: Stages):
+    def __init__(self, stages: Stages, defaults: RestoreSettings = DEFAULTS):
         self.stages = stages
+        self.defaults = defaults
+        """Settings of calls without any: the usual ones, changed by what adapters recommend."""
 
     def restore(
         self,
         pictures: Any,
-        settings: RestoreSettings = DEFAULTS,
+        settings: RestoreSettings | None = None,
         *,
         masks: Any = None,
         prompt: str | None = None,
@@ -107,7 +109,7 @@ class Restorer:
             pictures: a PIL image; a NumPy array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16 in their
                 full range, or floating point in [0, 1]; a tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a
                 list of them. Sizes may differ.
-            settings: see `RestoreSettings`.
+            settings: see `RestoreSettings`; None means `defaults`.
             masks: a tensor, NumPy array or PIL image (h, w) of any size, a tensor or array (B, h, w), or a
                 list: 1 where to restore, or 255 in 8 bits; one for all pictures or one each. The resized
                 picture is kept elsewhere; tiles outside a mask are skipped.
@@ -115,7 +117,7 @@ class Restorer:
                 the restorer, or "no prompt".
             on_progress: called with (steps done, steps), three steps per tile; an exception raised in it
                 cancels the run.
-            **changes: single settings by name, which replace those of `settings`.
+            **changes: single settings by name, which replace those of `settings` or of `defaults`.
 
         Returns:
             The restored pictures, of the same kind as the input. Grey pictures stay grey, and an alpha channel is
@@ -125,10 +127,10 @@ class Restorer:
             ImageError: for input that is not a picture, is empty, or holds NaN or infinite values.
             SettingError: for a setting, a mask or a prompt that does not fit.
         """
-        settings = _changed(settings, changes)
+        settings = _changed(self.defaults if settings is None else settings, changes)
         given = as_pictures(pictures)
         self.stages.check()
-        one = self if prompt is None else Restorer(self.stages.prompted(prompt))
+        one = self if prompt is None else Restorer(self.stages.prompted(prompt), self.defaults)
         return given.like_the_input(one._restore_rgb(given, settings, masks, on_progress))
 
     def _restore_rgb(
@@ -155,7 +157,7 @@ class Restorer:
     def reconstruct(
         self,
         pictures: Any,
-        settings: RestoreSettings = DEFAULTS,
+        settings: RestoreSettings | None = None,
         *,
         clean: bool = True,
         **changes: Any,
@@ -170,7 +172,7 @@ class Restorer:
 
         The other arguments, the result and the errors are those of `restore`.
         """
-        settings = _changed(settings, changes)
+        settings = _changed(self.defaults if settings is None else settings, changes)
         given = as_pictures(pictures)
         check_pictures(given.rgb)
         pyramid = self.stages.encode(given.rgb, settings, clean=clean)

@@ -36,7 +36,7 @@ def test_numbers_of_numpy_become_plain_ones():
     ("settings", "changes", "words"),
     [
         (4, {}, "Expected RestoreSettings, got 4"),
-        (None, {}, "Expected RestoreSettings, got None"),
+        ("fast", {}, "Expected RestoreSettings, got 'fast'"),
         (
             RestoreSettings(),
             {"upscle": 1},
@@ -119,12 +119,15 @@ def test_a_single_adapter_needs_no_list(monkeypatch):
     given = []
     monkeypatch.setattr(
         "varestorer_core.loading._apply_adapter",
-        lambda transformer, path, strength, *more: given.append((path, strength)),
+        lambda transformer, path, strength, *more: given.append((path, strength)) or {},
     )
     load_restorer(device="cpu", adapters=Path("a.safetensors"))
     load_restorer(device="cpu", adapters=[["b.safetensors", 0.5]])
+    load_restorer(device="cpu", adapters={"c.safetensors": 2})
     load_restorer(device="cpu", adapters=None)
-    assert given == [(Path("a.safetensors"), 1.0), (Path("b.safetensors"), 0.5)]
+    assert given == [
+        *((Path("a.safetensors"), 1.0), (Path("b.safetensors"), 0.5), (Path("c.safetensors"), 2.0))
+    ]
 
 
 def test_devices_and_dtypes_of_torch_are_accepted():

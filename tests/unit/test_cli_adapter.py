@@ -12,16 +12,17 @@ from safetensors.torch import save_file
 
 from varestorer_core import load_restorer
 from varestorer_core.assets import ADAPTERS, DEMO_ORIGINAL, adapter_file, asset_path
-from varestorer_core.checkpoint import load_transformer, read_checkpoint, save_safetensors
+from varestorer_core.checkpoint import load_transformer, save_safetensors
 from varestorer_core.checkpoint.save import sha256
 from varestorer_core.cli.main import main
 from varestorer_core.degradation import degrade, picture_generator
 from varestorer_core.distill.adapters import adapters_of, student_on_teacher
 from varestorer_core.lora.factors import apply_adapter, merge_adapter
 from varestorer_core.lora.file import load_adapter
-from varestorer_core.lora.recommended import RECOMMENDED, Recommended, recommended_by
+from varestorer_core.lora.recommended import RECOMMENDED, Recommended
 from varestorer_core.metrics import psnr
 from varestorer_core.pictures import read_picture
+from varestorer_core.settings import RestoreSettings
 
 
 @pytest.fixture
@@ -72,12 +73,20 @@ def test_a_bundled_adapter_improves_the_picture_that_it_is_for(task):
     """A part of the demonstration picture, against the bundled model without it, which knows JPEG already."""
     original = read_picture(asset_path(DEMO_ORIGINAL)).rgb[:, 60:188, 160:288]
     lq = degrade(original, task, picture_generator(seed=0, index=0), scale=1)
-    settings = recommended_by(read_checkpoint(asset_path(adapter_file(task)))[1], task).settings
-    plain, adapted = (
-        load_restorer(adapters=adapters, device="cpu").restore(lq, upscale=1.0, **settings)
-        for adapters in ([], [task])
-    )
-    assert psnr(adapted, original) > psnr(plain, original) + 0.01
+    adapted = load_restorer(adapters=[task], device="cpu")
+    plain = load_restorer(device="cpu").restore(lq, adapted.defaults, upscale=1.0)
+    assert psnr(adapted.restore(lq, upscale=1.0), original) > psnr(plain, original) + 0.01
+
+
+def test_the_recommended_settings_of_adapters_are_the_defaults_of_a_restorer():
+    usual = RestoreSettings()
+    dark = load_restorer(adapters={"low_light": 0.5}, device="cpu")
+    assert dark.defaults == usual.with_changes({"color_match": "none"})
+    assert load_restorer(adapters={"low_light": 0}, device="cpu").defaults == usual
+    lq = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0)) / 8
+    results = [dark.restore(lq, **settings) for settings in ({}, {"color_match": "none"})]
+    assert torch.equal(*results)
+    assert not torch.equal(dark.restore(lq, usual), results[0])
 
 
 def test_a_bundled_adapter_by_its_name(photo):
