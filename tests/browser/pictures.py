@@ -1,7 +1,8 @@
 """Draws the thumbnails in workflows/ and the screenshots in docs/images again.
 
-    .venv/bin/python tests/browser/pictures.py
+    .venv/bin/python tests/browser/pictures.py [WORKFLOW ...]
 
+With names of workflows, only their thumbnails are drawn.
 Run it after a change of the bundled model, of a workflow or of a node's appearance. It has the requirements of
 the browser tests; the first host found draws in the classic renderer and the last one in Nodes 2.0. Small files
 of the tests replace those of third parties.
@@ -110,10 +111,10 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
     return halves(source, result)
 
 
-def draw_thumbnails(host) -> None:
-    """Run every workflow that can run, and draw the others from the canvas."""
+def draw_thumbnails(host, names: set[str]) -> None:
+    """Run workflows, and show what they made of the example picture."""
     FILES.StandIns(host).put()
-    for name in sorted(set(FILES.names()) - SHOWN_AS_GRAPH):
+    for name in sorted(names):
         prompt = FILES.to_prompt(host, FILES.read(name))
         if name in FILES.NEEDED:
             prompt = FILES.take_bundled(prompt)
@@ -230,6 +231,9 @@ def show_first_session(host, renderer: str) -> None:
 
 
 def main() -> None:
+    chosen = set(sys.argv[1:])
+    if unknown := chosen - (set(FILES.names()) - SHOWN_AS_GRAPH):
+        raise SystemExit(f"no workflows that can run: {', '.join(sorted(unknown))}")
     folders = TESTS.comfy_host.find_hosts()
     if not folders:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
@@ -238,7 +242,9 @@ def main() -> None:
     hosts = [TESTS.comfy_host.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
     old, new = hosts[0], hosts[-1]
     try:
-        draw_thumbnails(new)
+        draw_thumbnails(new, chosen or set(FILES.names()) - SHOWN_AS_GRAPH)
+        if chosen:
+            return
         show_first_session(new, "nodes2")
         for name in SHOWN_AS_GRAPH:
             show_workflow(new, "nodes2", name, FILES.FOLDER / f"{name}.jpg")
