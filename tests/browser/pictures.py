@@ -80,9 +80,11 @@ def drawn_or_halves(name: str, source: Image.Image, result: Image.Image) -> Imag
     return drawn
 
 
-def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.Image:
+def draw_thumbnail(
+    name: str, prompt: dict, source: Image.Image, saved: list[Image.Image]
+) -> Image.Image:
     """Show what a workflow is about by what it made of the example picture."""
-    source, result = Image.open(SOURCE), saved[0]
+    result = saved[0]
     if name == FILES.MANY:
         return square(side_by_side(saved))
     if name == FILES.CAPTION:
@@ -108,6 +110,8 @@ def draw_thumbnail(name: str, prompt: dict, saved: list[Image.Image]) -> Image.I
         face = (0.27, 0.02, 0.67, 0.42)
         drawn = halves(close_up(source, face), close_up(result, face))
         return caption(drawn, f'"{widget(prompt, "CLIPTextEncode", "text")}"')
+    if name == FILES.DAMAGE:
+        return caption(halves(source, result), "dark, noisy or rainy: an adapter for each")
     return halves(source, result)
 
 
@@ -119,8 +123,16 @@ def draw_thumbnails(host, names: set[str]) -> None:
         if name in FILES.NEEDED:
             prompt = FILES.take_bundled(prompt)
         (saver,) = (key for key, node in prompt.items() if node["class_type"] == "SaveImage")
-        saved = host.pictures(host.run(prompt), saver)
-        draw_thumbnail(name, prompt, saved).save(FILES.FOLDER / f"{name}.jpg", quality=90)
+        # What was damaged in the workflow is its source.
+        damaged = [key for key, n in prompt.items() if n["class_type"] == "VARestorerDegrade"]
+        for key in damaged:
+            prompt["source"] = TESTS.comfy_host.node(
+                "SaveImage", images=[key, 0], filename_prefix="source"
+            )
+        record = host.run(prompt)
+        saved = host.pictures(record, saver)
+        source = host.picture(record, "source") if damaged else Image.open(SOURCE)
+        draw_thumbnail(name, prompt, source, saved).save(FILES.FOLDER / f"{name}.jpg", quality=90)
     FILES.StandIns(host).take()
 
 

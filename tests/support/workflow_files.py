@@ -21,6 +21,7 @@ STEPS = "08 Restore step by step"
 PROMPT = "09 Guide by a prompt and an adapter"
 GENERATE = "10 Generate, then restore"
 CAPTION = "11 Guide by a captioner"
+DAMAGE = "12 Restore a dark, noisy or rainy photo"
 
 _TEXT_ENCODER = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 _OF_THE_TEACHER = [

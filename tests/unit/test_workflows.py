@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from varestorer_core.assets import ADAPTERS
 from varestorer_core.official_files import official_file
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,11 @@ WIDGETS = [
     for name in (entry["name"], *(["after"] if entry.get("control_after_generate") else []))
 ]
 """Of the all-in-one node, in the order of a saved workflow; "after" is what the front end adds to a seed."""
+
+BUNDLED_ADAPTERS = {
+    f"varestorer-tiny {name.replace('_', ' ')} (bundled)": name for name in ADAPTERS
+}
+"""By their menu entries."""
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
@@ -112,7 +118,7 @@ def test_our_loaders_say_where_the_official_files_can_be_had(workflow):
             known = official_file(name)
             assert known is None or (model["url"], model["directory"]) == (known.url, known.folder)
         chosen = node["widgets_values"][0]
-        assert chosen in models or chosen == "varestorer-tiny (bundled)"
+        assert chosen in models or chosen in {"varestorer-tiny (bundled)", *BUNDLED_ADAPTERS}
 
 
 def test_a_workflow_is_narrow_and_begins_with_its_note(workflow):
@@ -204,3 +210,14 @@ def test_the_official_template_has_the_released_settings_ours_and_a_switch():
     sources = {slot["name"]: slot["link"] for slot in switch["inputs"]}
     for slot, node in (("on_false", released), ("on_true", ours)):
         assert sources[slot] in node["outputs"][0]["links"]
+
+
+def test_the_adapter_of_a_damage_is_the_one_that_was_trained_on_it():
+    """The size stays, and what is on auto follows the adapter."""
+    (path,) = (path for path in WORKFLOWS if "noisy" in path.stem)
+    nodes = {node["type"]: node for node in json.loads(path.read_text())["nodes"]}
+    preset = nodes["VARestorerDegrade"]["widgets_values"][0]
+    assert BUNDLED_ADAPTERS[nodes["VARestorerLoadAdapter"]["widgets_values"][0]] == preset
+    assert nodes["VARestorerExampleImage"]["widgets_values"] == ["original"]
+    settings = dict(zip(WIDGETS, nodes["VARestorerRestoreImage"]["widgets_values"], strict=True))
+    assert settings | {"upscale": 1.0, "detail": -1.0, "color_match": "auto"} == settings
