@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 from ..errors import VARestorerError
-from ..wording import LONGEST_SENTENCE, shown
 
 
 class UsageError(VARestorerError):
@@ -17,4 +16,7 @@ class UsageError(VARestorerError):
 
 def note(text: str) -> None:
     """Print a note on stderr, at once."""
+    # Not with this package, which is imported before Ctrl-C is handled.
+    from ..wording import LONGEST_SENTENCE, shown
+
     print(f"varestorer: note: {shown(text, LONGEST_SENTENCE)}", file=sys.stderr, flush=True)
