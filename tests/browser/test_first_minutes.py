@@ -125,7 +125,7 @@ def test_the_official_template_names_its_files_where_they_go(canvas, workflow_fi
         canvas.page.get_by_role("button", name="Download").first.wait_for()
 
 
-def test_an_empty_menu_says_which_file_goes_where(canvas):
+def test_a_menu_without_files_has_bundled_ones_or_says_which_file_goes_where(canvas):
     values = canvas.page.evaluate(
         """['VARestorerLoadTextEncoder', 'VARestorerLoadAdapter'].map(type => {
             const node = LiteGraph.createNode(type)
@@ -135,7 +135,7 @@ def test_an_empty_menu_says_which_file_goes_where(canvas):
     )
     assert values == [
         "model-00001-of-00002.safetensors -> models/text_encoders",
-        "varestorer.pth -> models/diffusion_models",
+        "varestorer-tiny motion blur (bundled)",
     ]
 
 
