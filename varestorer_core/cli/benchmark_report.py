@@ -20,6 +20,7 @@ from ..benchmark.statistics import json_values
 from ..benchmark.tables import latex_table, markdown_table, per_image_csv, summary_json
 from ..errors import VARestorerError
 from ..pictures import read_picture
+from ..wording import counted
 
 _STANDARD = (
     "PSNR (Y) and SSIM (Y): ITU-R BT.601 luma in studio range, not rounded; SSIM with an 11 x 11 Gaussian window; "
@@ -82,8 +83,7 @@ class BenchmarkReport:
         """Write all files and return their paths."""
         own = [row for rows in self.rows.values() for row in rows]
         summaries = [*self.own, *self.paper]
-        count = f"{len(self.keys)} picture{'s' if len(self.keys) > 1 else ''}"
-        standard = f"{count}. {_STANDARD.format(crop=self.args.crop)}"
+        standard = f"{counted(len(self.keys), 'picture')}. {_STANDARD.format(crop=self.args.crop)}"
         markdown = f"{standard} In parentheses: standard error of the mean.\n\n"
         markdown += markdown_table(summaries, self.names)
         if self.differences:
