@@ -5,7 +5,7 @@
 
 With --cleaner, a SwinIR of the official shape runs first, which needs spandrel.
 
-With --compare, every stage is timed with and without the CPU kernels, alternately in one run.
+With --compare, every stage is timed with and without the CPU kernels, one right after the other, in alternating order.
 
 Random weights are fine: the time of a stage does not depend on values. Cost is also printed as seconds times the matrix
 rate measured just before and after each stage, which makes machines comparable, even busy ones. On a CPU, both are
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import time
@@ -36,6 +37,10 @@ from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
 
 
+_LEAST_SECONDS = 0.03
+"""To be compared, a shorter stage runs several times at once: single milliseconds are noise."""
+
+
 def flops(config, tokens, logits):
     """Return the FLOPs of linear layers and self-attention for one tile, 2 per multiply-add."""
     width = config.embed_dim
@@ -43,6 +48,11 @@ def flops(config, tokens, logits):
     head = 2 * logits * width * 2 * config.codebook_dim
     attention = 4 * tokens**2 * width * config.depth
     return linears + head + attention
+
+
+def _first_quartile(runs, name):
+    """Return the time of a stage that a quarter of the runs undercut."""
+    return sorted(r[name][1] for r in runs)[len(runs) // 4]
 
 
 def without_kernels():
@@ -64,7 +74,7 @@ def main():
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="also time every stage with the CPU kernels off, alternating with the timed runs",
+        help="also time every stage with the CPU kernels off",
     )
     parser.add_argument("--no-warm-up", action="store_true", help="also count the first run")
     args = parser.parse_args()
@@ -92,7 +102,7 @@ def main():
     image = (
         torch.rand(1, 3, *schedule.pixel_size(tokenizer.config.patch_size), device=device) * 2 - 1
     )
-    runs = []
+    runs = []  # of pairs: times of all stages, and times without the CPU kernels
 
     def rate_now():
         return matrix_rate(device, dtype, side=512 if args.compare else 2048)
@@ -100,39 +110,46 @@ def main():
     if args.compare:  # the rate cancels within one run
         rate_now = cache(rate_now)
 
-    def timed(times, name, work):
+    def timed(work, loops=1):
         before = rate_now()
         begun, used = time.perf_counter(), clock(device)
-        result = work()
-        used = clock(device) - used
-        seconds_of_wall = time.perf_counter() - begun
+        for _ in range(loops):
+            result = work()
+        used = (clock(device) - used) / loops
+        seconds_of_wall = (time.perf_counter() - begun) / loops
         rate = (before + rate_now()) / 2
-        times[name] = (seconds_of_wall, used * rate, rate)
-        return result
+        return result, (seconds_of_wall, used * rate, rate)
 
-    def run():
-        times = {}
-        picture = image if clean is None else timed(times, "clean", lambda: clean(image))
-        features = timed(times, "encode", lambda: tokenizer.encode(picture))
-        bits = timed(times, "quantise", lambda: quantize(features, schedule).bits)
-        text = timed(times, "prompt (once per run)", model.encode_text)
+    def run(plain_first=False):
+        """Return the times of all stages, and those without the CPU kernels, stage by stage in turn."""
+        times, plain_times = {}, {}
+
+        def stage(name, work):
+            ways = [(nullcontext, times)]
+            loops = 1
+            if args.compare:
+                ways.insert(0 if plain_first else 1, (without_kernels, plain_times))
+                loops = math.ceil(_LEAST_SECONDS / runs[0][0][name][0]) if runs else 1
+            for context, kept in ways:
+                with context():
+                    result, kept[name] = timed(work, loops)
+            return result
+
+        picture = image if clean is None else stage("clean", lambda: clean(image))
+        features = stage("encode", lambda: tokenizer.encode(picture))
+        bits = stage("quantise", lambda: quantize(features, schedule).bits)
+        text = stage("prompt (once per run)", model.encode_text)
         tokens = pyramid_tokens(bits, schedule)
-        logits = timed(times, "transformer", lambda: model(tokens, text, schedule, lq_bits=bits))
-        codes = timed(times, "sample", lambda: dequantize(sample_bits(logits), schedule))
-        timed(times, "decode", lambda: tokenizer.decode(codes))
-        return times
+        logits = stage("transformer", lambda: model(tokens, text, schedule, lq_bits=bits))
+        codes = stage("sample", lambda: dequantize(sample_bits(logits), schedule))
+        stage("decode", lambda: tokenizer.decode(codes))
+        return times, plain_times
 
     with memory_kept():  # as between the tiles of a picture
-        if not args.no_warm_up:
-            run()
-            with without_kernels() if args.compare else nullcontext():
-                run()
-        runs, plain = [], []
-        for _ in range(args.repeats):
-            runs.append(run())
-            if args.compare:
-                with without_kernels():
-                    plain.append(run())
+        warm_ups = 0 if args.no_warm_up else 2 if args.compare else 1
+        for n in range(warm_ups + args.repeats):
+            runs.append(run(n % 2 == 1))
+    runs, plain = zip(*runs[warm_ups:], strict=True)
     middle = {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
     seconds |= {name: wall for name, (wall, _, _) in middle.items()}
     costs = {name: cost for name, (_, cost, _) in middle.items()}
@@ -149,10 +166,10 @@ def main():
         ratio = choice["time_ratio"]
         why = "not timed" if ratio is None else f"ours takes {ratio} of PyTorch's time"
         print(f"{path}: {choice['kernel']} runs, {why}")
-    # The minimum of each: other programs only make a run longer.
+    # The first quartile of each: other programs make runs longer, and a few runs are fast by chance.
     shares = {
-        name: round(min(r[name][1] for r in runs) / min(r[name][1] for r in plain), 3)
-        for name in (runs[0] if plain else ())
+        name: round(_first_quartile(runs, name) / _first_quartile(plain, name), 3)
+        for name in plain[0]
     }
     for name, share in shares.items():
         print(f"{name:20} {share:8.2f} of the time without CPU kernels")

@@ -33,7 +33,7 @@ from .switch import mode
 Trial = Callable[[], object]
 """Runs a kernel once on a sample."""
 
-VERSION = 3
+VERSION = 4
 """Increment when a path or its sample changes, so that everything is timed again."""
 
 _MARGIN = 0.95
