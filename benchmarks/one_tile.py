@@ -36,7 +36,6 @@ from varestorer_core.models.sampling import sample_bits
 from varestorer_core.precision import decoder_dtype
 from varestorer_core.schedule import get_schedule
 
-
 _LEAST_SECONDS = 0.03
 """To be compared, a shorter stage runs several times at once: single milliseconds are noise."""
 
