@@ -1,8 +1,8 @@
 """Draws the thumbnails in workflows/ and the screenshots in docs/images again.
 
-    .venv/bin/python tests/browser/pictures.py [WORKFLOW ...]
+    .venv/bin/python tests/browser/pictures.py [NAME ...]
 
-With names of workflows, only their thumbnails are drawn.
+With names of workflows or of screenshots, such as restore-photo, only these are drawn.
 Run it after a change of the bundled model, of a workflow or of a node's appearance. It has the requirements of
 the browser tests; the first host found draws in the classic renderer and the last one in Nodes 2.0. Small files
 of the tests replace those of third parties.
@@ -242,29 +242,40 @@ def show_first_session(host, renderer: str) -> None:
         record(3, "download")
 
 
+def screenshots(old, new) -> dict:
+    """Return how to draw each screenshot, by the name of its file."""
+    shown = {
+        name: (show_workflow, new, "nodes2", name, FILES.FOLDER / f"{name}.jpg")
+        for name in SHOWN_AS_GRAPH
+    }
+    for name, show, host, renderer in (
+        ("restore-photo", show_run, new, "nodes2"),
+        ("restore-photo-classic", show_run, old, "canvas"),
+        ("compare", show_scores, new, "nodes2"),
+        ("missing-model", show_missing_file, new, "nodes2"),
+        ("missing-model-classic", show_missing_file, old, "canvas"),
+    ):
+        shown[name] = (show, host, renderer, IMAGES / f"{name}.jpg")
+    return shown | {"first-session": (show_first_session, new, "nodes2")}
+
+
 def main() -> None:
-    chosen = set(sys.argv[1:])
-    if unknown := chosen - (set(FILES.names()) - SHOWN_AS_GRAPH):
-        raise SystemExit(f"no workflows that can run: {', '.join(sorted(unknown))}")
+    thumbnails = set(FILES.names()) - SHOWN_AS_GRAPH
+    chosen = set(sys.argv[1:]) or thumbnails | set(screenshots(None, None))
+    if unknown := chosen - thumbnails - set(screenshots(None, None)):
+        raise SystemExit(f"no workflow or screenshot of this name: {', '.join(sorted(unknown))}")
     folders = TESTS.comfy_host.find_hosts()
     if not folders:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
     TESTS.comfy_host.PACK_FOLDER = "varestorer"  # stands on every node in Nodes 2.0
     base = Path(tempfile.mkdtemp())
     hosts = [TESTS.comfy_host.Host(f, base / f.name) for f in sorted({folders[0], folders[-1]})]
-    old, new = hosts[0], hosts[-1]
     try:
-        draw_thumbnails(new, chosen or set(FILES.names()) - SHOWN_AS_GRAPH)
-        if chosen:
-            return
-        show_first_session(new, "nodes2")
-        for name in SHOWN_AS_GRAPH:
-            show_workflow(new, "nodes2", name, FILES.FOLDER / f"{name}.jpg")
-        show_run(new, "nodes2", IMAGES / "restore-photo.jpg")
-        show_run(old, "canvas", IMAGES / "restore-photo-classic.jpg")
-        show_scores(new, "nodes2", IMAGES / "compare.jpg")
-        show_missing_file(new, "nodes2", IMAGES / "missing-model.jpg")
-        show_missing_file(old, "canvas", IMAGES / "missing-model-classic.jpg")
+        if chosen & thumbnails:
+            draw_thumbnails(hosts[-1], chosen & thumbnails)
+        for name, (show, *arguments) in screenshots(hosts[0], hosts[-1]).items():
+            if name in chosen:
+                show(*arguments)
     finally:
         for host in hosts:
             host.stop()
