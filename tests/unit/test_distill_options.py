@@ -52,7 +52,7 @@ def test_an_option_without_effect_is_refused(tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name != "export"])
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("import", "export")])
 def test_options_of_every_training_stage(tmp_path, stage):
     used = "--steps 9 --batch 2 --minutes 1 --ema 0.9 --workers 0 --threads 1 --device cpu --learning-rate 1e-3"
     settings = distill.run_settings_from(parse(stage, "--out", str(tmp_path), *used.split()))

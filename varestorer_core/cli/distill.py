@@ -13,6 +13,7 @@ from .distill_ablation import add_ablation_options, run_and_print
 from .distill_data import add_data_options, check_folders
 from .distill_export import add_export_options, recommendation
 from .distill_help import StageHelp
+from .distill_import import add_import_options, imported_files
 from .distill_progress import Bars, show_log
 from .distill_stages import STAGES, check_options, usual_values
 from .distill_student import (
@@ -47,6 +48,10 @@ With --base and --vae, files replace the first two stages, and the student is ad
   varestorer distill export --out RUN
 
 Options that the stage does not use are refused; "all" accepts those of the training stages and of export.
+
+"import" begins a run with exported files, by default the bundled ones, whose training can then be continued:
+  varestorer distill import --out RUN
+  varestorer distill student --out RUN --resume --data PHOTOS
 
 "ablation" trains four students from the teacher of the run (complete, without distillation, without
 cross-scale attention, and without the KL divergence) and compares them on photographs.
@@ -157,6 +162,7 @@ def add_parser(subparsers: Any) -> None:
     add_tokenizer_options(parser)
     add_student_options(parser)
     add_full_size_options(parser)
+    add_import_options(parser)
     add_export_options(parser)
     add_ablation_options(parser)
     parser.set_defaults(run=run, usual=usual_values(parser))
@@ -173,6 +179,10 @@ def run(args: argparse.Namespace) -> int:
     settings = run_settings_from(args)
     recommendation(args)  # checked before hours of training
     show_log()
+    if args.stage == "import":
+        for path in stages.run_import(settings, *imported_files(args)):
+            print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+        return 0
     if args.stage == "ablation":
         return run_and_print(args, settings)
     with Bars() as report:

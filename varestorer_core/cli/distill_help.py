@@ -11,7 +11,8 @@ from .distill_stages import STAGES, stages_of
 _ON_FILES = ("encoder", "student", "all")
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "init": ("tokenizer", "student", "all"),
-    **dict.fromkeys(("base", "vae", "pixel_class", "base_dtype"), _ON_FILES),
+    **dict.fromkeys(("base", "pixel_class", "base_dtype"), _ON_FILES),
+    "vae": (*_ON_FILES, "import"),
     "accelerate": ("student", "all"),
     **dict.fromkeys(("task", "recommend"), ("export", "all")),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from ..distill.stage_names import STAGES as TRAINING
 from . import UsageError
 
-STAGES = (*TRAINING, "export", "all", "ablation")
+STAGES = (*TRAINING, "import", "export", "all", "ablation")
 
 _ALL_BUT_EXPORT = (*TRAINING, "ablation")
 _ON_DEGRADED = ("encoder", "decoder", "student", "student_decoder", "crisp_decoder", "ablation")
@@ -48,11 +48,14 @@ _USED_BY: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("commitment", "entropy"), ("tokenizer",)),
     **dict.fromkeys(("seeds", "photographs", "preset", "scale", "size"), ("ablation",)),
+    "model": ("import",),
 }
 """Stages that use an option, besides "all", which trains and exports.
 
 Options that are not listed suit every stage or are checked elsewhere.
 """
+_ALONE = (("ablation",), ("import",))
+"""Stages that are not part of "all"."""
 _NAMES = {"lora_rank": "--rank", "causal": "--no-cross-scale", "amp": "--no-amp"}
 """Options whose names differ from those of their values."""
 
@@ -74,7 +77,7 @@ def check_options(args: argparse.Namespace) -> None:
         UsageError: naming the options and the stages that use them.
     """
     for name, users in _USED_BY.items():
-        stages = users if users == ("ablation",) else (*users, "all")
+        stages = users if users in _ALONE else (*users, "all")
         if args.stage not in stages and getattr(args, name) != args.usual[name]:
             raise UsageError(
                 f"{_option(name)} has no effect in the stage {args.stage}, only in {_listed(stages)}. Leave it out."

@@ -195,10 +195,12 @@ def base_files(args: argparse.Namespace) -> BaseFiles | None:
     Raises:
         UsageError: if one is missing, or does not exist.
     """
-    if args.base is None and args.vae is None:
+    if args.base is None and (args.vae is None or args.stage == "import"):
         if args.pixel_class is not None:
             raise UsageError("--pixel-class has an effect only together with --base and --vae.")
         return None
+    if args.stage == "import":
+        raise UsageError("--base has no effect in the stage import. Leave it out, or use --model.")
     if args.base is None or args.vae is None:
         raise UsageError("--base and --vae belong together: specify both, or neither.")
     for option, path in (("--base", args.base), ("--vae", args.vae)):

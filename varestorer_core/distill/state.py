@@ -63,7 +63,7 @@ def load_state(
     """Load modules, optimiser and average from `path` and return the step to continue at.
 
     If the state has no average, one starts at its weights; an average that is no longer requested is
-    dropped.
+    dropped. The state of imported files has no optimiser: the given one stays as it is.
 
     Raises:
         CheckpointError: if the file is damaged or belongs to another configuration.
@@ -72,7 +72,8 @@ def load_state(
         state = read_state(path)
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
-        optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
         if average is not None and "ema" in state:
             average.load(state["ema"])
         elif average is not None:

@@ -2,7 +2,7 @@
 
 A run on base files (`base.BaseFiles`) has no tokenizer and teacher stages: both come from files.
 
-RUN_DIR/config.json     shapes of the two networks; names and hashes of the base files
+RUN_DIR/config.json     shapes of the two networks; names and hashes of the base files, or of the imported ones
 RUN_DIR/pictures.npy    cached procedural pictures
 RUN_DIR/tokenizer/      state.pt, log.csv, sheets/*.png; likewise teacher/, encoder/ and student/
 RUN_DIR/export/         the safetensors files
@@ -11,6 +11,7 @@ RUN_DIR/export/         the safetensors files
 from ..stage_names import STAGES, StageName
 from .config import load_config, on_files, with_own_config
 from .exporting import run_export
+from .importing import run_import
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
 from .settings import (
@@ -37,6 +38,7 @@ __all__ = [
     "loop_settings",
     "on_files",
     "run_export",
+    "run_import",
     "run_stage",
     "student_rate",
     "train_stage",

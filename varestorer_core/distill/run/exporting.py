@@ -20,7 +20,7 @@ from ..export import (
 )
 from ..held_out import worse_than_input
 from ..state import state_step
-from .config import base_record, load_config, with_own_config
+from .config import base_record, load_config, new_config_removed, with_own_config
 from .networks import adapted_tokenizer, crisp_tokenizer, trained_student, trained_teacher
 from .record import read_record, stages_before
 from .settings import RunSettings
@@ -52,11 +52,13 @@ def run_export(
         )
     if record and settings.base is None:
         settings = load_config(settings, settings.out / "config.json")
+        weights = trained_weights(settings.out / "student" / "state.pt", "student")
     else:
-        settings = with_own_config(settings)
+        with new_config_removed(settings):
+            settings = with_own_config(settings)
+            weights = trained_weights(settings.out / "student" / "state.pt", "student")
     folder = settings.out / "export"
     training = _checked_student(settings)
-    weights = trained_weights(settings.out / "student" / "state.pt", "student")
     metrics = last_figures(settings.out / "student" / "log.csv")
     if problem := worse_than_input(metrics):
         _log.warning("the student that is exported is of little use: its %s", problem)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...compiling import compile_networks
 from ...errors import SettingError
+from ...models.transformer import VARTransformer
 from ..held_out import HeldOut
 from ..interruption import DeadlineError
 from ..loop import LoopSettings, Progress, train
@@ -27,6 +28,7 @@ from ..train_teacher import TeacherStage
 from ..train_tokenizer import TokenizerStage
 from ..warm_start import start_from_adapter
 from .config import base_record, new_config_removed, with_own_config
+from .importing import lacks_teacher
 from .lock import locked
 from .networks import adapted_tokenizer, trained_student, trained_teacher, trained_tokenizer
 from .pictures import training_source, validation_pictures
@@ -95,11 +97,16 @@ def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | Non
 
 
 def _without_teacher(settings: RunSettings) -> RunSettings:
-    """Return the settings without the KL to the teacher if the base is a student, which has no teacher."""
+    """Return the settings without the KL to the teacher if the run was started with a student, which has no teacher."""
     student = settings.student_settings
-    if settings.base is None or not settings.transformer.lq_prior or not student.kl:
+    if not student.kl:
         return settings
-    _log.info("%s is a student, so there is no teacher: the KL is left out", settings.base.base)
+    if settings.base is not None and settings.transformer.lq_prior:
+        _log.info("%s is a student, so there is no teacher: the KL is left out", settings.base.base)
+    elif lacks_teacher(settings):
+        _log.info("the run was started with a student, so there is no teacher: the KL is left out")
+    else:
+        return settings
     return dataclasses.replace(settings, student_settings=dataclasses.replace(student, kl=0.0))
 
 
@@ -154,7 +161,7 @@ def build_stage(
     student = student or settings.student_settings
     held_out = HeldOut(pictures, device, student.degradation, student.batch)
     built = StudentStage(
-        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), trained_teacher(settings),
+        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), _teacher(settings),
         loop.seed, held_out, settings=student, device=device,
         prompt=settings.prompt, processes=settings.processes,
     )  # fmt: skip
@@ -162,6 +169,18 @@ def build_stage(
         base = base_record(settings)["base"]
         start_from_adapter(built.student, settings.init, base["sha256"], base["pixel_class"])
     return built
+
+
+def _teacher(settings: RunSettings) -> VARTransformer:
+    """Return the teacher, or an untrained network in its place, whose weights those of an imported student replace."""
+    if not lacks_teacher(settings):
+        return trained_teacher(settings)
+    if not settings.resume:
+        raise SettingError(
+            f"The run in {settings.out} was started with a student. Continue it with --resume, or train a teacher "
+            "first to start a new one."
+        )
+    return VARTransformer(settings.transformer)
 
 
 def _decoder_stage(

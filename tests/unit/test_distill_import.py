@@ -1,0 +1,93 @@
+"""A run that begins with exported files: same weights, continued without optimiser and teacher."""
+
+import csv
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.cli.main import main
+from varestorer_core.distill.export import trained_weights
+
+SMALL = ("--pictures", "2", "--validation-pictures", "2", "--workers", "0", "--batch", "1")
+
+
+@pytest.fixture
+def imported(tmp_path):
+    assert main(["distill", "import", "--out", str(tmp_path / "run")]) == 0
+    return tmp_path / "run"
+
+
+def test_export_returns_the_imported_weights(imported):
+    assert main(["distill", "export", "--out", str(imported)]) == 0
+    for name in (TINY_TRANSFORMER, TINY_TOKENIZER):
+        before, after = load_file(asset_path(name)), load_file(imported / "export" / name)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_student_and_decoder_continue(imported, caplog):
+    before = trained_weights(imported / "student" / "state.pt", "student")
+    command = ["distill", "student", "--out", str(imported), "--resume", "--train-decoder", *SMALL]
+    caplog.set_level("INFO", "varestorer_core")
+    assert main([*command, "--steps", "1", "--evaluate-every", "1", "--learning-rate", "1e-6"]) == 0
+    assert "there is no teacher" in caplog.text
+    after = trained_weights(imported / "student" / "state.pt", "student")
+    assert max((after[name] - value).abs().max() for name, value in before.items()) < 1e-5
+    with (imported / "student" / "log.csv").open() as file:
+        logged = {name for _, name, _ in csv.reader(file)}
+    assert {"val_psnr", "mse"} <= logged
+    assert "kl" not in logged
+    # The state now has an optimiser, but still no teacher.
+    assert main([*command, "--steps", "2", "--allow-changes", "--learning-rate", "1e-6"]) == 0
+
+
+def test_decoder_stage_continues(imported):
+    stage = ["distill", "student_decoder", "--out", str(imported), "--steps", "1"]
+    assert main([*stage, *SMALL]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "no.safetensors"], "--model and --vae belong together"),
+        (["--model", "no.safetensors", "--vae", "no.safetensors"], "no such file"),
+        (["--base", "no.safetensors"], "--base has no effect in the stage import"),
+        (["--steps", "3"], "--steps has no effect in the stage import"),
+        (["--resume"], "--resume has no effect in the stage import"),
+    ],
+)
+def test_options(tmp_path, capsys, arguments, message):
+    assert main(["distill", "import", "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_model_only_in_import(tmp_path, capsys):
+    assert main(["distill", "student", "--out", str(tmp_path), "--model", "no"]) == 2
+    assert "only in import" in capsys.readouterr().err
+
+
+def test_existing_run_is_kept(imported, capsys):
+    assert main(["distill", "import", "--out", str(imported)]) == 1
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_files_of_another_kind(tmp_path, capsys):
+    tokenizer, transformer = (str(asset_path(n)) for n in (TINY_TOKENIZER, TINY_TRANSFORMER))
+    swapped = ["--model", tokenizer, "--vae", transformer]
+    assert main(["distill", "import", "--out", str(tmp_path / "run"), *swapped]) == 1
+    assert "expected" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_new_student_needs_a_teacher(imported, capsys):
+    assert main(["distill", "student", "--out", str(imported), "--steps", "1", *SMALL]) == 1
+    assert "was started with a student" in capsys.readouterr().err
+
+
+def test_export_of_an_empty_folder_leaves_no_config(tmp_path, capsys):
+    assert main(["distill", "export", "--out", str(tmp_path)]) == 1
+    assert "Train it first" in capsys.readouterr().err
+    assert not (tmp_path / "config.json").exists()
