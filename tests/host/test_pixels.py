@@ -23,8 +23,6 @@ SETTINGS = [
     {"upscale": 1.0, "overlap": 64, "detail": 0.0, "fidelity": 2.5, "color_match": "adain"},
 ]
 
-COMMAND = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
-
 # A small random SwinIR with the layout of general_swinir_v1.ckpt.
 MAKE_CLEANER = """
 import sys, torch
@@ -44,7 +42,7 @@ def command_line(host, source: Path, target: Path, settings: dict) -> np.ndarray
     from PIL import Image
 
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    host.python_with_core(COMMAND, "restore", source, "-o", target, "--device=cpu", *options)
+    host.command("restore", source, "-o", target, "--device=cpu", *options)
     with Image.open(target) as result:
         return np.asarray(result.convert("RGB"))
 

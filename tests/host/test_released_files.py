@@ -1,9 +1,6 @@
 """Files with the structure of the released ones: equal results of nodes and command, and conversion on the canvas."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import comfy_host
@@ -90,14 +87,11 @@ def write_with_adapter(path: Path, base: Path) -> None:
 @pytest.mark.parametrize(("base", "vae"), PAIRS.items())
 def test_nodes_and_command_restore_alike(released, tmp_path, base, vae):
     found = pixels(released, base, vae)
-    command = [sys.executable, "-m", "varestorer_core.cli", "restore", comfy_host.PHOTO]
-    command += ["-o", tmp_path / "out.png", "--device", "cpu"]
-    command += ["--upscale", "1", "--detail", "0", "--overlap", "64", "--color-match", "none"]
-    command += ["--model", released.model_file(TRANSFORMER_FOLDER, base)]
-    command += ["--vae", released.model_file(VAE_FOLDER, vae)]
-    # As many threads as the host has: with another number, sums have another order.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    subprocess.run([*map(str, command)], check=True, cwd=ROOT, env=environment)
+    options = ["--upscale", 1, "--detail", 0, "--overlap", 64, "--color-match", "none"]
+    options += ["--model", released.model_file(TRANSFORMER_FOLDER, base)]
+    options += ["--vae", released.model_file(VAE_FOLDER, vae)]
+    target = tmp_path / "out.png"
+    released.command("restore", comfy_host.PHOTO, "-o", target, "--device", "cpu", *options)
     expected = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
     assert expected.std() > 10, "the picture is flat, so nothing is compared"
     assert np.array_equal(found, expected)

@@ -30,6 +30,7 @@ PACK_FOLDER = "Any-folder_name.v2"  # the pack must not depend on it
 BUNDLED = "varestorer-tiny (bundled)"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # tiles are too small for a second thread
 BOOT_SECONDS = RUN_SECONDS = 300
+_COMMAND = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
 
 
 def find_hosts() -> list[Path]:
@@ -274,6 +275,10 @@ class Host:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
+
+    def command(self, *arguments: object) -> None:
+        """Run our command with the host's interpreter: another PyTorch rounds differently."""
+        self.python_with_core(_COMMAND, *arguments)
 
     def arrays(self, record: dict) -> dict:
         """Return the inputs of the helper's TestKeep nodes, by node id: (B, H, W, C) float32."""
