@@ -70,7 +70,7 @@ def run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None
 def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | None) -> bool:
     with new_config_removed(settings):
         with settings.processes.first_in_turn():
-            settings = _without_teacher(with_own_config(settings))
+            settings = _without_teacher(stage, with_own_config(settings))
             loop = loop_settings(stage, settings)
         # Before pictures are drawn and a state is overwritten: files of earlier stages may be missing or damaged, and
         # the networks may not fit into memory.
@@ -96,10 +96,10 @@ def _run_stage(stage: StageName, settings: RunSettings, report: OnProgress | Non
     return reached >= loop.steps
 
 
-def _without_teacher(settings: RunSettings) -> RunSettings:
+def _without_teacher(stage: StageName, settings: RunSettings) -> RunSettings:
     """Return the settings without the KL to the teacher if the run was started with a student, which has no teacher."""
     student = settings.student_settings
-    if not student.kl:
+    if stage != "student" or not student.kl:
         return settings
     if settings.base is not None and settings.transformer.lq_prior:
         _log.info("%s is a student, so there is no teacher: the KL is left out", settings.base.base)
