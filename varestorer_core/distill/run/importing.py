@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from ... import json_text
 from ...atomic import write_atomically
@@ -89,8 +88,7 @@ def lacks_teacher(settings: RunSettings) -> bool:
 def _student(path: Path) -> VARTransformer:
     tensors, metadata = read_checkpoint(path, kind="transformer")
     student = load_transformer(tensors, metadata, name=path.name, consume=True)
-    config: Any = student.config
-    if config.lora_rank or not config.lq_prior:
+    if student.config.lora_rank or not student.config.lq_prior:
         raise CheckpointError(
             f"{path.name} is not a student of which every weight was trained. Expected one such as `varestorer distill "
             "export` writes; adapters and full-size models are continued with --base, --vae and --init."
