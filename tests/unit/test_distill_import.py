@@ -91,3 +91,23 @@ def test_export_of_an_empty_folder_leaves_no_config(tmp_path, capsys):
     assert main(["distill", "export", "--out", str(tmp_path)]) == 1
     assert "Train it first" in capsys.readouterr().err
     assert not (tmp_path / "config.json").exists()
+
+
+def test_ablation_needs_a_teacher(imported, capsys):
+    command = ["distill", "ablation", "--out", str(imported), "--steps", "1", "--size", "64"]
+    assert main([*command, *SMALL]) == 1
+    assert "Train it first: varestorer distill teacher" in capsys.readouterr().err
+
+
+def test_a_lost_student_is_not_replaced_by_a_random_one(imported, capsys):
+    (imported / "student" / "state.pt").unlink()
+    command = ["distill", "student", "--out", str(imported), "--resume", "--steps", "1"]
+    assert main([*command, *SMALL]) == 1
+    assert "was started with a student" in capsys.readouterr().err
+
+
+def test_adapters_are_refused_before_anything_is_written(imported, capsys):
+    command = ["distill", "student", "--out", str(imported), "--resume", "--rank", "8"]
+    assert main([*command, "--steps", "1", *SMALL]) == 1
+    assert "Leave --rank out" in capsys.readouterr().err
+    assert not (imported / "student" / "settings.json").exists()

@@ -64,9 +64,7 @@ def run_import(settings: RunSettings, model: Path, vae: Path) -> list[Path]:
         shapes = {
             "tokenizer": to_dict(tokenizer.config),
             # Of the teacher, from whose shape a run derives the student's.
-            "transformer": to_dict(
-                dataclasses.replace(student.config, lq_prior=False, cross_scale=True)
-            ),
+            "transformer": to_dict(dataclasses.replace(student.config, lq_prior=False)),
         }
         record = {
             role: {"file": path.name, "sha256": sha256(path)}
@@ -92,6 +90,11 @@ def _student(path: Path) -> VARTransformer:
         raise CheckpointError(
             f"{path.name} is not a student of which every weight was trained. Expected one such as `varestorer distill "
             "export` writes; adapters and full-size models are continued with --base, --vae and --init."
+        )
+    if not student.config.cross_scale:
+        raise CheckpointError(
+            f"{path.name} was trained with --no-cross-scale, which an imported run does not continue. Expected a "
+            "student with cross-scale attention."
         )
     return student
 

@@ -158,10 +158,12 @@ def build_stage(
         )
     if stage in ("decoder", "student_decoder", "crisp_decoder"):
         return _decoder_stage(stage, settings, loop, pictures)
+    # Other students than the run's own, as in the ablation, always start from a teacher.
+    teacher = trained_teacher(settings) if student else _teacher(settings)
     student = student or settings.student_settings
     held_out = HeldOut(pictures, device, student.degradation, student.batch)
     built = StudentStage(
-        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), _teacher(settings),
+        trained_tokenizer(settings), adapted_tokenizer(settings, before="student"), teacher,
         loop.seed, held_out, settings=student, device=device,
         prompt=settings.prompt, processes=settings.processes,
     )  # fmt: skip
@@ -175,10 +177,15 @@ def _teacher(settings: RunSettings) -> VARTransformer:
     """Return the teacher, or an untrained network in its place, whose weights those of an imported student replace."""
     if not lacks_teacher(settings):
         return trained_teacher(settings)
-    if not settings.resume:
+    if not settings.resume or not (settings.out / "student" / "state.pt").exists():
         raise SettingError(
             f"The run in {settings.out} was started with a student. Continue it with --resume, or train a teacher "
             "first to start a new one."
+        )
+    if settings.student_settings.lora_rank:
+        raise SettingError(
+            f"The run in {settings.out} was started with a student of which every weight is trained. Leave --rank out; "
+            "to train adapters on it, give its files as --base and --vae in another --out."
         )
     return VARTransformer(settings.transformer)
 
