@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,28 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch, ca
     assert "pip install 'varestorer[cluster]'" in said[0]
 
 
+def test_a_ray_that_does_not_start_is_one_sentence(tmp_path, monkeypatch, capsys):
+    """Ray raises `Exception` itself when its processes take longer than 30 s, as on a busy machine."""
+
+    def init(address, **options):
+        if address == "auto":
+            raise ConnectionError("no cluster")
+        raise Exception("The current node timed out during startup.")
+
+    ray = types.ModuleType("ray")
+    ray.init = init
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", types.ModuleType("ray.data"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "a.png").write_bytes(b"")
+    command = ["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png")]
+    assert main([*command, "--cluster", "auto"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("varestorer: error: --cluster auto: Ray did not start on this machine")
+    assert "timed out during startup" in said
+    assert "Traceback" not in said
+
+
 def test_ray_is_imported_by_nothing_else():
     code = (
         "import sys; from varestorer_core.cli.main import build_parser; build_parser(); "
@@ -56,6 +79,7 @@ def test_ray_is_imported_by_nothing_else():
 
 
 @needs_ray
+@pytest.mark.ray
 @pytest.mark.slow
 def test_on_a_real_ray_with_killed_actors_and_a_killed_command(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -82,6 +106,7 @@ def test_on_a_real_ray_with_killed_actors_and_a_killed_command(tmp_path, monkeyp
 
 
 @needs_ray
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_set_is_degraded_as_without_a_cluster_and_continued(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -107,6 +132,7 @@ def test_a_set_is_degraded_as_without_a_cluster_and_continued(tmp_path, monkeypa
 
 
 @needs_ray
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_damaged_model_is_one_sentence(tmp_path):
     from PIL import Image
@@ -124,6 +150,7 @@ def test_a_damaged_model_is_one_sentence(tmp_path):
 
 
 @needs_ray
+@pytest.mark.ray
 @pytest.mark.slow
 def test_sigterm_ends_a_run_quietly_and_it_is_continued(tmp_path):
     from PIL import Image

@@ -282,4 +282,12 @@ def connected(address: str) -> Cluster:
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"--cluster {address}: no Ray cluster answers there ({first}).") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # Ray waits 30 s for a cluster that it starts, then raises the base class itself.
+        raise UsageError(
+            f"--cluster {address}: Ray did not start on this machine ({error}) Run the command again when other "
+            "programs have ended, or start Ray with `ray start --head` first."
+        ) from error
     return Cluster(ray, own=True)
