@@ -120,6 +120,7 @@ def test_addresses_without_a_cluster():
 
 
 @needs_ray
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_waits_for_a_machine_that_joins_a_real_ray(tmp_path):
     cluster = importlib.import_module("ray.cluster_utils").Cluster(

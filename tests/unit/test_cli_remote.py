@@ -144,6 +144,7 @@ def test_a_store_that_refuses_costs_its_picture(store):
 
 
 @needs_server
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(not has("ray"), reason="needs Ray: pip install -e '.[cluster]'")
 def test_a_bucket_is_degraded_on_a_real_ray(store, tmp_path, capsys):
