@@ -109,7 +109,7 @@ def test_pages_zooms_to_pixels_in_step_and_says_sizes_and_scores(canvas, compare
         canvas.page.keyboard.press("+")
     for _ in range(100):  # a picture is drawn at its new size when it has been loaded
         first, second = boxes(view)
-        if first == second and second["width"] > 1024:
+        if first and first == second and first["width"] > 1024:
             break
         canvas.page.wait_for_timeout(100)
     assert first == second
