@@ -1,14 +1,19 @@
 """A run that begins with exported files: same weights, continued without optimiser and teacher."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from varestorer_core.assets import TINY_TOKENIZER, TINY_TRANSFORMER, asset_path
+from varestorer_core.checkpoint import load_tokenizer, read_checkpoint
 from varestorer_core.cli.main import main
-from varestorer_core.distill.export import trained_weights
+from varestorer_core.distill.export import export_model, trained_weights
+from varestorer_core.distill.run import importing
+from varestorer_core.distill.state import read_state, write_whole
+from varestorer_core.errors import CheckpointError
 
 SMALL = ("--pictures", "2", "--validation-pictures", "2", "--workers", "0", "--batch", "1")
 
@@ -56,6 +61,7 @@ def test_decoder_stage_continues(imported):
         (["--base", "no.safetensors"], "--base has no effect in the stage import"),
         (["--steps", "3"], "--steps has no effect in the stage import"),
         (["--resume"], "--resume has no effect in the stage import"),
+        (["--config", "c.json"], "--config has no effect in the stage import"),
     ],
 )
 def test_options(tmp_path, capsys, arguments, message):
@@ -111,3 +117,60 @@ def test_adapters_are_refused_before_anything_is_written(imported, capsys):
     assert main([*command, "--steps", "1", *SMALL]) == 1
     assert "Leave --rank out" in capsys.readouterr().err
     assert not (imported / "student" / "settings.json").exists()
+
+
+def test_an_interrupted_import_is_repeated(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    write = importing.write_whole
+
+    def full_disk(path, content):
+        if path.parent.name == "student":
+            raise CheckpointError("No space left on device.")
+        write(path, content)
+
+    monkeypatch.setattr(importing, "write_whole", full_disk)
+    assert main(["distill", "import", "--out", str(run)]) == 1
+    assert main(["distill", "student", "--out", str(run), "--resume", *SMALL]) == 1
+    assert "was interrupted. Repeat it: varestorer distill import" in capsys.readouterr().err
+    assert main(["distill", "export", "--out", str(run)]) == 1
+    monkeypatch.setattr(importing, "write_whole", write)
+    assert main(["distill", "import", "--out", str(run)]) == 0
+    assert main(["distill", "export", "--out", str(run)]) == 0
+
+
+def test_export_notices_a_tokenizer_that_the_student_does_not_know(imported, capsys):
+    path = imported / "tokenizer" / "state.pt"
+    write_whole(path, {**read_state(path), "step": 7})
+    assert main(["distill", "export", "--out", str(imported)]) == 1
+    assert "the tokenizer has been trained since the student was" in capsys.readouterr().err
+
+
+def test_the_adversarial_loss_begins_with_a_new_discriminator(imported):
+    command = ["distill", "student", "--out", str(imported), "--resume", "--adversarial", "0.1"]
+    assert main([*command, "--steps", "1", *SMALL]) == 0
+    assert "adversary" in read_state(imported / "student" / "state.pt")["modules"]
+
+
+def test_base_files_on_an_imported_run(imported, capsys):
+    files = [str(asset_path(n)) for n in (TINY_TRANSFORMER, TINY_TOKENIZER)]
+    command = ["distill", "student", "--out", str(imported), "--base", files[0], "--vae", files[1]]
+    assert main([*command, "--steps", "1", *SMALL]) == 1
+    assert "began with imported files" in capsys.readouterr().err
+
+
+def test_files_of_other_tiles(tmp_path, capsys):
+    tensors, metadata = read_checkpoint(asset_path(TINY_TOKENIZER), kind="tokenizer")
+    tokenizer = load_tokenizer(tensors, metadata, name="t", consume=True)
+    tokenizer.config = replace(tokenizer.config, pixel_class="0.25M")
+    export_model(tokenizer, tmp_path / "other.safetensors", "")
+    files = ["--model", str(asset_path(TINY_TRANSFORMER)), "--vae", str(tmp_path / "other.safetensors")]
+    assert main(["distill", "import", "--out", str(tmp_path / "run"), *files]) == 1
+    assert "do not belong together. Expected the same tiles" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_configuration_is_kept(imported, capsys):
+    (imported / "config.json").write_text("no JSON")
+    assert main(["distill", "import", "--out", str(imported)]) == 1
+    assert "holds a run already" in capsys.readouterr().err
+    assert (imported / "config.json").read_text() == "no JSON"

@@ -49,6 +49,7 @@ _USED_BY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("commitment", "entropy"), ("tokenizer",)),
     **dict.fromkeys(("seeds", "photographs", "preset", "scale", "size"), ("ablation",)),
     "model": ("import",),
+    "config": (*_ALL_BUT_EXPORT, "export"),
 }
 """Stages that use an option, besides "all", which trains and exports.
 

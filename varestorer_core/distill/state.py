@@ -21,6 +21,7 @@ from ..checkpoint.pickles import read_pickle
 from ..errors import CheckpointError, VARestorerError
 from ..regular import check_regular
 from ..wording import shown
+from .adversary import Adversary
 from .ema import WeightAverage
 
 _log = logging.getLogger(__name__)
@@ -63,16 +64,18 @@ def load_state(
     """Load modules, optimiser and average from `path` and return the step to continue at.
 
     If the state has no average, one starts at its weights; an average that is no longer requested is
-    dropped. The state of imported files has no optimiser: the given one stays as it is.
+    dropped. The state of imported files has no optimiser and no discriminator: the given ones stay as they are.
 
     Raises:
         CheckpointError: if the file is damaged or belongs to another configuration.
     """
     try:
         state = read_state(path)
+        is_imported = "optimizer" not in state
         for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
-        if "optimizer" in state:
+            if not (is_imported and isinstance(module, Adversary)):
+                module.load_state_dict(state["modules"][name])
+        if not is_imported:
             optimizer.load_state_dict(state["optimizer"])
         if average is not None and "ema" in state:
             average.load(state["ema"])

@@ -13,6 +13,7 @@ from ... import json_text
 from ...atomic import write_atomically
 from ...config import to_dict, tokenizer_config, transformer_config
 from ...errors import CheckpointError, VARestorerError
+from .importing import check_complete, is_imported
 from .settings import RunSettings
 
 
@@ -40,6 +41,7 @@ def with_own_config(settings: RunSettings) -> RunSettings:
     """
     path = settings.out / "config.json"
     if path.exists():
+        check_complete(path)
         _check_base(settings)
         own = load_config(settings, path)
         given = settings.given_config
@@ -99,19 +101,19 @@ def base_record(settings: RunSettings) -> dict[str, Any]:
 
 def _check_base(settings: RunSettings) -> None:
     """Raise an error for base files other than those that the run was started with, including none."""
-    record = base_record(settings)
+    path, record = settings.out / "config.json", base_record(settings)
     if settings.base is None and record:
         raise CheckpointError(
             f"The run in {settings.out} was started with files. Specify them again: --base and --vae."
         )
     if settings.base is not None and not record:
+        began = "began with imported files" if is_imported(path) else "trained its own teacher"
         raise CheckpointError(
-            f"The run in {settings.out} trained its own teacher. Leave --base and --vae out, or choose "
-            "another --out."
+            f"The run in {settings.out} {began}. Leave --base and --vae out, or choose another --out."
         )
     if settings.base is not None:
         settings.base.check(record, settings.out)
-        pixel_class = load_config(settings, settings.out / "config.json").transformer.pixel_class
+        pixel_class = load_config(settings, path).transformer.pixel_class
         if settings.base.pixel_class not in (None, pixel_class):
             raise CheckpointError(
                 f"The run in {settings.out} was started with tiles of pixel class {pixel_class}, got "

@@ -21,6 +21,7 @@ from ..export import (
 from ..held_out import worse_than_input
 from ..state import state_step
 from .config import base_record, load_config, new_config_removed, with_own_config
+from .importing import stages_before_imported_student
 from .networks import adapted_tokenizer, crisp_tokenizer, trained_student, trained_teacher
 from .record import read_record, stages_before
 from .settings import RunSettings
@@ -140,11 +141,12 @@ def _checked_student(settings: RunSettings) -> dict[str, Any]:
     if logged > step:
         problems.append(f"the run reached step {logged}, the last saved one is {step}")
     now = stages_before("student", settings.out)
-    if record:
+    before = record["before"] if record else stages_before_imported_student(settings)
+    if before is not None:
         problems += [
             f"the {name} has been trained since the student was"
-            for name in dict.fromkeys((*record["before"], *now))
-            if record["before"].get(name) != now.get(name)
+            for name in dict.fromkeys((*before, *now))
+            if before.get(name) != now.get(name)
         ]
     if problems and not settings.allow_changes:
         raise CheckpointError(

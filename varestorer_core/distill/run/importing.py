@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from ... import json_text
 from ...atomic import write_atomically
@@ -20,14 +21,19 @@ from ...models.tokenizer import VisualTokenizer
 from ...models.transformer import VARTransformer
 from ..state import write_whole
 from .lock import locked
+from .record import stages_before
 from .settings import RunSettings
 
 _KEY = "imported"
 """Key of config.json with the files' names and hashes."""
+_BEFORE = "before"
+"""Key of the record, written last, with step and hash of the states on which the student depends."""
 
 
 def run_import(settings: RunSettings, model: Path, vae: Path) -> list[Path]:
     """Begin a run with a student and its tokenizer, and return the files that were written.
+
+    An import that was interrupted is done again.
 
     Args:
         settings: only `out` is used, which must not hold a run.
@@ -38,49 +44,100 @@ def run_import(settings: RunSettings, model: Path, vae: Path) -> list[Path]:
         CheckpointError: if a file is damaged or of another kind, or if they do not belong together.
         SettingError: if `out` holds a run already.
     """
-    out = settings.out
+    student, tokenizer = _student(model), _tokenizer(vae)
+    _check_pair(model, student, vae, tokenizer)
+    out, config = settings.out, settings.out / "config.json"
+    record: dict[str, Any] = {
+        role: {"file": path.name, "sha256": sha256(path)}
+        for role, path in (("model", model), ("vae", vae))
+    }
+    content: dict[str, Any] = {
+        "tokenizer": to_dict(tokenizer.config),
+        # Of the teacher, from whose shape a run derives the student's.
+        "transformer": to_dict(dataclasses.replace(student.config, lq_prior=False)),
+        _KEY: record,
+    }
+    states = {
+        "tokenizer": {"tokenizer": tokenizer},
+        "student": {"student": student, "decoder": tokenizer.decoder},
+    }
     with locked(out):
-        if found := [
-            path for path in (out / "config.json", *out.glob("*/state.pt")) if path.exists()
-        ]:
+        found = [path for path in (config, *out.glob("*/state.pt")) if path.exists()]
+        if found and not is_interrupted(config):
             raise SettingError(
                 f"{out} holds a run already ({found[0].name}). Choose another --out."
             )
-        student, tokenizer = _student(model), _tokenizer(vae)
-        if student.config.codebook_dim != tokenizer.config.codebook_dim:
-            raise CheckpointError(
-                f"{model.name} uses {student.config.codebook_dim} bits per token, but {vae.name} uses "
-                f"{tokenizer.config.codebook_dim}. Use a model and a tokenizer that belong together."
-            )
-        states = {
-            "tokenizer": {"tokenizer": tokenizer},
-            "student": {"student": student, "decoder": tokenizer.decoder},
-        }
+        # Before the states, so that they are never without their shapes.
+        write_atomically(config, json.dumps(content, indent=2).encode(), CheckpointError)
         written = []
         for stage, modules in states.items():
             weights = {name: module.state_dict() for name, module in modules.items()}
             written.append(out / stage / "state.pt")
             write_whole(written[-1], {"step": 0, "modules": weights})
-        shapes = {
-            "tokenizer": to_dict(tokenizer.config),
-            # Of the teacher, from whose shape a run derives the student's.
-            "transformer": to_dict(dataclasses.replace(student.config, lq_prior=False)),
-        }
-        record = {
-            role: {"file": path.name, "sha256": sha256(path)}
-            for role, path in (("model", model), ("vae", vae))
-        }
-        content = json.dumps({**shapes, _KEY: record}, indent=2).encode()
-        write_atomically(out / "config.json", content, CheckpointError)
-        return [*written, out / "config.json"]
+        record[_BEFORE] = stages_before("student", out)
+        write_atomically(config, json.dumps(content, indent=2).encode(), CheckpointError)
+        return [*written, config]
+
+
+def is_interrupted(config: Path) -> bool:
+    """Return whether the run of a config.json began with an import that did not end."""
+    record = _record(config)
+    return record is not None and _BEFORE not in record
+
+
+def is_imported(config: Path) -> bool:
+    """Return whether the run of a config.json began with exported files."""
+    return _record(config) is not None
+
+
+def check_complete(config: Path) -> None:
+    """Raise an error if the run of a config.json began with an import that did not end.
+
+    Raises:
+        CheckpointError: naming the command that repeats it.
+    """
+    if is_interrupted(config):
+        raise CheckpointError(
+            f"The import that began the run in {config.parent} was interrupted. Repeat it: varestorer distill import "
+            f"--out {config.parent}"
+        )
+
+
+def stages_before_imported_student(settings: RunSettings) -> dict[str, Any] | None:
+    """Return step and hash of the states that belong to an imported student, or None if the run began otherwise."""
+    record = _record(settings.out / "config.json")
+    return None if record is None else record.get(_BEFORE)
 
 
 def lacks_teacher(settings: RunSettings) -> bool:
     """Return whether the run began with exported files, and no teacher has been trained in it."""
-    path = settings.out / "config.json"
     if settings.base is not None or (settings.out / "teacher" / "state.pt").exists():
         return False
-    return path.exists() and _KEY in json_text.read(path)
+    return is_imported(settings.out / "config.json")
+
+
+def _record(config: Path) -> dict[str, Any] | None:
+    """Return the record of the imported files, or None without one or if the file is damaged, which is found later."""
+    try:
+        record = json_text.read(config).get(_KEY)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _check_pair(
+    model: Path, student: VARTransformer, vae: Path, tokenizer: VisualTokenizer
+) -> None:
+    """Raise an error if a student was trained on another tokenizer, as far as their shapes tell."""
+    for what, ours, theirs in (
+        ("bits per token", student.config.codebook_dim, tokenizer.config.codebook_dim),
+        ("tiles of pixel class", student.config.pixel_class, tokenizer.config.pixel_class),
+    ):
+        if ours != theirs and theirs is not None:
+            raise CheckpointError(
+                f"{model.name} and {vae.name} do not belong together. Expected the same {what}, got {ours} and "
+                f"{theirs}."
+            )
 
 
 def _student(path: Path) -> VARTransformer:
