@@ -76,7 +76,8 @@ class FastDownsample(Downsample):
             return super().forward(x)
         found = convolution_weights(self.conv, x) if uses_strips(x) else None
         result = super().forward(x) if found is None else halved(x, *found)
-        release(x)
+        if uses_strips(x):
+            release(x)
         return result
 
 
@@ -92,7 +93,8 @@ class FastUpsample(Upsample):
         else:
             weight, bias = found
             result = doubled(x, doubled_taps(weight), bias)
-        release(x)
+        if uses_strips(x):
+            release(x)
         return result
 
 

@@ -140,7 +140,8 @@ class FastCrossAttention(CrossAttention):
 
     def keys_values(self, text: Tensor) -> TextKV:
         kv = super().keys_values(text)
-        if not runs_on(text) or not _is_softmax(self.attention):
+        # Whether the kernels run is checked where the folded form is used.
+        if torch.compiler.is_compiling() or not _is_softmax(self.attention):
             return kv
         return FoldedText(kv.keys, kv.values, kv)
 

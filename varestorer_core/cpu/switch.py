@@ -21,6 +21,9 @@ def mode() -> str:
 
 def runs_on(x: Tensor) -> bool:
     """Return whether the kernels run on an input: on a CPU, without gradients, not compiling, not switched off."""
-    if torch.compiler.is_compiling():
-        return False
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and mode() != "off"
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and mode() != "off"
+    )

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from varestorer_core.cpu import accelerate, strips
+from varestorer_core.cpu import accelerate, autoencoder, resampling, strips
 from varestorer_core.models.autoencoder import Downsample, ResidualBlock, Upsample
 
 
@@ -19,6 +19,19 @@ def strip_size(request, monkeypatch):
         monkeypatch.setattr(strips, "_STRIP", 8 * 13 * 2)
 
 
+@pytest.fixture
+def doubling(monkeypatch):
+    """Double small feature maps at once, too, and return the list of their sizes."""
+    sizes = []
+    monkeypatch.setattr(resampling, "_LEAST_PIXELS", 0)
+    monkeypatch.setattr(
+        autoencoder,
+        "doubled",
+        lambda x, *rest: sizes.append(x.shape) or resampling.doubled(x, *rest),
+    )
+    return sizes
+
+
 def both(layer, x):
     """Return what the plain layer computes and what the accelerated one does."""
     with torch.no_grad():
@@ -27,9 +40,15 @@ def both(layer, x):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (2, 8), (7, 9), (12, 13)])
-def test_doubling_and_convolving_at_once_equals_one_after_the_other(size, strip_size):
+def test_doubling_and_convolving_at_once_equals_one_after_the_other(size, strip_size, doubling):
     plain, fast = both(Upsample(8, nn), torch.randn(2, 8, *size))
     assert torch.allclose(fast, plain, atol=1e-5)
+    assert doubling == [(2, 8, *size)]
+
+
+@pytest.mark.parametrize(("size", "at_once"), [((31, 32), False), ((32, 32), True)])
+def test_only_maps_with_enough_pixels_are_doubled_at_once(size, at_once):
+    assert resampling.doubles_at_once(torch.empty(1, 4, *size)) is at_once
 
 
 @pytest.mark.parametrize("size", [(2, 2), (8, 8), (7, 9), (12, 13)])
@@ -38,7 +57,7 @@ def test_halving_in_strips_equals_the_whole(size, strip_size):
     assert torch.allclose(fast, plain, atol=1e-5)
 
 
-def test_doubling_uses_the_weights_that_a_host_passes():
+def test_doubling_uses_the_weights_that_a_host_passes(doubling):
     class Operations:
         class Conv2d(nn.Conv2d):
             def forward(self, x):
@@ -46,6 +65,7 @@ def test_doubling_uses_the_weights_that_a_host_passes():
 
     plain, fast = both(Upsample(4, Operations), torch.randn(1, 4, 3, 3))
     assert torch.allclose(fast, plain, atol=1e-5)
+    assert doubling == [(1, 4, 3, 3)]
 
 
 @pytest.mark.parametrize("layer", [Upsample(2, nn), Downsample(2, nn), ResidualBlock(2, 4, 1, nn)])
