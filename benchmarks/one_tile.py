@@ -5,7 +5,8 @@
 
 With --cleaner, a SwinIR of the official shape runs first, which needs spandrel.
 
-With --compare, every stage is timed with and without the CPU kernels, one right after the other, in alternating order.
+With --compare, every stage is timed with and without the CPU kernels, one right after the other, in alternating order,
+and the ratios of these pairs are printed: their median, and the range of the middle half of them.
 
 Random weights are fine: the time of a stage does not depend on values. Cost is also printed as seconds times the matrix
 rate measured just before and after each stage, which makes machines comparable, even busy ones. On a CPU, both are
@@ -19,6 +20,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import time
 from contextlib import nullcontext
 from functools import cache
@@ -38,6 +40,8 @@ from varestorer_core.schedule import get_schedule
 
 _LEAST_SECONDS = 0.03
 """To be compared, a shorter stage runs several times at once: single milliseconds are noise."""
+_PAIRS_SECONDS = 0.3
+"""In each repeat, pairs of a stage are timed for about as long as this, at least one."""
 
 
 def flops(config, tokens, logits):
@@ -49,9 +53,9 @@ def flops(config, tokens, logits):
     return linears + head + attention
 
 
-def _first_quartile(runs, name):
-    """Return the time of a stage that a quarter of the runs undercut."""
-    return sorted(r[name][1] for r in runs)[len(runs) // 4]
+def _quartiles(ratios):
+    """Return the first quartile, the median, and the third quartile."""
+    return statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
 
 
 def without_kernels():
@@ -101,7 +105,8 @@ def main():
     image = (
         torch.rand(1, 3, *schedule.pixel_size(tokenizer.config.patch_size), device=device) * 2 - 1
     )
-    runs = []  # of pairs: times of all stages, and times without the CPU kernels
+    runs = []  # of times by stage
+    ratios = {}  # by stage: time with the CPU kernels over time without them, pair by pair
 
     def rate_now():
         return matrix_rate(device, dtype, side=512 if args.compare else 2048)
@@ -119,19 +124,31 @@ def main():
         rate = (before + rate_now()) / 2
         return result, (seconds_of_wall, used * rate, rate)
 
-    def run(plain_first=False):
-        """Return the times of all stages, and those without the CPU kernels, stage by stage in turn."""
-        times, plain_times = {}, {}
+    def pair(work, loops, plain_first):
+        """Return the result and the times of a stage, and its cost with the CPU kernels over that without them."""
+        costs = {}
+        for is_plain in (plain_first, not plain_first):
+            with without_kernels() if is_plain else nullcontext():
+                made, times = timed(work, loops)
+            costs[is_plain] = times[1]
+            if not is_plain:
+                result, kept = made, times
+        return result, kept, costs[False] / costs[True]
+
+    def run():
+        """Return the times of all stages."""
+        times = {}
 
         def stage(name, work):
-            ways = [(nullcontext, times)]
-            loops = 1
-            if args.compare:
-                ways.insert(0 if plain_first else 1, (without_kernels, plain_times))
-                loops = math.ceil(_LEAST_SECONDS / runs[0][0][name][0]) if runs else 1
-            for context, kept in ways:
-                with context():
-                    result, kept[name] = timed(work, loops)
+            if not args.compare:
+                result, times[name] = timed(work)
+                return result
+            once = runs[-1][name][0] if runs else _PAIRS_SECONDS
+            loops = math.ceil(_LEAST_SECONDS / once)
+            for _ in range(math.ceil(_PAIRS_SECONDS / (2 * loops * once))):
+                found = ratios.setdefault(name, [])
+                result, times[name], ratio = pair(work, loops, len(found) % 2 == 1)
+                found.append(ratio)
             return result
 
         picture = image if clean is None else stage("clean", lambda: clean(image))
@@ -142,13 +159,16 @@ def main():
         logits = stage("transformer", lambda: model(tokens, text, schedule, lq_bits=bits))
         codes = stage("sample", lambda: dequantize(sample_bits(logits), schedule))
         stage("decode", lambda: tokenizer.decode(codes))
-        return times, plain_times
+        return times
 
     with memory_kept():  # as between the tiles of a picture
         warm_ups = 0 if args.no_warm_up else 2 if args.compare else 1
-        for n in range(warm_ups + args.repeats):
-            runs.append(run(n % 2 == 1))
-    runs, plain = zip(*runs[warm_ups:], strict=True)
+        for _ in range(warm_ups):
+            runs.append(run())
+        ratios.clear()
+        for _ in range(args.repeats):
+            runs.append(run())
+    runs = runs[warm_ups:]
     middle = {name: sorted(r[name] for r in runs)[len(runs) // 2] for name in runs[0]}
     seconds |= {name: wall for name, (wall, _, _) in middle.items()}
     costs = {name: cost for name, (_, cost, _) in middle.items()}
@@ -165,16 +185,18 @@ def main():
         ratio = choice["time_ratio"]
         why = "not timed" if ratio is None else f"ours takes {ratio} of PyTorch's time"
         print(f"{path}: {choice['kernel']} runs, {why}")
-    # The first quartile of each: other programs make runs longer, and a few runs are fast by chance.
-    shares = {
-        name: round(_first_quartile(runs, name) / _first_quartile(plain, name), 3)
-        for name in plain[0]
-    }
-    for name, share in shares.items():
-        print(f"{name:20} {share:8.2f} of the time without CPU kernels")
+    shares = {name: _quartiles(found) for name, found in ratios.items()}
+    for name, (low, share, high) in shares.items():
+        print(
+            f"{name:20} {share:8.2f} of the time without CPU kernels ({low:.2f} to {high:.2f} in half of "
+            f"{len(ratios[name])} pairs)"
+        )
     report = {
         "cpu_kernels": kernels,
-        "time_over_time_without_cpu_kernels": shares,
+        "time_over_time_without_cpu_kernels": {
+            name: {"median": round(share, 3), "quartiles": [round(low, 3), round(high, 3)]}
+            for name, (low, share, high) in shares.items()
+        },
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "tflop_at_matrix_rate": {name: round(value / 1e12, 3) for name, value in costs.items()},
         "together_tflop_at_matrix_rate": round(sum(costs.values()) / 1e12, 3),
