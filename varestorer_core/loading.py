@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .assets import TINY_TRANSFORMER, asset_path, bundled_adapter, bundled_vae
+from .assets import ADAPTERS, TINY_TRANSFORMER, asset_path, bundled_adapter, bundled_vae
 from .checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
 from .checkpoint import verify as verify_checksums
 from .checkpoint.identify import SOURCES, describe_kind
@@ -167,6 +167,11 @@ def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
                 f"An adapter must be a file or a pair (file, strength), got {adapter!r}."
             )
         file = bundled_adapter(pair[0]) or _path("An adapter", pair[0])
+        if not file.exists():
+            raise SettingError(
+                f"The adapter {file} does not exist. Expected a file, or one of {', '.join(ADAPTERS)} for the "
+                "bundled model."
+            )
         pairs.append((file, float(pair[1])))
     return pairs
 

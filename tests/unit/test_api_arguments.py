@@ -108,6 +108,10 @@ def test_premultiplied_grey():
         ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength\), got"),
         ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength\), got"),
         ({"adapters": [5]}, "An adapter must be the path of a file"),
+        (
+            {"adapters": ["rian"]},
+            "The adapter rian does not exist. Expected a file, or one of motion_blur, ",
+        ),
     ],
 )
 def test_arguments_of_loading(arguments, words):
@@ -115,8 +119,11 @@ def test_arguments_of_loading(arguments, words):
         load_restorer(**{"device": "cpu", **arguments})
 
 
-def test_a_single_adapter_needs_no_list(monkeypatch):
+def test_a_single_adapter_needs_no_list(monkeypatch, tmp_path):
     given = []
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        Path(f"{name}.safetensors").touch()
     monkeypatch.setattr(
         "varestorer_core.loading._apply_adapter",
         lambda transformer, path, strength, *more: given.append((path, strength)) or {},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..assets import ADAPTERS, bundled_adapter, bundled_vae
 from ..errors import SettingError
 from ..wording import shown
-from . import UsageError
+from . import UsageError, note
 from .options import between
 
 if TYPE_CHECKING:
@@ -180,19 +180,14 @@ def load_models(
 def say_if_bundled(files: ModelFiles) -> None:
     """Print a note on stderr if the tiny bundled model is used."""
     if files.model is None:
-        print(
-            "varestorer: using the bundled tiny model, which is meant for trying out. "
-            "Use --model and --vae for the official one.",
-            file=sys.stderr,
+        note(
+            "using the bundled tiny model, which is meant for trying out. Use --model and --vae for the official one."
         )
     for name in ADAPTERS:
         if Path(name).exists() and any(
             Path(file) == bundled_adapter(name) for file, _ in files.adapters
         ):
-            print(
-                f"varestorer: --adapter {name} is the bundled adapter; ./{name} is the file of that name",
-                file=sys.stderr,
-            )
+            note(f"--adapter {name} is the bundled adapter; ./{name} is the file of that name")
 
 
 def recommended_settings(files: ModelFiles) -> dict[str, Any]:
