@@ -64,11 +64,14 @@ def test_every_command_has_help(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["restore"]])
-def test_wrong_usage_ends_with_2(arguments, capsys):
+def test_wrong_usage_is_one_line_and_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main.main(arguments)
     assert end.value.code == 2
-    assert "usage: varestorer" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    command = "varestorer restore" if arguments == ["restore"] else "varestorer"
+    assert line.startswith(f"{command}: error: ")
+    assert line.endswith(f". Options: {command} --help")
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,12 @@ def test_files_of_other_tiles(tmp_path, capsys):
     tokenizer = load_tokenizer(tensors, metadata, name="t", consume=True)
     tokenizer.config = replace(tokenizer.config, pixel_class="0.25M")
     export_model(tokenizer, tmp_path / "other.safetensors", "")
-    files = ["--model", str(asset_path(TINY_TRANSFORMER)), "--vae", str(tmp_path / "other.safetensors")]
+    files = [
+        "--model",
+        str(asset_path(TINY_TRANSFORMER)),
+        "--vae",
+        str(tmp_path / "other.safetensors"),
+    ]
     assert main(["distill", "import", "--out", str(tmp_path / "run"), *files]) == 1
     assert "do not belong together. Expected the same tiles" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -62,10 +62,11 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors escape control sequences in arguments."""
+    """A parser whose errors are one line instead of the list of all options, with control sequences escaped."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(message, LONGEST_SENTENCE))
+        message = shown(message, LONGEST_SENTENCE).rstrip(".")
+        self.exit(2, f"{self.prog}: error: {message}. Options: {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
