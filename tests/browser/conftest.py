@@ -14,6 +14,7 @@ import comfy_canvas
 import comfy_host
 import pytest
 import workflow_files as files
+from comfy_installations import find_hosts
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -43,7 +44,7 @@ def browser():
 
 @pytest.fixture(
     scope="package",
-    params=comfy_host.find_hosts() or [None],
+    params=find_hosts() or [None],
     ids=lambda p: p.name if p else "no-host",
 )
 def host(browser, request, tmp_path_factory):

@@ -264,7 +264,7 @@ def main() -> None:
     chosen = set(sys.argv[1:]) or thumbnails | set(screenshots(None, None))
     if unknown := chosen - thumbnails - set(screenshots(None, None)):
         raise SystemExit(f"no workflow or screenshot of this name: {', '.join(sorted(unknown))}")
-    folders = TESTS.comfy_host.find_hosts()
+    folders = TESTS.find_hosts()
     if not folders:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout, or put one at ~/comfy")
     TESTS.comfy_host.PACK_FOLDER = "varestorer"  # stands on every node in Nodes 2.0

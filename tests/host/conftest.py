@@ -1,7 +1,8 @@
 """Starts every ComfyUI that is found, once per session."""
 
 import pytest
-from comfy_host import Host, find_hosts
+from comfy_host import Host
+from comfy_installations import find_hosts
 
 
 @pytest.fixture(

@@ -1,8 +1,4 @@
-"""Starts a ComfyUI with the pack, and communicates with it like its front end.
-
-Hosts: the folders in COMFYUI_PATH (several with the path separator), else ~/comfy/ComfyUI*.
-Python: COMFYUI_PYTHON, else the host's own .venv or venv, else the one that runs the tests.
-"""
+"""Starts a ComfyUI with the pack, and communicates with it like its front end."""
 
 import contextlib
 import json
@@ -10,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -20,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 from child import spawn
+from comfy_installations import host_python
 from event_stream import EventStream
 
 TESTS = Path(__file__).parents[1]
@@ -31,26 +27,6 @@ BUNDLED = "varestorer-tiny (bundled)"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", **os.environ}  # tiles are too small for a second thread
 BOOT_SECONDS = RUN_SECONDS = 300
 _COMMAND = "import sys; from varestorer_core.cli.main import main; sys.exit(main())"
-
-
-def find_hosts() -> list[Path]:
-    """Return the folders of all installations of ComfyUI."""
-    if "COMFYUI_PATH" in os.environ:
-        folders = [Path(p) for p in os.environ["COMFYUI_PATH"].split(os.pathsep) if p]
-    else:
-        folders = sorted(Path.home().glob("comfy/ComfyUI*"))
-    return [folder.resolve() for folder in folders if (folder / "main.py").is_file()]
-
-
-def host_python(folder: Path) -> str:
-    """Return the interpreter that has a host's requirements."""
-    if "COMFYUI_PYTHON" in os.environ:
-        return os.environ["COMFYUI_PYTHON"]
-    for environment in (".venv", "venv"):
-        for name in ("bin/python", "Scripts/python.exe"):
-            if (folder / environment / name).is_file():
-                return str(folder / environment / name)
-    return sys.executable
 
 
 def node(class_type: str, **inputs) -> dict:

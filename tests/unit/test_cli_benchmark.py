@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import shutil
 import sys
 import types
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varestorer_core.benchmark import Summary, plots, scoring
+from varestorer_core.benchmark import scoring
 from varestorer_core.cli.main import main
 from varestorer_core.distill.procedural import generate_picture
 
@@ -116,27 +115,6 @@ def test_no_scatter_plot_without_points(folders, recwarn):
     assert (folders / "out" / "bars.png").exists()
     assert not (folders / "out" / "scatter.png").exists()
     assert not [warning for warning in recwarn if "legend" in str(warning.message)]
-
-
-def test_error_bars_and_colours_of_plots(monkeypatch, tmp_path):
-    """Error bars lie within the axes, and a method has the same colour in bars and scatter."""
-    figures = []
-    make = plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda *size: figures.append(make(*size)) or figures[-1])
-    pytest.importorskip("matplotlib")
-    summaries = [
-        Summary("same", {"psnr_y": math.inf, "ssim_y": 1.0}, {"ssim_y": 0.0}),
-        Summary("other", {"psnr_y": 25.0, "ssim_y": 0.5}, {"psnr_y": 4.0, "ssim_y": 0.9}),
-    ]
-    plots.bar_plot(tmp_path / "bars.png", summaries, ["psnr_y", "ssim_y"])
-    plots.scatter_plot(tmp_path / "scatter.png", summaries, "psnr_y", "ssim_y")
-    low, high = figures[0].axes[0].get_xlim()
-    assert low < 21
-    assert high > 29
-    low, high = figures[0].axes[1].get_xlim()
-    assert low < -0.4
-    assert high > 1.4
-    assert figures[1].axes[0].lines[0].get_color() == "C1"
 
 
 def test_no_plots_without_matplotlib(folders, capsys, monkeypatch):
@@ -304,17 +282,3 @@ def test_pictures_too_wide_for_webp_are_reduced_in_the_page(tmp_path):
 def test_methods_need_names_of_their_own(folders, capsys):
     assert run(folders, methods=("bad", "bad")) == 2
     assert "needs a unique name" in capsys.readouterr().err
-
-
-def test_the_tables_of_the_paper_in_the_docs_are_those_of_the_data():
-    from pathlib import Path
-
-    from varestorer_core.assets import PAPER_COMPARISON, asset_path
-
-    text = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
-    with asset_path(PAPER_COMPARISON).open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == 24
-    for line in lines:
-        values = [value for name, value in line.items() if name != "dataset"]
-        assert f"| {' | '.join(values)} |" in text
