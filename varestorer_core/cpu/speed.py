@@ -26,6 +26,7 @@ from threading import RLock
 
 import torch
 
+from .. import json_text
 from ..atomic import write_atomically
 from ..errors import VARestorerError
 from .switch import mode
@@ -171,11 +172,21 @@ def cache_file() -> Path:
 
 
 def _read() -> dict[str, dict[str, float | None]]:
+    """Return the stored ratios by machine and key. Whatever is not one is left out, and timed again."""
     try:
-        known = json.loads(cache_file().read_text(encoding="utf-8"))
+        known = json_text.read(cache_file())
     except (OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
         return {}
-    return known if isinstance(known, dict) else {}
+    machines = known.items() if isinstance(known, dict) else ()
+    return {
+        machine: {key: ratio for key, ratio in ratios.items() if _is_ratio(ratio)}
+        for machine, ratios in machines
+        if isinstance(ratios, dict)
+    }
+
+
+def _is_ratio(value: object) -> bool:
+    return value is None or (isinstance(value, float | int) and not isinstance(value, bool))
 
 
 def _keep(key: str, ratio: float | None) -> float | None:

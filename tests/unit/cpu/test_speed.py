@@ -1,6 +1,7 @@
 """Selection of kernels: timed once, stored for the machine, and no slower than PyTorch's own."""
 
 import json
+import os
 import time
 
 import pytest
@@ -117,6 +118,28 @@ def test_a_damaged_file_is_replaced(clock, content):
     speed.cache_file().write_text(content)
     assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
     assert json.loads(speed.cache_file().read_text())
+
+
+@pytest.mark.parametrize("value", ["text", [1, 2], {"a": "b"}, True, [], "0.5"])
+def test_entries_that_are_no_ratios_are_timed_again(clock, monkeypatch, value):
+    def decide():
+        return speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
+
+    assert decide()
+    file = speed.cache_file()
+    ((machine, ratios),) = json.loads(file.read_text()).items()
+    for entry in (value, dict.fromkeys(ratios, value)):
+        monkeypatch.setattr(speed, "_ratios", {})
+        file.write_text(json.dumps({machine: entry, "another": value}))
+        assert decide()
+        assert json.loads(file.read_text())[machine] == ratios
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_the_file_is_not_read(clock):
+    speed.cache_file().parent.mkdir()
+    os.mkfifo(speed.cache_file())
+    assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
 
 
 def test_without_a_folder_the_process_decides_for_itself(clock, monkeypatch, tmp_path):
