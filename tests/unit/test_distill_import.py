@@ -1,6 +1,7 @@
 """A run that begins with exported files: same weights, continued without optimiser and teacher."""
 
 import csv
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from varestorer_core.checkpoint import load_tokenizer, read_checkpoint
 from varestorer_core.cli.main import main
 from varestorer_core.distill.export import export_model, trained_weights
 from varestorer_core.distill.run import importing
+from varestorer_core.distill.run.record import stages_before
 from varestorer_core.distill.state import read_state, write_whole
 from varestorer_core.errors import CheckpointError
 
@@ -61,6 +63,7 @@ def test_decoder_stage_continues(imported):
         (["--base", "no.safetensors"], "--base has no effect in the stage import"),
         (["--steps", "3"], "--steps has no effect in the stage import"),
         (["--resume"], "--resume has no effect in the stage import"),
+        (["--model", ".", "--vae", "."], "--model .: not a file"),
         (["--config", "c.json"], "--config has no effect in the stage import"),
     ],
 )
@@ -84,8 +87,14 @@ def test_files_of_another_kind(tmp_path, capsys):
     tokenizer, transformer = (str(asset_path(n)) for n in (TINY_TOKENIZER, TINY_TRANSFORMER))
     swapped = ["--model", tokenizer, "--vae", transformer]
     assert main(["distill", "import", "--out", str(tmp_path / "run"), *swapped]) == 1
-    assert "expected" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert "is a visual tokenizer (VAE). Expected a student such as" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["distill", "import", "--out", ""])
+    assert "expected the name of a folder" in capsys.readouterr().err
 
 
 def test_new_student_needs_a_teacher(imported, capsys):
@@ -105,11 +114,12 @@ def test_ablation_needs_a_teacher(imported, capsys):
     assert "Train it first: varestorer distill teacher" in capsys.readouterr().err
 
 
-def test_a_lost_student_is_not_replaced_by_a_random_one(imported, capsys):
-    (imported / "student" / "state.pt").unlink()
-    command = ["distill", "student", "--out", str(imported), "--resume", "--steps", "1"]
-    assert main([*command, *SMALL]) == 1
-    assert "was started with a student" in capsys.readouterr().err
+@pytest.mark.parametrize("lost", ["student", "tokenizer"])
+def test_lost_states_are_not_replaced_by_others(imported, lost, capsys):
+    (imported / lost / "state.pt").unlink()
+    for command in (["student", "--resume", "--steps", "1", *SMALL], ["export"]):
+        assert main(["distill", *command, "--out", str(imported)]) == 1
+        assert "Import the files again, into another --out" in capsys.readouterr().err
 
 
 def test_adapters_are_refused_before_anything_is_written(imported, capsys):
@@ -143,6 +153,26 @@ def test_export_notices_a_tokenizer_that_the_student_does_not_know(imported, cap
     write_whole(path, {**read_state(path), "step": 7})
     assert main(["distill", "export", "--out", str(imported)]) == 1
     assert "the tokenizer has been trained since the student was" in capsys.readouterr().err
+
+
+def test_a_student_is_older_until_it_was_trained(imported, capsys):
+    """Not only until its training was started: the record is written before the first state."""
+    path = imported / "tokenizer" / "state.pt"
+    write_whole(path, {**read_state(path), "step": 7})
+    record = {"settings": {"before": stages_before("student", imported)}, "earlier": []}
+    (imported / "student" / "settings.json").write_text(json.dumps(record))
+    assert main(["distill", "export", "--out", str(imported)]) == 1
+    assert "the tokenizer has been trained since the student was" in capsys.readouterr().err
+
+
+def test_export_notices_decoders_that_are_older_than_the_student(imported, capsys):
+    command = ["--out", str(imported), *SMALL]
+    assert main(["distill", "student_decoder", "--steps", "1", *command]) == 0
+    assert main(["distill", "export", "--out", str(imported)]) == 0
+    assert main(["distill", "student", "--resume", "--steps", "1", *command]) == 0
+    assert main(["distill", "export", "--out", str(imported)]) == 1
+    assert "the student has been trained since the student_decoder was" in capsys.readouterr().err
+    assert main(["distill", "export", "--out", str(imported), "--allow-changes"]) == 0
 
 
 def test_the_adversarial_loss_begins_with_a_new_discriminator(imported):

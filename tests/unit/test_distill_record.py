@@ -12,7 +12,7 @@ from varestorer_core.distill.export import last_step
 from varestorer_core.distill.held_out import worse_than_input
 from varestorer_core.distill.procedural import generate_picture
 from varestorer_core.distill.run import STAGES, loop_settings, run_export, run_stage
-from varestorer_core.distill.run.record import differences, read_record, stage_record
+from varestorer_core.distill.run.record import differences, read_record, stage_record, trained_after
 from varestorer_core.distill.train_student import StudentSettings
 from varestorer_core.distill.train_tokenizer import TokenizerSettings
 from varestorer_core.errors import CheckpointError
@@ -82,6 +82,7 @@ def test_other_settings_are_refused_with_a_list_of_them(settings):
     assert record["settings"]["loop"]["steps"] == 2
     (earlier,) = record["earlier"]
     assert earlier["until_step"] == 1
+    assert trained_after(settings.out / "tokenizer", 1) == earlier["before"]
     assert earlier["loop"]["steps"] == 1
 
 
@@ -170,3 +171,17 @@ def test_a_student_that_is_worse_than_its_input_says_so():
     assert text is not None
     assert "PSNR 15.70 instead of 19.30" in text
     assert "SSIM" not in text
+
+
+def test_settings_count_once_something_was_trained_with_them(tmp_path):
+    record = {
+        "settings": {"before": {"tokenizer": "c"}},
+        "earlier": [
+            {"until_step": 2, "before": {"tokenizer": "a"}},
+            {"until_step": 5, "before": {"tokenizer": "b"}},
+        ],
+    }
+    (tmp_path / "settings.json").write_text(json.dumps(record))
+    trained = [trained_after(tmp_path, step)["tokenizer"] for step in (1, 2, 3, 5, 6)]
+    assert trained == ["a", "a", "b", "b", "c"]
+    assert trained_after(tmp_path / "none", 3) is None

@@ -25,7 +25,7 @@ from .distill_student import (
     student_settings,
 )
 from .distill_tokenizer import add_tokenizer_options, check_init
-from .options import above_zero, between, integer
+from .options import above_zero, between, folder, integer
 
 if TYPE_CHECKING:
     from ..distill.run import RunSettings
@@ -75,7 +75,9 @@ def add_parser(subparsers: Any) -> None:
         help="show the options, after STAGE only those of the stage",
     )
     parser.add_argument("stage", choices=STAGES, help="stage to run")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder of the run"
+    )
     add_data_options(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="shapes (a run's config.json)")
     parser.add_argument("--steps", type=integer(1, None), help="total number of optimiser steps")

@@ -32,5 +32,6 @@ def imported_files(args: argparse.Namespace) -> tuple[Path, Path]:
         raise UsageError("--model and --vae belong together: specify both, or neither.")
     for option, path in (("--model", args.model), ("--vae", args.vae)):
         if not Path(path).is_file():
-            raise UsageError(f"{option} {path}: no such file.")
+            what = "not a file" if Path(path).exists() else "no such file"
+            raise UsageError(f"{option} {path}: {what}.")
     return Path(args.model), Path(args.vae)

@@ -19,13 +19,16 @@ from ..export import (
     trained_weights,
 )
 from ..held_out import worse_than_input
+from ..stage_names import StageName
 from ..state import state_step
 from .config import base_record, load_config, new_config_removed, with_own_config
 from .importing import stages_before_imported_student
 from .networks import adapted_tokenizer, crisp_tokenizer, trained_student, trained_teacher
-from .record import read_record, stages_before
+from .record import read_record, stages_before, trained_after
 from .settings import RunSettings
 
+_EXPORTED: tuple[StageName, ...] = ("student", "student_decoder", "crisp_decoder")
+"""Stages whose results are exported, and that are trained on others."""
 _log = logging.getLogger(__name__)
 
 
@@ -125,11 +128,31 @@ def run_export(
     return written
 
 
+def _trained_since(stage: StageName, settings: RunSettings) -> list[str]:
+    """Return a sentence for each stage that was trained after a stage that depends on it."""
+    folder = settings.out / stage
+    if not (folder / "state.pt").exists():
+        return []
+    step = state_step(folder / "state.pt")
+    imported = stages_before_imported_student(settings) if stage == "student" else None
+    # The record of an imported student is that of the training which begins with it.
+    before = imported if imported is not None and step == 0 else trained_after(folder, step)
+    if before is None:
+        return []
+    now = stages_before(stage, settings.out)
+    return [
+        f"the {name} has been trained since the {stage} was"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
+    ]
+
+
 def _checked_student(settings: RunSettings) -> dict[str, Any]:
     """Return the record of the student's training, with the step that is exported.
 
     Raises:
-        CheckpointError: if the state is older than what the run reached, or than the stages it was trained on.
+        CheckpointError: if the state is older than what the run reached, or if a state that is exported is older than
+            the stages it was trained on.
     """
     folder = settings.out / "student"
     state = folder / "state.pt"
@@ -140,18 +163,12 @@ def _checked_student(settings: RunSettings) -> dict[str, Any]:
     problems = []
     if logged > step:
         problems.append(f"the run reached step {logged}, the last saved one is {step}")
-    now = stages_before("student", settings.out)
-    before = record["before"] if record else stages_before_imported_student(settings)
-    if before is not None:
-        problems += [
-            f"the {name} has been trained since the student was"
-            for name in dict.fromkeys((*before, *now))
-            if before.get(name) != now.get(name)
-        ]
+    for stage in _EXPORTED:
+        problems += _trained_since(stage, settings)
     if problems and not settings.allow_changes:
         raise CheckpointError(
-            f"{state} is not the run's last result: {'; '.join(problems)}. Continue the student with --resume first, "
-            "or use --allow-changes to export it anyway."
+            f"{state} is not the run's last result: {'; '.join(problems)}. Train the older stages first, the student "
+            "with --resume and more --steps, decoders with --overwrite, or use --allow-changes to export it anyway."
         )
     for problem in problems:
         _log.warning("exporting an older state: %s", problem)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ... import json_text
 from ...atomic import write_atomically
-from ...checkpoint import load_tokenizer, load_transformer, read_checkpoint
+from ...checkpoint import identify, load_tokenizer, load_transformer, read_checkpoint
 from ...checkpoint.save import sha256
 from ...config import to_dict
 from ...errors import CheckpointError, SettingError
@@ -26,6 +26,8 @@ from .settings import RunSettings
 
 _KEY = "imported"
 """Key of config.json with the files' names and hashes."""
+_STAGES = ("tokenizer", "student")
+"""Stages that get the imported weights."""
 _BEFORE = "before"
 """Key of the record, written last, with step and hash of the states on which the student depends."""
 
@@ -91,15 +93,21 @@ def is_imported(config: Path) -> bool:
 
 
 def check_complete(config: Path) -> None:
-    """Raise an error if the run of a config.json began with an import that did not end.
+    """Raise an error if the run of a config.json began with an import that did not end, or whose states were removed.
 
     Raises:
         CheckpointError: naming the command that repeats it.
     """
+    out = config.parent
     if is_interrupted(config):
         raise CheckpointError(
-            f"The import that began the run in {config.parent} was interrupted. Repeat it: varestorer distill import "
-            f"--out {config.parent}"
+            f"The import that began the run in {out} was interrupted. Repeat it: varestorer distill import "
+            f"--out {out}"
+        )
+    states = [out / stage / "state.pt" for stage in _STAGES]
+    if is_imported(config) and (missing := [path for path in states if not path.exists()]):
+        raise CheckpointError(
+            f"{missing[0]} is missing, with which the run in {out} began. Import the files again, into another --out."
         )
 
 
@@ -141,7 +149,9 @@ def _check_pair(
 
 
 def _student(path: Path) -> VARTransformer:
-    tensors, metadata = read_checkpoint(path, kind="transformer")
+    tensors, metadata = _read(
+        path, "transformer", "a student such as `varestorer distill export` writes"
+    )
     student = load_transformer(tensors, metadata, name=path.name, consume=True)
     if student.config.lora_rank or not student.config.lq_prior:
         raise CheckpointError(
@@ -157,5 +167,14 @@ def _student(path: Path) -> VARTransformer:
 
 
 def _tokenizer(path: Path) -> VisualTokenizer:
-    tensors, metadata = read_checkpoint(path, kind="tokenizer")
+    tensors, metadata = _read(path, "tokenizer", "the student's tokenizer")
     return load_tokenizer(tensors, metadata, name=path.name, consume=True)
+
+
+def _read(path: Path, kind: str, expected: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return tensors and metadata of a file of a kind."""
+    tensors, metadata = read_checkpoint(path, kind=kind)
+    found = identify(tensors, metadata)
+    if found.kind != kind:
+        raise CheckpointError(f"{path.name} is {found.description}. Expected {expected}.")
+    return tensors, metadata

@@ -158,6 +158,16 @@ def read_record(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def trained_after(folder: Path, step: int) -> dict[str, Any] | None:
+    """Return step and hash of the stages on which a state was trained, by name, or None without a record.
+
+    Settings that replaced earlier ones, but have not been trained with until `step`, do not count.
+    """
+    record = read_record(folder)
+    trained = [entry for entry in record["earlier"] if entry.get("until_step", -1) >= step]
+    return (trained[0] if trained else record["settings"]).get("before")
+
+
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[str]:

@@ -177,10 +177,10 @@ def _teacher(settings: RunSettings) -> VARTransformer:
     """Return the teacher, or an untrained network in its place, whose weights those of an imported student replace."""
     if not lacks_teacher(settings):
         return trained_teacher(settings)
-    if not settings.resume or not (settings.out / "student" / "state.pt").exists():
+    if not settings.resume:
         raise SettingError(
-            f"The run in {settings.out} was started with a student. Continue it with --resume, or train a teacher "
-            "first to start a new one."
+            f"The run in {settings.out} was started with a student. Continue it with --resume. To train a new one, "
+            "train a teacher first; if the student's state is damaged, import the files again, into another --out."
         )
     if settings.student_settings.lora_rank:
         raise SettingError(
