@@ -158,6 +158,10 @@ def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
         return []
     if isinstance(adapters, Mapping):
         adapters = adapters.items()
+    if not isinstance(adapters, str | PathLike | Iterable):
+        raise SettingError(
+            f"adapters must be a file, a list of files or a mapping of strengths, got {adapters!r}."
+        )
     each = [adapters] if isinstance(adapters, str | PathLike) else list(adapters)
     pairs = []
     for adapter in each:

@@ -1,5 +1,6 @@
 """Arguments of the public API: what is wrong is refused in one sentence, what is clear is accepted."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,17 @@ def test_grey_pil_images_of_32_bits():
         as_pictures(Image.fromarray(plane * 255))
 
 
+def test_pil_images_whose_file_ends_early_or_is_closed():
+    file = BytesIO()
+    Image.effect_noise((64, 64), 40).convert("RGB").save(file, "PNG")
+    truncated = Image.open(BytesIO(file.getvalue()[:2000]))
+    closed = Image.open(file)
+    closed.close()
+    for picture in (truncated, closed):
+        with pytest.raises(ImageError, match="The PIL image cannot be read"):
+            as_pictures(picture)
+
+
 def test_premultiplied_grey():
     picture = Image.new("LA", (4, 4), (100, 255)).convert("La")
     assert torch.allclose(as_pictures(picture).rgb[0], torch.tensor(100 / 255))
@@ -108,6 +120,10 @@ def test_premultiplied_grey():
         ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength\), got"),
         ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength\), got"),
         ({"adapters": [5]}, "An adapter must be the path of a file"),
+        (
+            {"adapters": 5},
+            "adapters must be a file, a list of files or a mapping of strengths, got 5",
+        ),
         (
             {"adapters": ["rian"]},
             "The adapter rian does not exist. Expected a file, or one of motion_blur, ",

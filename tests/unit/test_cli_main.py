@@ -63,13 +63,15 @@ def test_every_command_has_help(capsys):
         assert f"    {command} " in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["restore"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["unknown"], ["restore"], ["restore", "a.png", "-o", "b.png", "--rec"]]
+)
 def test_wrong_usage_is_one_line_and_ends_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main.main(arguments)
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    command = "varestorer restore" if arguments == ["restore"] else "varestorer"
+    command = "varestorer restore" if arguments[:1] == ["restore"] else "varestorer"
     assert line.startswith(f"{command}: error: ")
     assert line.endswith(f". Options: {command} --help")
 

@@ -13,7 +13,7 @@ COMMANDS = {
     "inspect": ["inspect", "{closed}/a.pth"],
     "convert": ["convert", "{closed}/a.pth", "-o", "{out}/b.safetensors"],
     "degrade": ["degrade", "{closed}/a.png", "--preset", "mild", "-o", "{out}/b.png"],
-    "evaluate": ["evaluate", "{closed}/folder", "--out", "{out}/e"],
+    "evaluate": ["evaluate", "{closed}/folder", "-o", "{out}/e"],
     "demo": ["demo", "-o", "{closed}/demo"],
     "benchmark": ["benchmark", "--reference", "{closed}/a", "{closed}/b", "-o", "{out}/r"],
     "profile": ["profile", "--model", "{closed}/a.pth", "--vae", "{closed}/b.pth"],

@@ -154,7 +154,7 @@ def test_names_of_pictures_that_are_left_out_are_escaped(tmp_path, capsys, comma
         (tmp_path / folder / "\x1b[31mbad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
     photos, out = str(tmp_path / "photos"), str(tmp_path / "out")
     if command == "evaluate":
-        words = ["evaluate", photos, "--device", "cpu", "--out", f"{out}.png"]
+        words = ["evaluate", photos, "--device", "cpu", "-o", f"{out}.png"]
     else:
         words = ["benchmark", "--reference", photos, f"ours={tmp_path / 'results'}", "-o", out]
     assert main(words) == 1

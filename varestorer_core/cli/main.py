@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import VARestorerError
@@ -31,7 +31,7 @@ def _run(argv: Sequence[str] | None) -> int:
     debug = False
     args = argparse.Namespace()
     try:
-        args = build_parser().parse_args(argv)
+        args = _parsed(build_parser(), argv)
         debug = args.debug
         return args.run(args)
     except KeyboardInterrupt as stop:
@@ -61,8 +61,23 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
 
 
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments. Unknown ones are reported by the command, whose --help lists the known ones."""
+    args, unknown = parser.parse_known_args(argv)
+    command = vars(args).pop("command_parser")
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
+
+
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line instead of the list of all options, with control sequences escaped."""
+    """A parser whose errors are one line instead of the list of all options, with control sequences escaped.
+
+    Options are not abbreviated, because an abbreviation may be another option's misspelling.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         message = shown(message, LONGEST_SENTENCE).rstrip(".")
@@ -96,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_parser(commands)
     for subparser in commands.choices.values():
         # Also accepted after the command's name; suppressed so that it does not override one before it.
+        subparser.set_defaults(command_parser=subparser)
         subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP
         )

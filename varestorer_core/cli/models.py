@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..assets import ADAPTERS, bundled_adapter, bundled_vae
+from ..assets import ADAPTERS, CRISP, bundled_adapter, bundled_vae
 from ..errors import SettingError
 from ..wording import shown
 from . import UsageError, note
@@ -67,7 +67,12 @@ def model_files(args: argparse.Namespace) -> ModelFiles:
     for option, path in named.items():
         bundled = option == "--vae" and bundled_vae(path) is not None
         if path is not None and not bundled and not Path(path).is_file():
-            raise UsageError(f"{option} {path}: no such file.")
+            bundled = (
+                f" Expected a file, or {CRISP} for the bundled crisp one."
+                if option == "--vae"
+                else ""
+            )
+            raise UsageError(f"{option} {path}: no such file.{bundled}")
     for path, _ in adapters:
         if not Path(path).exists():  # PEFT saves folders
             raise UsageError(

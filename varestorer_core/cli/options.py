@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..assets import ADAPTERS
@@ -226,6 +227,17 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "fp16 on older ones, else fp32",
     )
     add_setting(group, "tile_batch", metavar="N")
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder.
+
+    Raises:
+        argparse.ArgumentTypeError: for an empty text, such as an unset variable of a shell.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a folder, got an empty one")
+    return Path(text)
 
 
 def between(low: float, high: float) -> Callable[[str], float]:

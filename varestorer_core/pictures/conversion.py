@@ -119,6 +119,12 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
 
 def _from_pil(picture: Image.Image) -> tuple[Tensor, _Back]:
     """Keep alpha, grey, 16-bit grey and the ICC profile of RGB; convert a palette to RGB."""
+    try:
+        picture.load()
+    except (OSError, ValueError, SyntaxError) as error:  # truncated, closed, or damaged
+        raise ImageError(
+            f"The PIL image cannot be read: {str(error).rstrip('.')}. Open the file again, or choose another one."
+        ) from error
     if picture.mode in ("La", "RGBa"):  # premultiplied
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
     if picture.mode == "F":
