@@ -140,8 +140,9 @@ class FastCrossAttention(CrossAttention):
 
     def keys_values(self, text: Tensor) -> TextKV:
         kv = super().keys_values(text)
-        # Whether the kernels run is checked where the folded form is used.
-        if torch.compiler.is_compiling() or not _is_softmax(self.attention):
+        # Gradients and the switch are checked where the folded form is used.
+        on_cpu = text.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not on_cpu or not _is_softmax(self.attention):
             return kv
         return FoldedText(kv.keys, kv.values, kv)
 
