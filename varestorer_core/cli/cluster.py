@@ -287,7 +287,7 @@ def connected(address: str) -> Cluster:
             raise
         # Ray waits 30 s for a cluster that it starts, then raises the base class itself.
         raise UsageError(
-            f"--cluster {address}: Ray did not start on this machine ({error}) Run the command again when other "
-            "programs have ended, or start Ray with `ray start --head` first."
+            f"--cluster {address}: Ray did not start on this machine ({str(error).rstrip('.')}). Run the command again "
+            "when other programs have ended, or start Ray with `ray start --head` first."
         ) from error
     return Cluster(ray, own=True)

@@ -110,8 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command.add_parser(commands)
     for subparser in commands.choices.values():
-        # Also accepted after the command's name; suppressed so that it does not override one before it.
         subparser.set_defaults(command_parser=subparser)
+        # Also accepted after the command's name; suppressed so that it does not override one before it.
         subparser.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP
         )

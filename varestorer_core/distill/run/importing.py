@@ -141,7 +141,7 @@ def _check_pair(
         ("bits per token", student.config.codebook_dim, tokenizer.config.codebook_dim),
         ("tiles of pixel class", student.config.pixel_class, tokenizer.config.pixel_class),
     ):
-        if ours != theirs and theirs is not None:
+        if ours != theirs:
             raise CheckpointError(
                 f"{model.name} and {vae.name} do not belong together. Expected the same {what}, got {ours} and "
                 f"{theirs}."
