@@ -25,6 +25,7 @@ def run(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_every_part_is_rehearsed(run):
     report, text = run()
     assert set(report) == {

@@ -37,9 +37,9 @@ def test_output_has_exactly_the_asked_size(restorer, size, upscale):
 @pytest.mark.parametrize("settings", [{}, {"detail": 1.0, "seed": 5}])
 def test_pixels_do_not_depend_on_the_tile_batch_or_on_other_pictures(bundled, settings):
     """To the last bit: the bundled model, whose kernels are those of real use."""
-    pictures = [torch.rand(3, 90, 70), torch.rand(3, 10, 20), torch.rand(3, 64, 100)]
+    pictures = [torch.rand(3, 60, 50), torch.rand(3, 10, 20), torch.rand(3, 40, 70)]
     first = bundled.restore(pictures, upscale=1.5, **settings)
-    for tile_batch in (2, 4, 9):
+    for tile_batch in (2, 9):
         again = bundled.restore(pictures, upscale=1.5, tile_batch=tile_batch, **settings)
         assert all(map(torch.equal, first, again)), tile_batch
     # In another order, and alone.
