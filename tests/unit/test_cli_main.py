@@ -77,6 +77,24 @@ def test_wrong_usage_is_one_line_and_ends_with_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["degrade", "a.png", "--prest", "x4"], "--prest"),
+        (["restore", "a.png", "--ouput=b.png"], "--ouput"),
+        (["restore", "-o", "b.png", "--", "--c.png"], None),
+    ],
+)
+def test_a_misspelt_option_is_named_though_a_required_one_is_missing(arguments, unknown, capsys):
+    if unknown is None:
+        assert main.main(arguments) == 2
+        assert "--c.png: no such file or folder" in capsys.readouterr().err
+    else:
+        with pytest.raises(SystemExit):
+            main.main(arguments)
+        assert f"unrecognized arguments: {unknown}. Options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (CheckpointError("x.pth is a web page."), 1, "varestorer: error: x.pth is a web page.\n"),

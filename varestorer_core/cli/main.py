@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from .. import __version__
@@ -78,6 +79,19 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs, allow_abbrev=False)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """Report unknown options of a command before required ones that are missing: they may be these, misspelt."""
+        if self._subparsers is None:
+            names = [
+                arg.partition("=")[0] for arg in takewhile(lambda arg: arg != "--", args or ())
+            ]
+            known = self._option_string_actions
+            if unknown := [n for n in names if n.startswith("--") and n not in known]:
+                self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         message = shown(message, LONGEST_SENTENCE).rstrip(".")
