@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from numbers import Real
@@ -63,7 +62,7 @@ def load_restorer(
         vae: the visual tokenizer of the same family, such as infinity_vae_d32reg.pth; None means the bundled one,
             "crisp" the bundled one with the decoder for crisp pictures.
         cleaner: SwinIR, such as general_swinir_v1.ckpt, which the official model expects; needs spandrel.
-        adapters: low-rank adapters of the transformer, each a file or a pair (file, strength); a name in
+        adapters: low-rank adapters of the transformer, each a file or a pair (file, strength from 0 to 2); a name in
             `assets.ADAPTERS`, such as "rain", means the bundled one, for the bundled transformer. The settings
             that they recommend, the last one's where several differ, become the restorer's `defaults`.
         text_encoder: a local folder of flan-t5-xl, for `prompt` and `prompts`; needs transformers.
@@ -166,9 +165,9 @@ def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
     pairs = []
     for adapter in each:
         pair = tuple(adapter) if isinstance(adapter, tuple | list) else (adapter, 1.0)
-        if len(pair) != 2 or not isinstance(pair[1], Real) or not math.isfinite(pair[1]):
+        if len(pair) != 2 or not isinstance(pair[1], Real) or not 0 <= float(pair[1]) <= 2:
             raise SettingError(
-                f"An adapter must be a file or a pair (file, strength), got {adapter!r}."
+                f"An adapter must be a file or a pair (file, strength from 0 to 2), got {adapter!r}."
             )
         file = bundled_adapter(pair[0]) or _path("An adapter", pair[0])
         if not file.exists():

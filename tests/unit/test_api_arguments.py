@@ -104,6 +104,26 @@ def test_pil_images_whose_file_ends_early_or_is_closed():
             as_pictures(picture)
 
 
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (torch.empty(3, 8, 8, device="meta"), "must be dense, got a meta tensor"),
+        (torch.rand(3, 8, 8).to_sparse(), "must be dense, got torch.sparse_coo"),
+    ],
+)
+def test_tensors_without_pixels(picture, words):
+    with pytest.raises(ImageError, match=words):
+        as_pictures(picture)
+
+
+def test_arrays_of_the_other_byte_order():
+    samples = np.arange(0, 48000, 1000, np.uint16).reshape(4, 4, 3)
+    swapped = as_pictures(samples.astype(samples.dtype.newbyteorder(">")))
+    result = swapped.like_the_input(swapped.rgb)
+    assert result.dtype == np.uint16
+    assert (result == samples).all()
+
+
 def test_premultiplied_grey():
     picture = Image.new("LA", (4, 4), (100, 255)).convert("La")
     assert torch.allclose(as_pictures(picture).rgb[0], torch.tensor(100 / 255))
@@ -117,8 +137,11 @@ def test_premultiplied_grey():
         ({"model": 5}, "model must be the path of a file, or None for the bundled one, got 5"),
         ({"model": ""}, "model must be the path of a file"),
         ({"vae": True}, "vae must be the path of a file"),
-        ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength\), got"),
-        ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength\), got"),
+        ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength from 0 to 2\), got"),
+        ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength from 0 to 2\), got"),
+        ({"adapters": [("a", 2.5)]}, "from 0 to 2"),
+        ({"adapters": [("a", -1)]}, "from 0 to 2"),
+        ({"adapters": [("a", float("nan"))]}, "from 0 to 2"),
         ({"adapters": [5]}, "An adapter must be the path of a file"),
         (
             {"adapters": 5},

@@ -77,6 +77,9 @@ def _from_tensor(picture: Tensor) -> tuple[Tensor, _Back]:
         raise ImageError(
             f"A picture as a tensor must be floating point in [0, 1], got {picture.dtype}. Divide by 255 first."
         )
+    if picture.is_meta or picture.layout != torch.strided:
+        kind = "a meta tensor, which has no values" if picture.is_meta else str(picture.layout)
+        raise ImageError(f"A picture as a tensor must be dense, got {kind}.")
     return _in_range(picture.detach().float()), lambda rgb: rgb
 
 
@@ -85,7 +88,7 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
     channels = picture.shape[2] if picture.ndim == 3 else 1
     if picture.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in picture.shape:
         raise ImageError(f"Expected {_KINDS}, got an array of shape {picture.shape}.")
-    dtype = picture.dtype
+    dtype = picture.dtype.newbyteorder("=")  # results have the machine's byte order
     if dtype in (np.uint8, np.uint16):
         top = float(np.iinfo(dtype).max)
     elif np.issubdtype(dtype, np.floating):
