@@ -165,9 +165,9 @@ def _machine() -> str:
 
 def cache_file() -> Path:
     """Return the file of the decisions: in XDG_CACHE_HOME, on Windows LOCALAPPDATA, otherwise ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or (
-        os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
-    )
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base or not Path(base).is_absolute():  # ignored, by the XDG Base Directory Specification
+        base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
     return Path(base or Path.home() / ".cache") / "varestorer" / "cpu-kernels.json"
 
 

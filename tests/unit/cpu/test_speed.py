@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from varestorer_core.cpu import choices, onednn, speed, winograd
 from varestorer_core.cpu.attention import attention
+from varestorer_core.cpu.speed import cache_file
+from varestorer_core.cpu.switch import VARIABLE, mode
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,18 @@ def test_without_a_folder_the_process_decides_for_itself(clock, monkeypatch, tmp
     (tmp_path / "varestorer").write_text("a file in the place of the folder")
     assert speed.is_faster("path", "a", lambda: (way(clock, 0.001), way(clock, 0.002)))
     assert speed.is_faster("path", "a", lambda: pytest.fail("timed again"))
+
+
+def test_a_relative_cache_folder_is_ignored(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    assert cache_file().is_absolute()
+    assert "caches" not in cache_file().parts
+
+
+def test_an_unknown_mode_is_reported_once(monkeypatch, caplog):
+    monkeypatch.setenv(VARIABLE, "nonsense")
+    assert [mode(), mode()] == ["auto", "auto"]
+    assert caplog.text.count("must be off, all or auto, got 'nonsense'") == 1
 
 
 @pytest.mark.parametrize("wins", [True, False])
