@@ -96,7 +96,7 @@ def load_captioner(
     except ImportError as error:
         raise VARestorerError(
             f"--captioner needs the package transformers, which cannot be imported ({shown(error)}). "
-            "Run: pip install 'varestorer[text]'"
+            "Run: pip install transformers sentencepiece"
         ) from error
     cls = getattr(transformers, name, None)
     if cls is None:

@@ -85,7 +85,7 @@ def load_cleaner(
     except ImportError as error:
         raise VARestorerError(
             f"The cleaner needs the package spandrel, which cannot be imported ({shown(error)}). "
-            "Run: pip install 'varestorer[cleaner]'"
+            "Run: pip install spandrel"
         ) from error
     try:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(state_dict))

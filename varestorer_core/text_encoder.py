@@ -118,7 +118,7 @@ def _config_and_tokenizer(folder: Path, channels: int | None) -> tuple[Any, Any]
     except ImportError as error:
         raise VARestorerError(
             f"A prompt needs the package transformers, which cannot be imported ({shown(error)}). "
-            "Run: pip install 'varestorer[text]'"
+            "Run: pip install transformers sentencepiece"
         ) from error
     # No code and no pickled object of the folder is run, and the user is not asked to allow it.
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

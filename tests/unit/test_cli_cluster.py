@@ -37,7 +37,7 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch, ca
     assert main(arguments) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
-    assert "pip install 'varestorer[cluster]'" in said[0]
+    assert "pip install 'ray[data]'" in said[0]
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(tmp_path, monkeypatch, capsys):

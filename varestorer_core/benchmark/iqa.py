@@ -82,7 +82,7 @@ class Iqa:
             try:
                 import pyiqa  # pyright: ignore[reportMissingImports]
             except ImportError:
-                self.missing[name] = 'pyiqa is not installed (pip install "varestorer[metrics]")'
+                self.missing[name] = "pyiqa is not installed (pip install pyiqa)"
                 return
             try:
                 metric = pyiqa.create_metric(_PYIQA_NAMES.get(name, name), device=self._device)

@@ -28,7 +28,7 @@ def _figure(width: float, height: float) -> Any:
         figure_class = import_module("matplotlib.figure").Figure
     except ImportError as error:
         raise PlotsUnavailableError(
-            'Plots need matplotlib. Install it with pip install "varestorer[metrics]".'
+            'Plots need matplotlib. Install it with "pip install matplotlib".'
         ) from error
     figure = figure_class(figsize=(width, height), dpi=_DPI, layout="constrained")
     canvas(figure)

@@ -230,7 +230,7 @@ def check_ray() -> None:
         import_module("ray.data")
     except ImportError as error:
         raise UsageError(
-            "--cluster needs Ray, which is not installed: pip install 'varestorer[cluster]'."
+            "--cluster needs Ray, which is not installed. Run: pip install 'ray[data]'"
         ) from error
 
 

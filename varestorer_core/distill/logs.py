@@ -66,7 +66,7 @@ def summary_writer() -> Any:
     except ImportError as error:
         raise SettingError(
             f"TensorBoard logs need the package tensorboard, which cannot be imported ({error}). Install "
-            "varestorer[train], or leave out --tensorboard: log.csv has the same values."
+            "it with pip install tensorboard, or leave out --tensorboard: log.csv has the same values."
         ) from error
     return SummaryWriter
 

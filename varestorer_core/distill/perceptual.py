@@ -73,5 +73,5 @@ def _lpips_package() -> Any:
     except ImportError as error:
         raise SettingError(
             f"The perceptual loss lpips needs the package lpips, which cannot be imported ({error}). Install "
-            "varestorer[train], or use --perceptual structural."
+            "it with pip install lpips, or use --perceptual structural."
         ) from error

@@ -80,7 +80,7 @@ def accelerate_processes() -> Processes:
     except ImportError as error:
         raise SettingError(
             f"--accelerate needs the package accelerate, which cannot be imported ({error}). Install "
-            "varestorer[train], or leave the option out to train on one device."
+            "it with pip install accelerate, or leave the option out to train on one device."
         ) from error
     accelerator = accelerate.Accelerator()
     return Processes(
