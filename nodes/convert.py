@@ -21,9 +21,9 @@ class ConvertModel(io.ComfyNode):
             node_id="VARestorerConvertModel",
             display_name="VARestorer Convert Model",
             category=CATEGORY,
-            description="Converts an official file (.pth, .ckpt) to .safetensors in the same "
-            "folder: half the size, faster to load, and safe to share. The original "
-            "file is kept.",
+            description="Converts an official file (.pth, .ckpt) to .safetensors, a format that "
+            "cannot contain code. Transformers and adapters are written in bf16, half the "
+            "size of fp32. The original file is kept.",
             inputs=[
                 io.Combo.Input(
                     "file",

@@ -38,7 +38,7 @@ class LoadModel(io.ComfyNode):
                     default=files.BUNDLED,
                     tooltip="A file in models/diffusion_models. Files are identified by content, "
                     "not by name. The bundled tiny model needs no download and is for "
-                    f"trying the nodes; for real quality use {VARESTORER.source}.",
+                    f"trying the nodes; the official model is {VARESTORER.source}.",
                 ),
                 expert(
                     io.Combo.Input,
@@ -102,8 +102,8 @@ class LoadVAE(io.ComfyNode):
                     "vae_name",
                     options=files.file_names(VAE_FOLDER, TOKENIZER, bundled=tuple(BUNDLED_VAES)),
                     default=files.BUNDLED,
-                    tooltip="A file in models/vae. It must match the model: the bundled ones to "
-                    f"the bundled model, {TOKENIZER.source} to the official model. The crisp one "
+                    tooltip="A file in models/vae. It must match the model: use the bundled VAEs "
+                    f"with the bundled model, {TOKENIZER.source} with the official one. The crisp one "
                     "makes sharper pictures, with more invented detail.",
                 ),
             ],

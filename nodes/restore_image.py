@@ -81,8 +81,8 @@ class RestoreImage(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     "image",
-                    tooltip="The restored pictures of exactly round(width x upscale) by "
-                    "round(height x upscale) pixels; RGBA if the input was RGBA.",
+                    tooltip="The restored pictures, in exactly the size that upscale or size_by "
+                    "sets; RGBA if the input was RGBA.",
                 )
             ],
             **where_known(

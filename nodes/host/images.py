@@ -33,8 +33,8 @@ def to_pictures(image: Tensor) -> list[Tensor]:
         )
     if 0 in image.shape:
         raise ImageError(
-            f"The IMAGE batch is empty, its shape is {tuple(image.shape)}. Nothing can be "
-            "restored; check the node that makes the batch."
+            f"Expected at least one picture, got an IMAGE batch of shape {tuple(image.shape)}. "
+            "Check the node that makes the batch."
         )
     pixels = image.detach().to(device="cpu", dtype=torch.float32)
     broken = int((~torch.isfinite(pixels)).sum())

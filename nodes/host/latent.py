@@ -44,7 +44,10 @@ def check_codes(codes: Tensor, channels: int) -> None:
             "was made by another kind of model."
         )
     if 0 in codes.shape:
-        raise SettingError(f"The latent is empty, its shape is {tuple(codes.shape)}.")
+        raise SettingError(
+            f"Expected a latent with at least one tile, got shape {tuple(codes.shape)}. "
+            "Check the node that makes it."
+        )
     if not bool(torch.isfinite(codes).all()):
         raise SettingError(
             "The latent holds NaN or infinite values, so an earlier node failed. Load the model in "

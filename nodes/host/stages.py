@@ -64,7 +64,9 @@ class HostStages:
 
     def prompted(self, prompt: str) -> HostStages:
         """See the core's `Stages.prompted`: CONDITIONING has the only prompt."""
-        raise SettingError(f"Expected a prompt in the conditioning, got {prompt!r} beside it.")
+        raise SettingError(
+            f"The prompt must come from the conditioning, got {prompt!r} as an argument."
+        )
 
     @property
     def patcher(self) -> ModelPatcher:
