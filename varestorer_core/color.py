@@ -49,7 +49,7 @@ def match_color(
     """
     if method not in COLOR_MATCHES:
         raise SettingError(
-            f"colour match must be one of {', '.join(COLOR_MATCHES)}, got {method!r}."
+            f"color_match must be one of {', '.join(COLOR_MATCHES)}, got {method!r}."
         )
     if method == "none":
         return image

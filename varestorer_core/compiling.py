@@ -38,21 +38,21 @@ def check_compiling(device: torch.device) -> None:
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise SettingError(
-                "compile needs the package triton, which is not installed. It comes with PyTorch "
+                "torch.compile needs the package triton, which is not installed. It comes with PyTorch "
                 "for CUDA on Linux; on Windows install triton-windows. Otherwise disable "
                 "compilation."
             )
         capability = torch.cuda.get_device_capability(device)
         if capability < _OLDEST_CAPABILITY:
             raise SettingError(
-                "compile needs an NVIDIA GPU of compute capability 7.0 or newer, this one has "
+                "torch.compile needs an NVIDIA GPU of compute capability 7.0 or newer, this one has "
                 f"{capability[0]}.{capability[1]}. Disable compilation."
             )
         if sys.platform == "linux":  # triton-windows brings its own
             _check_compiler("C compiler for Triton", "CC", ("gcc", "clang"))
     elif device.type != "cpu":
         raise SettingError(
-            f"compile works on CUDA devices and CPUs, got {device.type}. Disable compilation."
+            f"torch.compile is supported on CUDA devices and CPUs, got {device.type}. Disable compilation."
         )
     else:
         _check_compiler("C++ compiler", "CXX", (_CPU_COMPILERS.get(sys.platform, "g++"),))
@@ -63,12 +63,12 @@ def _check_compiler(what: str, variable: str, names: Sequence[str]) -> None:
     chosen = os.environ.get(variable)
     if chosen and shutil.which(chosen) is None:
         raise SettingError(
-            f"compile needs a {what}, and the environment variable {variable} names {chosen}, which was not "
+            f"torch.compile needs a {what}, and the environment variable {variable} names {chosen}, which was not "
             f"found. Set {variable} to a compiler, or disable compilation."
         )
     if not chosen and not any(map(shutil.which, names)):
         raise SettingError(
-            f"compile needs a {what}, and none was found. Install {' or '.join(names)}, set the environment "
+            f"torch.compile needs a {what}, and none was found. Install {' or '.join(names)}, set the environment "
             f"variable {variable} to another one, or disable compilation."
         )
 

@@ -85,7 +85,9 @@ def load_restorer(
         raise SettingError("prompts must be a list of texts; prompt is a single one.")
     further = not isinstance(prompts, Sized) or len(prompts) > 0  # a generator is iterated later
     if (prompt is not None or further) != (text_encoder is not None):
-        raise SettingError("A prompt needs a text encoder, and a text encoder a prompt.")
+        raise SettingError(
+            "Expected both prompts and text_encoder, got only one of them. Specify both, or neither."
+        )
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
     if compile:

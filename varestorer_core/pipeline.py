@@ -245,8 +245,8 @@ def decode_tiles(
     places = geometry.places()
     if len(places) != len(codes):
         raise SettingError(
-            f"The tile geometry has {len(places)} tiles, got codes of {len(codes)}. Decode a "
-            "whole latent of VARestorer Restore, not a part of it."
+            f"Expected codes of {len(places)} tiles, got {len(codes)}. Decode the whole latent of "
+            "VARestorer Restore Tiles, not a part of it."
         )
     mergers = geometry.mergers()
     stage = Interleaved(len(places), lambda start, stop: codes[start:stop])

@@ -40,7 +40,9 @@ class Stages(Protocol):
         Raises:
             SettingError: if they have no such prompt.
         """
-        raise SettingError("These networks have one prompt for all pictures.")
+        raise SettingError(
+            "These networks use one prompt for all pictures. Specify it where they are loaded."
+        )
 
     def encode(
         self,

@@ -178,7 +178,7 @@ def _names(given: str | None) -> list[str]:
     unknown = [name for name in names if name not in MEASURES]
     if unknown or not names:
         raise UsageError(
-            f"--measures must be of {', '.join(MEASURES)}, got {', '.join(unknown) or 'none'}."
+            f"--measures must be among {', '.join(MEASURES)}, got {', '.join(unknown) or 'none'}."
         )
     return list(dict.fromkeys(names))
 

@@ -129,7 +129,7 @@ def _columns(path: Path, first: list[str]) -> tuple[tuple[int, int], bool]:
         return (names.index("file"), names.index("caption")), True
     if len(missing) == 1 or len(first) != 2:
         raise UsageError(
-            f"{path} has no column {' and no column '.join(missing)}. Expected the header file,caption or, without "
-            "one, these two columns."
+            f"{path} has no column {' and no column '.join(missing)}. Expected the header file,caption, or two "
+            "columns without a header."
         )
     return (0, 1), False

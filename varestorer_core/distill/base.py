@@ -51,8 +51,8 @@ class BaseFiles:
         assert isinstance(transformer, TransformerConfig)
         if transformer.lora_rank:
             raise CheckpointError(
-                f"{self.base.name} already contains adapters. Expected a base without, such as {_BASE_SOURCE}; to "
-                "continue the training of adapters, give their base, and the file with --init."
+                f"{self.base.name} already contains adapters. Expected one without, such as "
+                f"{_BASE_SOURCE}. To continue the training of adapters, specify their base, and the file with --init."
             )
         if tokenizer.codebook_dim != transformer.codebook_dim:
             raise CheckpointError(

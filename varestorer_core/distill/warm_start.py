@@ -116,7 +116,7 @@ def start_from_adapter(
     if ranks != {student.config.lora_rank}:
         raise SettingError(
             f"--init {path.name} has adapters of rank {', '.join(map(str, sorted(ranks)))}, but this run trains rank "
-            f"{student.config.lora_rank}. Give --rank with that of the file."
+            f"{student.config.lora_rank}. Set --rank to that of the file."
         )
     if len(wanted) != 2 * len(found):
         raise SettingError(

@@ -35,7 +35,8 @@ def read(path: Path) -> Samples:
     """
     if find_spec("rawpy") is None:
         raise ImageError(
-            f"{path} is a camera raw file. pip install rawpy to read it, or export a TIFF or PNG from your raw program."
+            f"{path} is a camera raw file. Install rawpy (pip install rawpy), or export a "
+            "TIFF or PNG from your raw program."
         )
     with tempfile.TemporaryFile() as messages:
         command = [sys.executable, str(_PROGRAM), str(path.absolute())]

@@ -119,7 +119,7 @@ def _read_tiff(path: Path) -> Picture:
         refused = pillow_reads_right(image)
         if refused is not None:
             raise ImageError(
-                f"{path} cannot be read right: {refused} ({reason}). {_way_out(reason)}"
+                f"{path} cannot be read correctly: {refused} ({reason}). {_way_out(reason)}"
             )
         metadata, turned = read_metadata(image), orientation(image)
         samples = decoded(Source(path), image)
