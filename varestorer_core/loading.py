@@ -171,7 +171,9 @@ def _with_strengths(adapters: Any) -> list[tuple[Path, float]]:
             raise SettingError(
                 f"An adapter must be a file or a pair (file, strength from 0 to 2), got {adapter!r}."
             )
-        file = bundled_adapter(pair[0]) or _path("An adapter", pair[0])
+        if not isinstance(pair[0], str | PathLike) or not str(pair[0]):
+            raise SettingError(f"An adapter must be the path of a file or a name, got {pair[0]!r}.")
+        file = bundled_adapter(pair[0]) or Path(pair[0])
         if not file.exists():
             raise SettingError(
                 f"The adapter {file} does not exist. Expected a file, or one of {', '.join(ADAPTERS)} for the "

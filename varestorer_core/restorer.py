@@ -203,11 +203,9 @@ def _sized_masks(
     sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
     check_results(sizes)  # masks of that size would take as long as pictures
     # Pictures of the same size share one mask.
-    sized = {
-        (index % len(each), size): output_mask(each[index % len(each)], size, settings.feather)
-        for index, size in enumerate(sizes)
-    }
-    return [sized[index % len(each), size] for index, size in enumerate(sizes)]
+    keys = [(index % len(each), size) for index, size in enumerate(sizes)]
+    sized = {key: output_mask(each[key[0]], key[1], settings.feather) for key in set(keys)}
+    return [sized[key] for key in keys]
 
 
 def _part(on_progress: ProgressCallback | None, stage: int) -> Any:

@@ -67,6 +67,15 @@ def test_masks_of_every_kind():
         (found,) = as_masks(mask)
         assert found.dtype == torch.float32
         assert float((found - torch.from_numpy(plane)).abs().max()) <= within
+    deep = (plane * 65535).round().astype(np.uint16)
+    for mask in (
+        deep,
+        deep.astype(">u2"),
+        Image.fromarray(deep),
+        Image.fromarray(deep.astype(np.int32)),
+    ):
+        assert torch.allclose(as_masks(mask)[0], torch.from_numpy(plane), atol=1e-4)
+    assert as_masks(np.eye(3, dtype=np.int64))[0].sum() == 3
     assert len(as_masks(np.stack([plane, plane]))) == 2
     assert len(as_masks([plane, Image.fromarray(bytes_)])) == 2
     assert as_masks(plane > 0.5)[0].unique().tolist() == [0, 1]
@@ -116,6 +125,13 @@ def test_tensors_without_pixels(picture, words):
         as_pictures(picture)
 
 
+def test_alpha_that_is_not_finite():
+    samples = np.full((4, 4, 4), 0.5, np.float32)
+    samples[1, 1, 3] = np.nan
+    with pytest.raises(ImageError, match="alpha channel has NaN"):
+        as_pictures(samples)
+
+
 def test_arrays_of_the_other_byte_order():
     samples = np.arange(0, 48000, 1000, np.uint16).reshape(4, 4, 3)
     swapped = as_pictures(samples.astype(samples.dtype.newbyteorder(">")))
@@ -139,10 +155,11 @@ def test_premultiplied_grey():
         ({"vae": True}, "vae must be the path of a file"),
         ({"adapters": [("a", 1, 2)]}, r"a file or a pair \(file, strength from 0 to 2\), got"),
         ({"adapters": [("a", "1")]}, r"a file or a pair \(file, strength from 0 to 2\), got"),
+        ({"adapters": [None]}, "must be the path of a file or a name, got None"),
         ({"adapters": [("a", 2.5)]}, "from 0 to 2"),
         ({"adapters": [("a", -1)]}, "from 0 to 2"),
         ({"adapters": [("a", float("nan"))]}, "from 0 to 2"),
-        ({"adapters": [5]}, "An adapter must be the path of a file"),
+        ({"adapters": [5]}, "An adapter must be the path of a file or a name, got 5"),
         (
             {"adapters": 5},
             "adapters must be a file, a list of files or a mapping of strengths, got 5",

@@ -10,6 +10,7 @@ from varestorer_core.errors import ImageError, SettingError
 from varestorer_core.loaded import LoadedStages
 from varestorer_core.pictures.conversion import as_pictures
 from varestorer_core.restorer import Restorer
+from varestorer_core.tiles.masking import output_mask
 
 UPSCALE = RestoreSettings(upscale=2.0, overlap=16)
 
@@ -139,6 +140,18 @@ def test_tiles_that_are_no_larger_than_the_default_overlap(make_transformer, mak
     small = Restorer(LoadedStages(transformer, tokenizer))
     assert small.stages.tile == 64 == RestoreSettings().overlap
     assert small.restore(torch.rand(3, 30, 40), upscale=4.0).shape == (3, 120, 160)
+
+
+def test_pictures_of_one_size_share_a_mask(restorer, monkeypatch):
+    made = []
+
+    def count(mask, size, feather):
+        made.append(size)
+        return output_mask(mask, size, feather)
+
+    monkeypatch.setattr("varestorer_core.restorer.output_mask", count)
+    restorer.restore(torch.rand(3, 3, 8, 8), UPSCALE, masks=torch.ones(4, 4))
+    assert made == [(16, 16)]
 
 
 def test_masks(restorer):

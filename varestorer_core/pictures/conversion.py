@@ -101,6 +101,8 @@ def _from_array(picture: np.ndarray) -> tuple[Tensor, _Back]:
     planes = _in_range(planes.movedim(-1, 0) / top)  # HWC -> CHW
     rgb = planes[:3] if channels >= 3 else planes[:1].expand(3, -1, -1)
     alpha = planes[3:] if channels == 4 else None
+    if alpha is not None and not bool(torch.isfinite(alpha).all()):
+        raise ImageError("The alpha channel has NaN or infinite values. Replace them.")
     rgb = rgb if alpha is None else fill_hidden(rgb, alpha)
 
     def back(restored: Tensor) -> np.ndarray:
@@ -188,8 +190,12 @@ def as_masks(given: Any) -> list[Tensor]:
 
 def _mask(mask: Any) -> Tensor:
     if isinstance(mask, Image.Image):
-        mask = np.asarray(mask if mask.mode in ("F", "L") else mask.convert("L"))
-    if isinstance(mask, np.ndarray) and mask.dtype.kind in "bfu":
+        deep = mask.mode.startswith("I")  # 16 bits, which Pillow would clip at 255
+        mask = np.asarray(mask if deep or mask.mode in ("F", "L") else mask.convert("L"))
+        mask = mask.astype(np.float32) / _MOST_16 if deep else mask
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "bfiu":
+        if mask.dtype.newbyteorder("=") == np.uint16:
+            mask = mask.astype(np.float32) / _MOST_16
         mask = torch.from_numpy(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.float32))
     if not isinstance(mask, Tensor):
         raise SettingError(
@@ -199,7 +205,8 @@ def _mask(mask: Any) -> Tensor:
     values = mask.detach().cpu().float() / (255 if mask.dtype == torch.uint8 else 1)
     if values.numel() and bool((values < -_OVERSHOOT).any() | (values > 1 + _OVERSHOOT).any()):
         raise SettingError(
-            f"A mask must have values in [0, 1], or from 0 to 255 in 8 bits, got {values.min():g} to {values.max():g}."
+            "A mask must have values in [0, 1], or the full range of 8 or 16 bits, got "
+            f"{values.min():g} to {values.max():g}."
         )
     return values
 
