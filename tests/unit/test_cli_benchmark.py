@@ -1,13 +1,17 @@
 """`varestorer benchmark` from folders to a report."""
 
+import base64
 import csv
+import io
 import json
+import re
 import shutil
 import sys
 import types
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from varestorer_core.benchmark import scoring
@@ -38,6 +42,26 @@ def run(folders, *more, methods=("bad", "good")):
     paths = [str(folders / name) for name in methods]
     options = ["--reference", str(folders / "HQ"), "--lq", str(folders / "LQ")]
     return main(["benchmark", *paths, *options, "-o", str(folders / "out"), *map(str, more)])
+
+
+def test_the_page_shows_every_picture_that_was_measured(folders, capsys):
+    """As the measures read it: float TIFF, and JPEG that is stored on its side."""
+    reference = Image.open(folders / "HQ" / "one.png").crop((0, 0, 64, 48))
+    reference.save(folders / "HQ" / "one.png")
+    (folders / "good" / "one_good.png").unlink()
+    tifffile.imwrite(
+        folders / "good" / "one.tif", np.asarray(reference, np.float32) / 255, photometric="rgb"
+    )
+    (folders / "bad" / "one_bad.png").unlink()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    reference.rotate(90, expand=True).save(folders / "bad" / "one.jpg", exif=turned)
+    assert run(folders) == 0
+    text = (folders / "out" / "index.html").read_text()
+    urls = re.findall(r"data:image/webp;base64,([^\"]+)", text)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(url))).size for url in urls]
+    assert sizes.count((64, 48)) == 4  # reference, LQ and both methods
+    assert set(sizes) == {(64, 48), (64, 64)}
 
 
 def test_the_report(folders, capsys):

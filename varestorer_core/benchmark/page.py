@@ -6,7 +6,8 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,20 +45,19 @@ def write_page(
         notes: sentences below the table.
     """
     values = {(row.key, row.method): row.values for row in rows}
-    data = [
-        {
-            "name": key,
-            "views": [
-                {
-                    "method": method,
-                    "url": _url(file, _size(files)),
-                    "values": _shown(values.get((key, method)), names),
-                }
-                for method, file in files.items()
-            ],
-        }
-        for key, files in pictures.items()
-    ]
+    data = []
+    for key, files in pictures.items():
+        images = {method: _read(file) for method, file in files.items()}
+        size = _size(images.values())
+        views = [
+            {
+                "method": method,
+                "url": _url(image, size),
+                "values": _shown(values.get((key, method)), names),
+            }
+            for method, image in images.items()
+        ]
+        data.append({"name": key, "views": views})
     template = asset_path(BENCHMARK_PAGE).read_text(encoding="utf-8")
     # Otherwise "<" in a name could end the script.
     script = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
@@ -96,21 +96,20 @@ def _shown(values: Mapping[str, float | None] | None, names: Sequence[str]) -> s
     return ", ".join(f"{measure.title} {value:.{measure.digits}f}" for measure, value in known)
 
 
-def _size(files: Mapping[str, Path]) -> tuple[int, int]:
+def _read(file: Path) -> Image.Image:
+    """Return a picture as the measures read it: upright, in RGB."""
+    return Image.fromarray(np.ascontiguousarray(to_uint8(read_picture(file).rgb)))
+
+
+def _size(images: Iterable[Image.Image]) -> tuple[int, int]:
     """Return the (width, height) of the largest picture, reduced if WebP cannot hold it."""
-    sizes = []
-    for file in files.values():
-        with Image.open(file) as image:
-            sizes.append(image.size)
-    width, height = max(sizes)
+    width, height = max((image.size for image in images), key=math.prod)
     scale = min(1.0, _LONGEST_SIDE / max(width, height))
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _url(file: Path, size: tuple[int, int]) -> str:
+def _url(image: Image.Image, size: tuple[int, int]) -> str:
     """Return a picture as a data URL; a smaller one with enlarged pixels, a larger one reduced."""
-    pixels = to_uint8(read_picture(file).rgb)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
     if image.size != size:
         smaller = image.width <= size[0] and image.height <= size[1]
         image = image.resize(size, Image.Resampling.NEAREST if smaller else Image.Resampling.BOX)
