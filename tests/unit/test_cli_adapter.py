@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from varestorer_core.checkpoint import load_transformer, save_safetensors
 from varestorer_core.checkpoint.save import sha256
 from varestorer_core.cli.main import main
+from varestorer_core.cli.manifest import file_mark
 from varestorer_core.distill.adapters import adapters_of, student_on_teacher
 from varestorer_core.lora.factors import apply_adapter, merge_adapter
 from varestorer_core.lora.file import load_adapter
@@ -111,6 +112,16 @@ def test_applying_in_place_is_merging(base, factors):
         for name, value in model.state_dict().items():
             assert torch.equal(value, merged[name]), name
         assert base.state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_changed_scale_beside_the_factors_is_another_adapter(tmp_path, factors):
+    """Otherwise --skip-existing would keep the results of the other scale."""
+    weights, marks = tmp_path / "adapter_model.safetensors", set()
+    save_file(factors, weights)
+    for alpha in (8, 64):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+        marks.add(file_mark(weights))
+    assert len(marks) == 2
 
 
 def test_another_base_is_refused(photo, files, make_transformer, capsys):

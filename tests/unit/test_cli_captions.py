@@ -76,6 +76,14 @@ def test_captions_of_a_csv_file(folder, networks, capsys):
     assert networks.prompts[3:] == ["red", "blue", "green"]
 
 
+def test_a_caption_may_hold_any_line_break(folder, networks):
+    path = folder.parent / "captions.csv"
+    path.write_text("a.png,red\u2028round\nb.png,blue\u0085sky\n", encoding="utf-8")
+    assert restored(folder, "--captions", path) == 0
+    assert len(networks.prompts) == 3
+    assert networks.prompts[0].startswith("red")
+
+
 def test_a_changed_caption_is_restored_again(folder, networks):
     for name in "abc":
         (folder / f"{name}.txt").write_text(f"the letter {name}")

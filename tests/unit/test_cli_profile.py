@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from varestorer_core.assets import TINY_TRANSFORMER, adapter_file, asset_path
-from varestorer_core.checkpoint import read_checkpoint
+from varestorer_core.checkpoint import read_checkpoint, save_safetensors
 from varestorer_core.cli.main import main
 from varestorer_core.config import INFINITY_VAE_D32, VARESTORER_2B
+from varestorer_core.evaluate import cost
 from varestorer_core.evaluate.cost import count_flops, count_parameters
 from varestorer_core.schedule import get_schedule
 
@@ -111,6 +113,33 @@ def test_given_adapters_are_what_trains(capsys):
     assert document["parameters"]["adapters"] == count
     assert f"trainable {count / 1e6:.2f} M (the adapters)" in text
     assert f"| tiny_transformer | {count / 1e6:.1f} |" in text
+
+
+def test_adapters_of_other_programs_and_inside_models_are_counted(
+    tmp_path, capsys, make_transformer
+):
+    model = make_transformer(lora_rank=2)
+    state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+    inside = {name: value for name, value in state.items() if ".lora_" in name}
+    count = sum(value.numel() for value in inside.values())
+    save_safetensors(state, tmp_path / "model.safetensors", kind="transformer", config=model.config)
+    document, _ = run(capsys, "--count-only", "--adapter", str(tmp_path / "model.safetensors"))
+    assert document["parameters"]["adapters"] == count
+    renamed = {
+        "base_model.model."
+        + name.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): value
+        for name, value in inside.items()
+    }
+    save_file(renamed, tmp_path / "peft.safetensors")
+    document, _ = run(capsys, "--count-only", "--adapter", str(tmp_path / "peft.safetensors"))
+    assert document["parameters"]["adapters"] == count
+
+
+def test_the_device_that_is_timed_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr("torch.cuda.synchronize", waited.append)
+    cost._seconds(lambda: None, "cuda:1", 1)
+    assert waited == [torch.device("cuda:1")] * 2
 
 
 def test_a_model_is_no_adapter(capsys):

@@ -33,6 +33,15 @@ def test_defaults_are_those_of_the_stage(capsys, stage):
 def test_help_of_other_stages(capsys):
     assert "--steps STEPS" not in help_of(capsys, "export")
     assert "--task" in help_of(capsys, "export")
+    together = help_of(capsys, "all")
+    assert "--kl KL" in together
+    for option in (
+        "--seeds",
+        "--photographs",
+        "--preset",
+        "--model",
+    ):  # only in ablation and import
+        assert option not in together
     everything = help_of(capsys)
     for option in ("--kl", "--commitment", "--task", "--seeds"):
         assert option in everything

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from varestorer_core.distill.decode import open_picture, picture_size
+from varestorer_core.distill.decode import open_picture, picture_files, picture_size
 from varestorer_core.errors import ImageError
 from varestorer_core.pictures import opening, read_picture, reading
 
@@ -41,3 +41,9 @@ def test_a_picture_that_memory_does_not_suffice_for_is_one_sentence(tmp_path, mo
     monkeypatch.setattr(reading, "_read", full)
     with pytest.raises(ImageError, match="not enough memory"):
         read_picture(path)
+
+
+def test_hidden_files_are_no_training_pictures(tmp_path):
+    for name in ("a.jpg", "._a.jpg"):  # macOS writes the second beside the first
+        (tmp_path / name).touch()
+    assert picture_files(tmp_path) == [tmp_path / "a.jpg"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ImageError
-from ..pictures import READABLE
+from ..pictures import READABLE, is_hidden
 from ..regular import real_path
 
 _HIGH = re.compile(r"[_\-. ](?:HR|HQ|GT|original)$", re.IGNORECASE)
@@ -134,5 +134,5 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in READABLE and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in READABLE and path.is_file() and not is_hidden(path)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -98,7 +99,7 @@ def _from_csv(path: Path, pictures: list[Path]) -> tuple[dict[Path, str], int]:
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield line, file and caption of every row."""
-    reader = csv.reader(_text_of(path).splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), strict=True)
     columns: tuple[int, int] | None = None
     width = 2
     try:

@@ -42,7 +42,7 @@ def _fit(parser: argparse.ArgumentParser, stage: str) -> None:
     parser.usage = f"%(prog)s {stage} --out DIR [OPTION ...]"
     for action in parser._actions:
         users = _ELSEWHERE.get(action.dest) or stages_of(action.dest)
-        if stage not in (*users, "all"):
+        if stage not in users:
             action.help = argparse.SUPPRESS
         elif action.dest in defaults:
             text = (action.help or "").rstrip()

@@ -68,7 +68,8 @@ def usual_values(parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 def stages_of(name: str) -> tuple[str, ...]:
     """Return the stages that use an option, by the name of its value."""
-    return _USED_BY.get(name, STAGES)
+    users = _USED_BY.get(name, STAGES)
+    return users if users in _ALONE or "all" in users else (*users, "all")
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -77,8 +78,8 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         UsageError: naming the options and the stages that use them.
     """
-    for name, users in _USED_BY.items():
-        stages = users if users in _ALONE else (*users, "all")
+    for name in _USED_BY:
+        stages = stages_of(name)
         if args.stage not in stages and getattr(args, name) != args.usual[name]:
             raise UsageError(
                 f"{_option(name)} has no effect in the stage {args.stage}, only in {_listed(stages)}. Leave it out."

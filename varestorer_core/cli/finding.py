@@ -128,11 +128,10 @@ def find(
 
 def _sort_in(found: Found, seen: set[str], entry: Path, below: Path, regular: bool) -> None:
     """Add a file of a folder as a picture, or count it as another file."""
-    from ..pictures import READABLE
+    from ..pictures import READABLE, is_hidden
 
     ending = entry.suffix.lower()
-    # Hidden files are never pictures (macOS leaves "._name.png" beside each picture).
-    if entry.name.startswith("."):
+    if is_hidden(entry):
         found.skip()
     elif ending in READABLE:
         if regular:

@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import json_text
 from ..errors import VARestorerError
+from ..lora.scaling import peft_config
 from ..regular import check_regular
 from . import UsageError
 from .remote import RemotePath, is_uri, path_of
@@ -217,4 +218,6 @@ def file_mark(path: str | Path | None) -> str | None:
         for place in (0, size // 2, max(0, size - _BLOCK)):
             file.seek(place)
             digest.update(file.read(_BLOCK))
+    for text in peft_config(path).values():  # which scales the factors
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -143,16 +143,18 @@ def _shapes(args: argparse.Namespace) -> tuple[str, TokenizerConfig, Transformer
 
 
 def _adapter_parameters(args: argparse.Namespace) -> int:
-    """Return the number of parameters of the given adapters."""
+    """Return the number of parameters of the given adapters, each a file of its own or inside a model's."""
     from ..checkpoint import identify, read_checkpoint
     from ..errors import CheckpointError
+    from ..lora.spellings import our_spelling
 
     total = 0
     for path, _ in adapters_of(args):
-        info = identify(*read_checkpoint(path))
-        if info.kind != "adapter":
+        tensors, metadata = read_checkpoint(path)
+        info = identify(our_spelling(tensors, metadata), metadata)
+        if not info.counts.lora:
             raise CheckpointError(f"{path} is {info.description}, expected an adapter.")
-        total += info.counts.parameters
+        total += info.counts.lora
     return total
 
 

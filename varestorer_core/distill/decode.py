@@ -10,14 +10,22 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from ..errors import ImageError
-from ..pictures import READABLE, open_image, panics_as_errors, png16, read_picture, to_uint8
+from ..pictures import (
+    READABLE,
+    is_hidden,
+    open_image,
+    panics_as_errors,
+    png16,
+    read_picture,
+    to_uint8,
+)
 
 _REDUCTIONS = (8, 4, 2)
 """Factors by which libjpeg can reduce a picture while decoding."""
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Return the picture files of a folder and its subfolders in a fixed order.
+    """Return the picture files of a folder and its subfolders in a fixed order, without hidden files.
 
     Raises:
         ImageError: if there is no such folder.
@@ -26,7 +34,11 @@ def picture_files(folder: Path) -> list[Path]:
         raise ImageError(
             f"A folder of pictures must be an existing folder, got {folder}. Check --data and --validation."
         )
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE and p.is_file())
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in READABLE and not is_hidden(path) and path.is_file()
+    )
 
 
 def folder_identity(folder: Path, files: Sequence[Path]) -> str:

@@ -25,7 +25,7 @@ from ..lora.factors import adapter_rank
 from ..models.tokenizer import VisualTokenizer
 from ..models.transformer import VARTransformer
 from ..schedule import ScaleSchedule, get_schedule
-from .passes import CachedSteps, Pass
+from .passes import CachedSteps, Pass, finish
 
 STAGES = ("encode", "transformer", "decode")
 
@@ -158,13 +158,11 @@ def _flops(work: Callable[[], Any]) -> int:
 
 
 def _seconds(work: Callable[[], Any], device: torch.device | str, repeats: int) -> float:
-    kind = torch.device(device).type
     times = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
         work()
-        if kind in ("cuda", "mps"):
-            getattr(torch, kind).synchronize()
+        finish(torch.device(device))
         times.append(time.perf_counter() - begun)
     return sorted(times[1:])[repeats // 2]
 

@@ -136,10 +136,10 @@ class Timed:
 
     def __call__(self, tokens: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Run and time the pass."""
-        _finish(tokens.device)
+        finish(tokens.device)
         begun = time.perf_counter()
         logits = self.inner(tokens, *args, **kwargs)  # pyright: ignore[reportArgumentType]
-        _finish(tokens.device)
+        finish(tokens.device)
         self._calls.append((time.perf_counter() - begun, tokens.shape[0]))
         return logits
 
@@ -154,7 +154,7 @@ def _most_likely(logits: Tensor) -> Tensor:
     return logits[..., 1] > logits[..., 0]
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
     """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -7,7 +7,7 @@ all.
 
 from __future__ import annotations
 
-from .opening import MAX_PIXELS, READABLE, open_image, panics_as_errors
+from .opening import MAX_PIXELS, READABLE, is_hidden, open_image, panics_as_errors
 from .picture import Metadata, Picture
 from .reading import read_picture, without_colors, without_metadata
 from .signatures import format_of
@@ -25,6 +25,7 @@ __all__ = [
     "check_target",
     "fill_hidden",
     "format_of",
+    "is_hidden",
     "open_image",
     "panics_as_errors",
     "read_picture",
