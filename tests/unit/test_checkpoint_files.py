@@ -187,6 +187,10 @@ def test_truncated_safetensors(tmp_path, tensors, keep):
         read_checkpoint(path)
 
 
+def framed(header):
+    return len(header).to_bytes(8, "little") + header
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -195,6 +199,8 @@ def test_truncated_safetensors(tmp_path, tensors, keep):
         ((4).to_bytes(8, "little") + b"{abc", "header is damaged"),
         ((2).to_bytes(8, "little") + b"[]", "header is damaged"),
         ((7).to_bytes(8, "little") + b'{"a":1}', "header is damaged"),
+        (framed(b"[" * 99999), "header is damaged"),
+        (framed(b'{"a":{"data_offsets":[0,Infinity]}}'), "header is damaged"),
     ],
 )
 def test_wrong_safetensors_header(tmp_path, content, message):

@@ -116,6 +116,12 @@ def test_jpeg_is_pillows():
     assert np.array_equal((result * 255).round().byte().numpy(), wanted)
 
 
+def test_jpeg_has_no_limit_of_pillow(monkeypatch):
+    """Pillow refuses pictures above 179 megapixels, fewer than the package accepts."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert compress(torch.rand(3, 32, 32), 90).shape == (3, 32, 32)
+
+
 def test_jpeg_has_a_longest_side():
     with pytest.raises(ImageError, match="65500 pixels a side, got 65501 x 1"):
         compress(torch.zeros(3, 1, 65501), 50)

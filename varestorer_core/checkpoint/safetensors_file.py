@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .. import json_text
 from ..atomic import atomic_file
 from ..errors import CheckpointError, VARestorerError
 from ..wording import shown
@@ -140,10 +141,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
             )
         raw = file.read(length)
     try:
-        header: dict[str, Any] = json.loads(raw)
+        header: dict[str, Any] = json_text.loads(raw)
         metadata = {str(k): str(v) for k, v in (header.pop("__metadata__", None) or {}).items()}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, OverflowError, AttributeError, LookupError, TypeError) as error:
         raise CheckpointError(
             f"{path.name} is not a safetensors file, or its header is damaged. Download it again."
         ) from error

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError
+from ..pictures.opening import without_pillow_limit
 from .steps import Sizes
 
 _LONGEST_SIDE = 65500
@@ -43,5 +44,7 @@ def compress(image: Tensor, quality: int) -> Tensor:
     samples = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     file = io.BytesIO()
     Image.fromarray(samples.numpy()).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    decoded = np.array(Image.open(file))
+    with without_pillow_limit():
+        compressed = Image.open(file)
+    decoded = np.array(compressed)
     return torch.from_numpy(decoded).permute(2, 0, 1).float().div(255).contiguous()

@@ -98,6 +98,18 @@ def check_file(path: Path) -> None:
         raise ImageError(f"{path} cannot be opened: {reason}.") from error
 
 
+@contextmanager
+def without_pillow_limit() -> Iterator[None]:
+    """Let `Image.open` accept any number of pixels: Pillow's limit is a global variable, lower than `MAX_PIXELS`."""
+    with _pillow_limit, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+
+
 def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
     """Open a picture with Pillow: header only, of a known format, within `MAX_PIXELS`.
 
@@ -110,14 +122,8 @@ def open_image(source: Path | IO[bytes], name: Path) -> Image.Image:
         Exception: whatever Pillow raises for a file that it cannot open.
     """
     _register_plugins()
-    # Pillow's own limit is a global variable and lower than ours.
-    with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(source, formats=[*PILLOW_FORMATS, *_registered()])
-        finally:
-            Image.MAX_IMAGE_PIXELS = kept
+    with without_pillow_limit():
+        image = Image.open(source, formats=[*PILLOW_FORMATS, *_registered()])
     try:
         check_size(name, image.width, image.height)
     except ImageError:
