@@ -30,7 +30,7 @@ from .tiles.geometry import TileGeometry, check_masks
 from .tiles.interleaving import Interleaved
 from .tiles.noise import tile_noise
 from .tiles.tile_bits import TileBits, TileCodes
-from .tiles.tiling import extract_tiles, plan_tiles
+from .tiles.tiling import TileLayout, extract_tiles, plan_tiles
 
 DEFAULTS = RestoreSettings()
 IsOutOfMemory = Callable[[BaseException], bool]
@@ -58,6 +58,19 @@ class LQPyramid:
     def codes(self) -> TileCodes:
         """The summed codes (N, d, h, w) of the bits, as the decoder's input."""
         return TileCodes(self.bits, self.schedule)
+
+
+def planned_layouts(
+    pictures: Sequence[Tensor], settings: RestoreSettings, tile: int
+) -> tuple[TileLayout, ...]:
+    """Return where the square tiles of the resized pictures (3, H, W) lie.
+
+    Raises:
+        ImageError: if the results do not fit into memory.
+    """
+    sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
+    check_results(sizes)
+    return tuple(plan_tiles(*size, tile, overlap_in(tile, settings.overlap)) for size in sizes)
 
 
 @torch.inference_mode()
@@ -96,11 +109,8 @@ def encode_pyramid(
     tile, tile_width = schedule.pixel_size(patch_size)
     if tile != tile_width:
         raise SettingError(f"Tiles are square, got a schedule of ratio {schedule.ratio}.")
-    sizes = [
-        target_size(picture.shape[-2], picture.shape[-1], settings.upscale) for picture in pictures
-    ]
-    check_results(sizes)
-    layouts = tuple(plan_tiles(*size, tile, overlap_in(tile, settings.overlap)) for size in sizes)
+    layouts = planned_layouts(pictures, settings, tile)
+    sizes = [(layout.height, layout.width) for layout in layouts]
     geometry = TileGeometry(layouts, (), check_masks(masks, sizes))
     places = geometry.places()
     mergers = geometry.mergers() if clean is not None else []

@@ -13,6 +13,7 @@ from .images import to_intermediate
 from .model import tile_bytes
 from .progress import Progress
 from .stages import text_features
+from .vae import whole_pictures
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -96,7 +97,7 @@ def generate_latent(
             on_scale=on_scale,
         )
         codes.append(dequantize(bits.cpu(), schedule))
-    return {"samples": to_intermediate(torch.cat(codes))}
+    return {"samples": whole_pictures(to_intermediate(torch.cat(codes)))}
 
 
 def _prompt(conditioning: list | None, channels: int) -> Tensor | None:

@@ -98,10 +98,11 @@ class HostStages:
     ) -> Any:
         """See the core's `Stages.encode`."""
         from ...varestorer_core.compiling import compiled
-        from ...varestorer_core.pipeline import encode_pyramid
+        from ...varestorer_core.pipeline import encode_pyramid, planned_layouts
 
         vae, schedule = self.vae, self._schedule()
         tile, _ = schedule.pixel_size(self._patch_size())
+        tiles = sum(map(len, planned_layouts(pictures, settings, tile)))
         need = vae.encode_bytes(tile * tile)
         cleaner = self._cleaner if clean else None
         if cleaner is not None:  # VAE and cleaner alternate
@@ -110,7 +111,9 @@ class HostStages:
             ready_cleaner(cleaner, need, vae.vae_dtype) as (cleaning, beside),
             compiled(vae.tokenizer, self._compile_options()),
         ):
-            batch = load_for_tiles(vae.patcher, need, settings.tile_batch, tile=tile, beside=beside)
+            batch = load_for_tiles(
+                vae.patcher, need, settings.tile_batch, tile=tile, tiles=tiles, beside=beside
+            )
             return encode_pyramid(
                 pictures,
                 vae.encode_tiles,

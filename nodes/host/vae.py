@@ -29,7 +29,13 @@ BUNDLED_VAES = {BUNDLED: TINY_TOKENIZER, BUNDLED_CRISP: TINY_TOKENIZER_CRISP}
 """Assets by menu entry."""
 
 _PICTURES_ATTRIBUTE = "varestorer_pictures"
-"""Attribute of the features of pictures, by which they are told from tiles whose places are lost."""
+"""Attribute of the latents of pictures, by which they are told from tiles whose places are lost."""
+
+
+def whole_pictures(latents: Tensor) -> Tensor:
+    """Mark latents (B, d, h, w) as pictures of their own, not tiles, and return them."""
+    setattr(latents, _PICTURES_ATTRIBUTE, True)
+    return latents
 
 
 class HostTokenizer(nn.Module):
@@ -97,14 +103,12 @@ class VARestorerVAE(comfy.sd.VAE):
     def encode(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the raw features of an IMAGE, encoded in float32."""
         with self._pixels_in_float32():
-            features = super().encode(pixel_samples, *args, **kwargs)
-        setattr(features, _PICTURES_ATTRIBUTE, True)
-        return features
+            return whole_pictures(super().encode(pixel_samples, *args, **kwargs))
 
     def encode_tiled(self, pixel_samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the same as `encode`, computed in tiles that the host joins."""
         with self._pixels_in_float32():
-            return super().encode_tiled(pixel_samples, *args, **kwargs)
+            return whole_pictures(super().encode_tiled(pixel_samples, *args, **kwargs))
 
     @contextmanager
     def _pixels_in_float32(self) -> Iterator[None]:
