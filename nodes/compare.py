@@ -6,12 +6,9 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..varestorer_core.metrics import gmsd, psnr, ssim
+from ..varestorer_core.metrics import WINDOW, gmsd, psnr, ssim
 from .host.images import to_pictures
 from .schema import CATEGORY, where_known
-
-_SMALLEST = 11
-"""Side of SSIM's window, the largest of the three metrics."""
 
 
 class Compare(io.ComfyNode):
@@ -84,8 +81,8 @@ def describe(first: list[Tensor], second: list[Tensor], *, has_original: bool) -
         return f"Scores need an original of the size of image_b: {expected}, got {got}."
     if sizes[0] != sizes[1]:
         return "Scores need pictures of one size, or the original as a third input."
-    if min(first[0].shape[-2:]) < _SMALLEST:
-        return f"Scores need pictures of at least {_SMALLEST} x {_SMALLEST} pixels."
+    if min(first[0].shape[-2:]) < WINDOW:
+        return f"Scores need pictures of at least {WINDOW} x {WINDOW} pixels."
     decibels, structure, gradients = (
         sum(metric(a.double(), b.double()) for a, b in zip(first, second, strict=True)) / len(first)
         for metric in (psnr, ssim, gmsd)

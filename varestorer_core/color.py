@@ -45,7 +45,7 @@ def match_color(
         device: CUDA device that may filter planes of CPU pictures for `wavelet`; other devices are not used.
 
     Returns:
-        (3, H, W) float32 in [0, 1] on the device of `image`.
+        (3, H, W) float32 in [0, 1] on the device of `image`; with "none", `image` itself.
     """
     if method not in COLOR_MATCHES:
         raise SettingError(

@@ -25,13 +25,13 @@ from .devices import choose_device, choose_dtype
 from .errors import CheckpointError, SettingError
 from .loaded import LoadedStages
 from .lora.factors import apply_adapter
-from .lora.file import load_adapter
+from .lora.file import adapted_config, load_adapter
 from .lora.recommended import recommended_by
 from .models.transformer import VARTransformer
 from .pipeline import DEFAULTS
 from .precision import decoder_dtype
 from .restorer import Restorer
-from .schedule import PIXEL_CLASSES, get_schedule
+from .schedule import PIXEL_CLASSES, classes_by_side
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def pixel_class_of(tile: int, patch_size: int) -> str:
     Raises:
         SettingError: if no class has such tiles.
     """
-    sides = {get_schedule(1.0, name).pixel_size(patch_size)[0]: name for name in PIXEL_CLASSES}
+    sides = classes_by_side(patch_size)
     if tile not in sides:
         raise SettingError(
             f"A tile must have a side of {', '.join(map(str, sides))} pixels with this tokenizer, got {tile}."
@@ -227,10 +227,7 @@ def _apply_adapter(
     base = model_metadata.get("varestorer.source_sha256", "")
     if BASE_SHA256 in metadata and not base:
         base = sha256(model_path)
-    trained, config = identify(tensors, metadata).config, transformer.config
-    if isinstance(trained, TransformerConfig) and not trained.cross_scale:
-        # A student that was trained without attention to finer scales also restores without it.
-        config = replace(config, cross_scale=False)
+    config = adapted_config(transformer.config, identify(tensors, metadata).config)
     owners = load_adapter(
         tensors, metadata, transformer.state_dict(), config, base_sha256=base, name=path.name
     )

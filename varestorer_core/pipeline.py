@@ -17,20 +17,20 @@ from .checks import check_bits, check_finite, check_pictures
 from .color import match_color
 from .config import TransformerConfig
 from .errors import SettingError
-from .host_memory import check_results
 from .models.bsq import pyramid_tokens, quantize
 from .models.sampling import favour_bits, sample_bits
 from .models.text_conditioning import TextContext
 from .models.transformer import VARTransformer
-from .resize import resized_ahead, target_size
+from .resize import resized_ahead
 from .schedule import ScaleSchedule
 from .settings import RestoreSettings
 from .tiles.batching import ProgressCallback, is_out_of_memory, run_batched
-from .tiles.geometry import TileGeometry, check_masks
+from .tiles.geometry import TileGeometry, check_masks, planned_layouts
 from .tiles.interleaving import Interleaved
 from .tiles.noise import tile_noise
 from .tiles.tile_bits import TileBits, TileCodes
-from .tiles.tiling import TileLayout, extract_tiles, plan_tiles
+from .tiles.tiling import extract_tiles
+from .wording import counted
 
 DEFAULTS = RestoreSettings()
 IsOutOfMemory = Callable[[BaseException], bool]
@@ -60,19 +60,6 @@ class LQPyramid:
         return TileCodes(self.bits, self.schedule)
 
 
-def planned_layouts(
-    pictures: Sequence[Tensor], settings: RestoreSettings, tile: int
-) -> tuple[TileLayout, ...]:
-    """Return where the square tiles of the resized pictures (3, H, W) lie.
-
-    Raises:
-        ImageError: if the results do not fit into memory.
-    """
-    sizes = [target_size(p.shape[-2], p.shape[-1], settings.upscale) for p in pictures]
-    check_results(sizes)
-    return tuple(plan_tiles(*size, tile, overlap_in(tile, settings.overlap)) for size in sizes)
-
-
 @torch.inference_mode()
 def encode_pyramid(
     pictures: Sequence[Tensor],
@@ -92,7 +79,7 @@ def encode_pyramid(
     Args:
         pictures: (3, H, W) float in [0, 1] each, of any sizes.
         encode: maps tiles (B, 3, T, T) in [-1, 1] to raw features (B, d, h, w).
-        settings: `upscale` and `overlap` are used; see `overlap_in`.
+        settings: `upscale` and `overlap` are used; see `planned_layouts`.
         schedule: of a square tile; determines T together with `patch_size`.
         tile_batch: tiles per batch.
         masks: (H, W) in [0, 1] per picture at output size: tiles that its mask does not touch are skipped,
@@ -255,7 +242,7 @@ def decode_tiles(
     places = geometry.places()
     if len(places) != len(codes):
         raise SettingError(
-            f"Expected codes of {len(places)} tiles, got {len(codes)}. Decode the whole latent of "
+            f"Expected codes of {counted(len(places), 'tile')}, got {len(codes)}. Decode the whole latent of "
             "VARestorer Restore Tiles, not a part of it."
         )
     mergers = geometry.mergers()
@@ -292,11 +279,3 @@ def check_pyramid(pyramid: LQPyramid, config: TransformerConfig) -> None:
     """Reject a pyramid that was made for another kind of model."""
     if len(pyramid.bits):
         check_bits(pyramid.bits.shape[-1], config)
-
-
-def overlap_in(tile: int, overlap: int) -> int:
-    """Return the requested overlap, limited to a quarter of a tile.
-
-    Half a tile needs twice as many tiles and gains little: 0.03 dB on the demonstration picture (docs/tiny-model.md).
-    """
-    return min(overlap, tile // 4)

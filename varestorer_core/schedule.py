@@ -17,7 +17,7 @@ PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 """Pixel class to number of scales."""
 
 RATIOS: tuple[float, ...] = tuple(GRIDS)
-"""Height/width ratios that have a schedule, in the order in which `nearest_ratio` resolves ties."""
+"""Height/width ratios that have a schedule,"""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
         ValueError: if there is no such ratio or class.
     """
     if ratio not in GRIDS:
-        raise ValueError(
-            f"ratio must be one of {', '.join(map(str, RATIOS))}, got {ratio}. Use nearest_ratio(height, width)."
-        )
+        raise ValueError(f"ratio must be one of {', '.join(map(str, RATIOS))}, got {ratio}.")
     if pixel_class not in PIXEL_CLASSES:
         raise ValueError(
             f"pixel_class must be one of {', '.join(PIXEL_CLASSES)}, got {pixel_class!r}."
@@ -87,6 +85,6 @@ def get_schedule(ratio: float = 1.0, pixel_class: str = "0.25M") -> ScaleSchedul
     return ScaleSchedule(ratio, pixel_class, grids[: PIXEL_CLASSES[pixel_class]], grids)
 
 
-def nearest_ratio(height: int, width: int) -> float:
-    """Return the tabulated ratio that is nearest to height / width; the earlier one in a tie."""
-    return min(RATIOS, key=lambda ratio: abs(height / width - ratio))
+def classes_by_side(patch_size: int) -> dict[int, str]:
+    """Return the pixel classes by the side in pixels of their square tiles, for a tokenizer with that patch size."""
+    return {get_schedule(1.0, name).pixel_size(patch_size)[0]: name for name in PIXEL_CLASSES}

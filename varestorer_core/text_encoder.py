@@ -37,11 +37,6 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.model = model
 
-    @property
-    def channels(self) -> int:
-        """Width of the features."""
-        return self.model.config.d_model
-
     @torch.inference_mode()
     def encode(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Return the prompt's features (1, T, channels) in float32 and their mask (1, T), on the CPU.

@@ -9,14 +9,13 @@ to a student without cross-scale attention.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
 from ...varestorer_core.assets import ADAPTERS, adapter_file
-from ...varestorer_core.config import TransformerConfig, recommended_detail
+from ...varestorer_core.config import recommended_detail
 from .files import BUNDLED_ADAPTER, read_model
 from .model import SOURCE_HASH
 
@@ -46,15 +45,14 @@ def clone_with_adapter(patcher: ModelPatcher, name: str, strength: float) -> Mod
     """
     from ...varestorer_core.checkpoint import identify, unwrap
     from ...varestorer_core.lora.factors import text_biases
-    from ...varestorer_core.lora.file import load_adapter
+    from ...varestorer_core.lora.file import adapted_config, load_adapter
     from ...varestorer_core.lora.recommended import recommended_by
 
     patched = patcher.clone()
     state_dict, metadata = read_model(ADAPTER_FOLDER, name, BUNDLED_ADAPTERS)
     config = patcher.get_model_object("config")
     trained = identify(unwrap(state_dict, "transformer", name=name), metadata).config
-    if isinstance(trained, TransformerConfig) and not trained.cross_scale:
-        config = replace(config, cross_scale=False)
+    config = adapted_config(config, trained)
     owners = load_adapter(
         state_dict,
         metadata,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...varestorer_core.errors import SettingError
-from ...varestorer_core.schedule import PIXEL_CLASSES, ScaleSchedule, get_schedule
+from ...varestorer_core.schedule import ScaleSchedule, classes_by_side, get_schedule
 from ...varestorer_core.settings import RestoreSettings
 from .adapter import recommended_for
 from .cleaner import cleaner_bytes, ready_cleaner
@@ -98,7 +98,8 @@ class HostStages:
     ) -> Any:
         """See the core's `Stages.encode`."""
         from ...varestorer_core.compiling import compiled
-        from ...varestorer_core.pipeline import encode_pyramid, planned_layouts
+        from ...varestorer_core.pipeline import encode_pyramid
+        from ...varestorer_core.tiles.geometry import planned_layouts
 
         vae, schedule = self.vae, self._schedule()
         tile, _ = schedule.pixel_size(self._patch_size())
@@ -267,17 +268,16 @@ def join_latent(samples: TileCodes, vae: VARestorerVAE) -> Tensor:
 def choose_schedule(config: TokenizerConfig, tile_size: str) -> ScaleSchedule:
     """Return the schedule whose tile has the requested side in pixels; "auto" is the VAE's training size."""
     patch_size = config.patch_size
-    schedules = [get_schedule(1.0, pixel_class) for pixel_class in PIXEL_CLASSES]
-    sides = {str(schedule.pixel_size(patch_size)[0]): schedule for schedule in schedules}
+    classes = {str(side): name for side, name in classes_by_side(patch_size).items()}
     if tile_size == "auto":
         return get_schedule(1.0, config.pixel_class)
-    if tile_size not in sides:
+    if tile_size not in classes:
         trained, _ = get_schedule(1.0, config.pixel_class).pixel_size(patch_size)
         raise SettingError(
             f"tile_size {tile_size} does not match this VAE, which has {patch_size} pixels per token. Choose "
             f"auto: {trained}, the size that the VAE was trained on."
         )
-    return sides[tile_size]
+    return get_schedule(1.0, classes[tile_size])
 
 
 def text_features(conditioning: list | None, channels: int) -> tuple[Tensor | None, Tensor | None]:

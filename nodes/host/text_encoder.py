@@ -15,14 +15,15 @@ import comfy.sd1_clip
 import comfy.text_encoders.t5
 import torch
 
+from ...varestorer_core.checkpoint.keys import is_text_encoder_key
 from ...varestorer_core.errors import CheckpointError
 from ...varestorer_core.official_files import FLAN_T5_XL
+from ...varestorer_core.text_encoder import MAX_TOKENS
 from .files import read_model
 
 TEXT_ENCODER_FOLDER = "text_encoders"
 
 _NAME = "flan_t5"
-_MAX_TOKENS = 512
 _FIRST_BLOCK = "encoder.block.0.layer."
 
 
@@ -39,12 +40,7 @@ def load_clip(name: str) -> comfy.sd.CLIP:
     info = identify(tensors, metadata)
     if info.kind != "text_encoder":
         raise CheckpointError(_wrong_file(name, f"it is {info.description}"))
-    weights = {
-        key: tensor
-        for key, tensor in tensors.items()
-        if key == "shared.weight"
-        or (key.startswith("encoder.") and key != "encoder.embed_tokens.weight")
-    }
+    weights = {key: tensor for key, tensor in tensors.items() if is_text_encoder_key(key)}
     if "shared.weight" not in weights and "encoder.embed_tokens.weight" in tensors:
         weights["shared.weight"] = tensors["encoder.embed_tokens.weight"]
     config = _config(weights, name)
@@ -151,7 +147,7 @@ class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
         options["disable_weights"] = True  # the model was trained on plain prompts
         rows = super().tokenize_with_weights(text, return_word_ids, **options)
         return [
-            row if len(row) <= _MAX_TOKENS else [*row[: _MAX_TOKENS - 1], row[-1]] for row in rows
+            row if len(row) <= MAX_TOKENS else [*row[: MAX_TOKENS - 1], row[-1]] for row in rows
         ]
 
 

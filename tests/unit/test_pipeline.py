@@ -141,7 +141,7 @@ def test_parts_of_different_families_are_refused(restorer, make_transformer):
 def test_codes_and_geometry_must_match(restorer):
     pyramid = encode(restorer, [torch.rand(3, 20, 20)])
     codes = pyramid.codes[:]
-    with pytest.raises(SettingError, match="tile geometry"):
+    with pytest.raises(SettingError, match="codes of 1 tile, got 2"):
         decode_tiles(restorer.stages.tokenizer.decode, torch.cat([codes, codes]), pyramid.geometry)
 
 

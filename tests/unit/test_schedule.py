@@ -1,6 +1,6 @@
 import pytest
 
-from varestorer_core.schedule import PIXEL_CLASSES, RATIOS, get_schedule, nearest_ratio
+from varestorer_core.schedule import PIXEL_CLASSES, RATIOS, classes_by_side, get_schedule
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -23,11 +23,8 @@ def test_release_sizes():
     assert schedule.pixel_size(16) == (512, 512)
 
 
-def test_nearest_ratio():
-    assert nearest_ratio(512, 512) == 1.0
-    assert nearest_ratio(300, 100) == 3.0
-    assert nearest_ratio(9, 16) == 0.571
-    assert nearest_ratio(10000, 1) == 3.0
+def test_classes_by_side():
+    assert classes_by_side(16) == {256: "0.06M", 512: "0.25M", 768: "0.60M", 1024: "1M"}
 
 
 @pytest.mark.parametrize(("ratio", "pixel_class"), [(1.1, "0.25M"), (1.0, "2M")])

@@ -1,6 +1,6 @@
 """Tile layouts: coverage, evenness, reflection; blending: constants, identity, seams."""
 
-import json
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -8,7 +8,6 @@ import torch
 
 from varestorer_core.errors import SettingError
 from varestorer_core.tiles.tiling import (
-    TileLayout,
     TileMerger,
     bounce_indices,
     extract_tiles,
@@ -78,22 +77,17 @@ def test_overlap_is_checked(tile, overlap):
 
 
 def test_layout_is_checked():
-    good = plan_tiles(50, 100, 32, 8).to_dict()
-    assert TileLayout.from_dict(json.loads(json.dumps(good))) == plan_tiles(50, 100, 32, 8)
+    good = plan_tiles(50, 100, 32, 8)
     for change in (
-        {"positions": good["positions"][:-1]},
-        {"positions": []},
-        {"positions": [[0, 0]]},
-        {"positions": good["positions"][::-1]},
+        {"positions": good.positions[:-1]},
+        {"positions": ()},
+        {"positions": ((0, 0),)},
+        {"positions": good.positions[::-1]},
         {"height": 51},
         {"tile": 0},
-        {"tile": "wide"},
-        {"positions": 3},
     ):
         with pytest.raises(SettingError):
-            TileLayout.from_dict({**good, **change})
-    with pytest.raises(SettingError, match="needs height, width, tile"):
-        TileLayout.from_dict({"height": 50})
+            dataclasses.replace(good, **change)
 
 
 def test_bounce_indices():

@@ -22,7 +22,6 @@ from ..errors import SettingError
 from ..regular import real_path
 from .measures import MEASURES, PYIQA
 
-_PYIQA_NAMES = {"qalign": "qalign", "liqe": "liqe", "fid": "fid"}
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -85,7 +84,7 @@ class Iqa:
                 self.missing[name] = "pyiqa is not installed (pip install pyiqa)"
                 return
             try:
-                metric = pyiqa.create_metric(_PYIQA_NAMES.get(name, name), device=self._device)
+                metric = pyiqa.create_metric(name, device=self._device)
             except Exception as error:  # anything that pyiqa's dependencies raise without weights
                 hint = (
                     ""

@@ -17,14 +17,14 @@ from ..assets import BENCHMARK_PAGE, asset_path
 from ..atomic import write_atomically
 from ..errors import VARestorerError
 from ..pictures import read_picture, to_uint8
+from ..pictures.writing import MAX_SIDE
 from .measures import MEASURES
 from .scoring import Row
 from .statistics import Summary
 from .tables import ranks
 
 _QUALITY = 95
-_LONGEST_SIDE = 16383
-"""Of a WebP file."""
+_LONGEST_SIDE = MAX_SIDE["WEBP"]
 
 
 def write_page(

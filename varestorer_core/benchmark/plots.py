@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VARestorerError
-from .frequency import BINS
+from .frequency import BANDS, BINS
 from .measures import MEASURES
 from .statistics import Summary
 
@@ -123,7 +123,7 @@ def spectrum_plot(
         # The innermost ring mostly shows the shape of the window.
         axis.plot(frequencies[1:], decibels[1:], label=name)
     axis.axhline(0, color="black", linewidth=0.8)
-    for bound in (1 / 16, 3 / 16):
+    for bound, _ in (BANDS["middle"], BANDS["high"]):
         axis.axvline(bound, color="grey", linewidth=0.8, linestyle=":")
     axis.set_ylim(bottom=max(-40.0, axis.get_ylim()[0]))
     axis.set_xlabel("cycles per pixel (dotted: bounds of low, middle and high)")

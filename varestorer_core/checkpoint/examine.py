@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import TransformerConfig
 from ..errors import CheckpointError, VARestorerError
-from ..lora.factors import low_ranks, pair_problems, split_adapter
+from ..lora.factors import TEXT_BIAS, low_ranks, pair_problems, split_adapter
 from ..lora.spellings import our_spelling
 from ..wording import shown
 from .check import (
@@ -30,7 +30,6 @@ from .identify import CheckpointInfo, identify
 from .keys import rename_tensors
 from .safetensors_file import TENSORS_SHA256, check_header, tensors_sha256
 
-_TEXT_BIAS = ".ca.v_bias"
 _OTHER_ADAPTER = "an adapter for a VARestorer transformer that cannot be used"
 
 
@@ -213,7 +212,7 @@ def _role(tensors: Mapping[str, Tensor]) -> str:
     """Return a transformer's role in words; merged adapters are recognised by the zero bias they leave."""
     if split_adapter(tensors)[1]:
         return "student with separate adapters"
-    biases = [tensor for name, tensor in tensors.items() if name.endswith(_TEXT_BIAS)]
+    biases = [tensor for name, tensor in tensors.items() if name.endswith(TEXT_BIAS)]
     if not any(bool(bias.any()) for bias in biases):
         return "student with merged adapters (ca.v_bias is zero)"
     return "base or teacher (ca.v_bias is in use; with merged adapters it would have to be zero)"

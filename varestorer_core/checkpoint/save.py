@@ -198,7 +198,7 @@ def checked_path(path: str | Path) -> Path:
     return path
 
 
-def sha256(path: Path, on_progress: Callable[[int], None] | None = None) -> str:
+def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's shards in the order of their names."""
     digest = hashlib.sha256()
     files = [path]
@@ -208,8 +208,6 @@ def sha256(path: Path, on_progress: Callable[[int], None] | None = None) -> str:
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 24):
                 digest.update(chunk)
-                if on_progress is not None:
-                    on_progress(len(chunk))
     return digest.hexdigest()
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..pictures.opening import without_pillow_limit
+from ..pictures.writing import MAX_SIDE
 from .steps import Sizes
 
-_LONGEST_SIDE = 65500
-"""Longest side that the JPEG library accepts."""
+_LONGEST_SIDE = MAX_SIDE["JPEG"]
 
 
 @dataclass(frozen=True)

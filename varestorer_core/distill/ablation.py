@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from .. import json_text
-from ..atomic import atomic_file
+from ..atomic import write_atomically
 from ..checkpoint.save import sha256
 from ..errors import CheckpointError
 from ..evaluate import CausalPass, Pair, Pass, Scores, make_pair, score
@@ -268,5 +268,4 @@ def _stored(path: Path) -> Any:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        file.write(text.encode())
+    write_atomically(path, text.encode())

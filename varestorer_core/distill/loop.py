@@ -248,9 +248,7 @@ class _Run:
         names = list(self.unread[-1][1])
         values = torch.stack(
             [
-                torch.stack(
-                    [totals.get(name, totals["loss"]).float().reshape(()) for name in names]
-                )
+                torch.stack([totals[name].float().reshape(()) for name in names])
                 for _, totals in self.unread
             ]
         ).tolist()

@@ -49,7 +49,7 @@ def scikit_image_photographs() -> tuple[list[Path], list[str]]:
 
 
 def cut_square(rgb: Tensor, size: int, *, whole: bool = False) -> Tensor:
-    """Return the centre square of a picture (3, H, W) as (3, size, size).
+    """Return the centre square of a picture (3, H, W) as (3, size, size), or with `whole` all of it.
 
     The picture is first reduced by area averaging until its shorter side is `size`, which removes
     the camera's own blur, noise and compression artefacts.

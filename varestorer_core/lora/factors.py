@@ -28,7 +28,8 @@ V_BIAS_RULE = "times 1 - strength"
 """The effect of an adapter on the blocks' `ca.v_bias` where it adapts `ca.mat_kv`, as stored in files."""
 
 _ADAPTED_TEXT = ".ca.mat_kv"
-_TEXT_BIAS = ".ca.v_bias"
+TEXT_BIAS = ".ca.v_bias"
+"""End of the names of the biases that adapters scale."""
 _TRANSFORMER_PREFIX = "blocks."
 
 
@@ -130,7 +131,7 @@ def merged_tensor(
     owner, _, leaf = name.rpartition(".")
     if leaf == "weight" and owner in owners:
         return owners[owner].merged(tensor, strength)
-    if name.endswith(_TEXT_BIAS) and name.removesuffix(_TEXT_BIAS) + _ADAPTED_TEXT in owners:
+    if name.endswith(TEXT_BIAS) and name.removesuffix(TEXT_BIAS) + _ADAPTED_TEXT in owners:
         return tensor.to(torch.float32) * (1 - strength)
     return tensor
 
@@ -156,7 +157,7 @@ def apply_adapter(
 def text_biases(owners: Mapping[str, LowRank]) -> list[str]:
     """Return the names of the biases that these adapters scale by 1 - strength."""
     return [
-        owner.removesuffix(_ADAPTED_TEXT) + _TEXT_BIAS
+        owner.removesuffix(_ADAPTED_TEXT) + TEXT_BIAS
         for owner in owners
         if owner.endswith(_ADAPTED_TEXT)
     ]

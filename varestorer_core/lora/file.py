@@ -7,7 +7,7 @@ of its base and that of the network is known, they must agree.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -24,9 +24,21 @@ from ..wording import counted
 from .factors import LowRank, low_ranks, split_adapter
 from .spellings import our_spelling
 
-# Fields in which a base may differ from the one that the adapter was trained on.
 _SCALES = {True: "with", False: "without"}
+# Fields in which a base may differ from the one that the adapter was trained on.
 _FREE_FIELDS = {"lora_rank", "lq_prior", "text_rows", "level_rows"}
+
+
+def adapted_config(base: TransformerConfig, trained: object) -> TransformerConfig:
+    """Return the configuration of a base with an adapter.
+
+    Args:
+        trained: configuration in the adapter's file, if any. A student that was trained without attention to finer
+            scales also restores without it.
+    """
+    if isinstance(trained, TransformerConfig) and not trained.cross_scale:
+        return replace(base, cross_scale=False)
+    return base
 
 
 def load_adapter(

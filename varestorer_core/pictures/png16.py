@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .png_chunks import SIGNATURE
+
 # Pillow's raw mode of a 16-bit file to the raw mode that keeps the low bytes. Grey with alpha has
 # four bytes a pixel, so it can be read as plain RGBA: high and low byte of grey, high and low byte
 # of alpha.
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND = 256  # rows filtered at a time
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -60,7 +61,7 @@ def encode(
     """
     height, width, channels = samples.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOR_TYPES[channels], 0, 0, 0)
-    file.write(_SIGNATURE)
+    file.write(SIGNATURE)
     _write_chunk(file, b"IHDR", header)
     if icc_profile is not None:
         _write_chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))

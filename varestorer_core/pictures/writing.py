@@ -34,7 +34,8 @@ DEEP_FORMATS = frozenset({"PNG"})
 """Formats that can be written with 16 bits per channel."""
 
 _BAND = 256  # rows converted at a time
-_MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
+MAX_SIDE = {"JPEG": 65500, "WEBP": 16383}
+"""Longest side in pixels of formats that have one."""
 
 
 def check_target(path: str | Path, size: tuple[int, int]) -> str:
@@ -50,7 +51,7 @@ def check_target(path: str | Path, size: tuple[int, int]) -> str:
             f"{path} cannot be written: the name must end in {', '.join(sorted(FORMATS))}, "
             f"got {path.suffix or 'no ending'!r}."
         )
-    limit = _MAX_SIDE.get(file_format)
+    limit = MAX_SIDE.get(file_format)
     if limit is not None and max(size) > limit:
         raise ImageError(
             f"{path} cannot be written: {file_format} holds at most {limit} pixels a side, "

@@ -1,6 +1,6 @@
 """Cropping of overlapping square tiles from a picture, and blending of the restored tiles.
 - The layout has the fewest tiles with at least the requested overlap, spread evenly over each axis.
-- A side shorter than the tile is extended at the bottom or right by reflection without repeating
+- A side shorter than the tile is extended on both sides by reflection without repeating
   the edge pixel, repeatedly if the picture is too short.
 - Neighbours are cross-faded with raised-cosine ramps over their actual overlap. The tiles form a
   grid, so the weights and their sums are separable: they are normalised per axis in advance, and
@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,32 +73,6 @@ class TileLayout:
     def columns(self) -> tuple[int, ...]:
         """Ascending left edges of the tile columns."""
         return tuple(sorted({x for _, x in self.positions}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the layout as plain data, for use inside a LATENT or JSON."""
-        return {
-            "height": self.height,
-            "width": self.width,
-            "tile": self.tile,
-            "positions": [list(position) for position in self.positions],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TileLayout:
-        """Rebuild a layout from `to_dict`'s data.
-
-        Raises:
-            SettingError: if an entry is missing or not a number, or the picture is not covered.
-        """
-        try:
-            positions = tuple((int(y), int(x)) for y, x in data["positions"])
-            height, width, tile = (int(data[name]) for name in ("height", "width", "tile"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SettingError(
-                "A tile layout needs height, width, tile and a list of (y, x) positions, got "
-                f"{data!r:.200}."
-            ) from error
-        return cls(height, width, tile, positions)
 
 
 def plan_tiles(

@@ -60,7 +60,7 @@ class RunSettings:
     data: Path | None = None
     """Folder of training pictures; None generates them."""
     validation: Path | None = None
-    """Folder of validation pictures; None generates other ones than for training."""
+    """Folder of validation pictures; None holds some of `data` out, or generates other ones than for training."""
     pictures: int = 5000
     """Number of pictures to generate."""
     squares: int | None = None
