@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import ImageError
-from .pictures import MAX_PIXELS
 
-MAX_OUTPUT_PIXELS = MAX_PIXELS
-"""A result with more pixels is rejected as a mistake, regardless of the memory: it could not be read back."""
+MAX_OUTPUT_PIXELS = 2**29
+"""A result with more pixels (537 megapixels) is rejected as a mistake, regardless of the memory."""
 
 BYTES_PER_PIXEL = 46
 """Peak bytes per pixel of a result: the resized picture, the sum of its tiles and the result, three times three float32

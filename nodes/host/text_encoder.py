@@ -15,10 +15,8 @@ import comfy.sd1_clip
 import comfy.text_encoders.t5
 import torch
 
-from ...varestorer_core.checkpoint.keys import is_text_encoder_key
 from ...varestorer_core.errors import CheckpointError
 from ...varestorer_core.official_files import FLAN_T5_XL
-from ...varestorer_core.text_encoder import MAX_TOKENS
 from .files import read_model
 
 TEXT_ENCODER_FOLDER = "text_encoders"
@@ -34,6 +32,7 @@ def load_clip(name: str) -> comfy.sd.CLIP:
         CheckpointError: if the file is not the encoder of a flan-t5 model.
     """
     from ...varestorer_core.checkpoint import identify, unwrap
+    from ...varestorer_core.checkpoint.keys import is_text_encoder_key
 
     state_dict, metadata = read_model(TEXT_ENCODER_FOLDER, name)
     tensors = unwrap(state_dict, "text_encoder", name=name)
@@ -144,6 +143,8 @@ class _T5Tokenizer(comfy.sd1_clip.SDTokenizer):
         self, text: str, return_word_ids: bool = False, **options: Any
     ) -> list:
         """Return one row of at most 512 (token, weight) pairs that ends with the end token."""
+        from ...varestorer_core.text_encoder import MAX_TOKENS
+
         options["disable_weights"] = True  # the model was trained on plain prompts
         rows = super().tokenize_with_weights(text, return_word_ids, **options)
         return [

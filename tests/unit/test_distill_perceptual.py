@@ -19,7 +19,7 @@ def test_the_perceptual_loss_is_the_structural_one_by_default(caplog):
 
 def test_lpips_without_its_package_says_what_to_do(monkeypatch):
     monkeypatch.setitem(perceptual.importlib.sys.modules, "lpips", None)
-    message = r"varestorer\[train\], or use --perceptual structural"
+    message = "pip install lpips, or use --perceptual structural"
     with pytest.raises(SettingError, match=message):
         StudentSettings(perceptual="lpips")  # before any stage of `distill all`
     with pytest.raises(SettingError, match=message):

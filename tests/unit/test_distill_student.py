@@ -212,7 +212,7 @@ def test_processes_average_their_gradients(tmp_path):
 
 def test_accelerate_that_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
-    with pytest.raises(SettingError, match="Install varestorer\\[train\\]"):
+    with pytest.raises(SettingError, match="pip install accelerate"):
         accelerate_processes()
 
 

@@ -79,7 +79,7 @@ def test_a_path_that_is_no_model_folder(tmp_path):
 def test_missing_transformers_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(VARestorerError, match=r"pip install 'varestorer\[text\]'"):
+    with pytest.raises(VARestorerError, match=r"pip install transformers sentencepiece"):
         load_text_encoder(tmp_path)
 
 

@@ -11,11 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError
-from ..pictures.opening import without_pillow_limit
-from ..pictures.writing import MAX_SIDE
 from .steps import Sizes
-
-_LONGEST_SIDE = MAX_SIDE["JPEG"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,13 @@ def compress(image: Tensor, quality: int) -> Tensor:
     Raises:
         ImageError: if a side is longer than JPEG allows.
     """
-    if max(image.shape[-2:]) > _LONGEST_SIDE:
+    # Not with this module, which the nodes import when ComfyUI starts.
+    from ..pictures.opening import without_pillow_limit
+    from ..pictures.writing import MAX_SIDE
+
+    if max(image.shape[-2:]) > MAX_SIDE["JPEG"]:
         raise ImageError(
-            f"JPEG holds at most {_LONGEST_SIDE} pixels a side, got {image.shape[-1]} x "
+            f"JPEG holds at most {MAX_SIDE['JPEG']} pixels a side, got {image.shape[-1]} x "
             f"{image.shape[-2]}. Degrade a part of the picture."
         )
     samples = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()

@@ -20,6 +20,7 @@ from typing import IO
 from PIL import Image
 
 from ..errors import ImageError
+from ..host_memory import MAX_OUTPUT_PIXELS
 from ..wording import system_reason
 from .signatures import COUNT, format_of
 
@@ -44,7 +45,7 @@ PILLOW_FORMATS = tuple(_FORMATS.split())
 """The formats that Pillow may open, by its own names."""
 _PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
-MAX_PIXELS = 2**29
+MAX_PIXELS = MAX_OUTPUT_PIXELS
 """Pictures with more pixels (537 megapixels) are rejected before they are decoded. Results have the same limit, so
 every result can be read back."""
 
