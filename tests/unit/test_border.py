@@ -44,10 +44,10 @@ def test_a_picture_of_about_one_tile(bundled, side):
 
 
 def test_that_the_ring_is_what_does_it(bundled, monkeypatch):
-    from varestorer_core import pipeline
+    from varestorer_core.tiles import geometry
 
-    plan = pipeline.plan_tiles
-    monkeypatch.setattr(pipeline, "plan_tiles", lambda *given: plan(*given, ring=0))
+    plan = geometry.plan_tiles
+    monkeypatch.setattr(geometry, "plan_tiles", lambda *given: plan(*given, ring=0))
     red = read_picture(CASES / "flat_red.png").rgb[:, :64, :64]
     border, inside = errors(bundled, red)
     assert border > 10 * inside
