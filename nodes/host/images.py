@@ -33,7 +33,7 @@ def to_pictures(image: Tensor) -> list[Tensor]:
         )
     if 0 in image.shape:
         raise ImageError(
-            f"Expected at least one picture, got an IMAGE batch of shape {tuple(image.shape)}. "
+            f"Expected at least one picture, got an empty IMAGE batch of shape {tuple(image.shape)}. "
             "Check the node that makes the batch."
         )
     pixels = image.detach().to(device="cpu", dtype=torch.float32)

@@ -45,7 +45,7 @@ def check_codes(codes: Tensor, channels: int) -> None:
         )
     if 0 in codes.shape:
         raise SettingError(
-            f"Expected a latent with at least one tile, got shape {tuple(codes.shape)}. "
+            f"Expected a latent with at least one tile, got an empty one of shape {tuple(codes.shape)}. "
             "Check the node that makes it."
         )
     if not bool(torch.isfinite(codes).all()):
