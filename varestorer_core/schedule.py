@@ -17,7 +17,7 @@ PIXEL_CLASSES: dict[str, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 """Pixel class to number of scales."""
 
 RATIOS: tuple[float, ...] = tuple(GRIDS)
-"""Height/width ratios that have a schedule,"""
+"""Height/width ratios that have a schedule."""
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,7 @@ def test_help_of_other_stages(capsys):
     assert "--task" in help_of(capsys, "export")
     together = help_of(capsys, "all")
     assert "--kl KL" in together
-    for option in (
-        "--seeds",
-        "--photographs",
-        "--preset",
-        "--model",
-    ):  # only in ablation and import
+    for option in ("--seeds", "--photographs", "--preset", "--model"):
         assert option not in together
     everything = help_of(capsys)
     for option in ("--kl", "--commitment", "--task", "--seeds"):
